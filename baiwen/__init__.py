@@ -1,0 +1,1 @@
+"""Baiwen: the Qwen2.5 recipe, end to end."""

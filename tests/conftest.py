@@ -1,0 +1,14 @@
+"""What the tests share: where the optional shared data lies."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared data beside the checkout; the test is skipped where it is absent."""
+    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"needs the shared data, which is not at {path}")
+    return path
