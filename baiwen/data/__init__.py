@@ -1,0 +1,1 @@
+"""From documents to batches: reading, filtering, splitting, shards, packing and loading."""
