@@ -8,8 +8,8 @@ the rows of a step do not depend on how many ranks share them or how small their
     for batch in loader.step(7):                     # two micro-batches of 8 rows
         batch.tokens                                 # [8, 512]
 
-A row holds whole documents (or pieces of those that are longer than a row) and, at its end, padding:
-a document of its own that has no targets.
+A row holds whole documents (or pieces of those that are longer than a row) and, at its end,
+padding: a document of its own that has no targets.
 
 Legend: B rows of a batch, T tokens of a row (`sequence_length`).
 """
@@ -112,7 +112,7 @@ class Loader:
     """The batches of every step, from one pool or a mixture of several.
 
     Each pool is gone through in an order of its own, shuffled anew every epoch, and the pools take
-    turns in proportion to their weights. It keeps nothing but the order of each pool's present epoch.
+    turns in proportion to their weights. All it keeps is the order of each pool's present epoch.
     """
 
     def __init__(self, pools: Sequence[Pool], split: Split, seed: int = 0) -> None:

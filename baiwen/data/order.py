@@ -2,9 +2,9 @@
 
 Two questions, each answered without looking at what came before:
 
-    turns = interleave([0.75, 0.25])        # which source gives row i, and its how-manieth row is it?
-    turns.turn(5)                           # (0, 4): the first source, its row number 4
-    permutation(4, seed=0, epoch=1)         # the order of 4 rows in that epoch, such as [2 0 3 1]
+    turns = interleave([0.75, 0.25])        # whose turn is row i, and how many had it before?
+    turns.turn(6)                           # (1, 1): the second source's, which had one before
+    permutation(4, seed=0, epoch=1)         # the order of 4 rows in that epoch
 
 Shuffling sorts by SplitMix64 hashes (Steele et al., 2014), not by numpy's generators, whose streams
 may differ from version to version: a run resumes in the same order wherever it resumes.

@@ -5,7 +5,7 @@ with the least space that still holds it. Only a document longer than a row is c
 pieces of a full row and a rest; pieces themselves are never cut.
 
     pieces = cut(np.array([3, 12, 14]), size=4)      # documents of 3, 9 and 2 tokens
-    pieces.length                                    # [3, 4, 4, 2]: the lone last token has no target
+    pieces.length                                    # [3, 4, 4, 2]: 9 = 4 + 4 + 1, see `cut`
     [row.tolist() for row in best_fit(pieces.length, size=4)]       # [[1], [2], [0], [3]]
 """
 
@@ -69,30 +69,70 @@ def best_fit(lengths: Sequence[int] | np.ndarray, size: int) -> Rows:
     """Rows of at most `size`, by best-fit-decreasing; the same lengths give the same rows.
 
     lengths: [n], each from 1 to `size`; a `ValueError` for any other.
-
-    The rows with `s` tokens left lie on stack `s`, and bit `s` of one long integer tells whether that
-    stack holds any: the tightest fit is the lowest set bit at or above the length.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     if len(lengths) and not 1 <= lengths.min() <= lengths.max() <= size:
         raise ValueError(f"lengths {lengths.min()}..{lengths.max()} must lie within 1..{size}")
     order = np.argsort(-lengths, kind="stable")
-    stacks: list[list[int]] = [[] for _ in range(size + 1)]
-    spaces, count, row_of = 0, 0, []
+    open_rows, rows, row_of = _OpenRows(size), 0, []
     for length in lengths[order].tolist():
-        fitting = spaces >> length
-        if fitting:
-            space = length - 1 + (fitting & -fitting).bit_length()
-            row = stacks[space].pop()
-            if not stacks[space]:
-                spaces ^= 1 << space
+        space = open_rows.tightest(length)
+        if space:
+            row = open_rows.take(space)
         else:
-            space, row, count = size, count, count + 1
+            space, row, rows = size, rows, rows + 1
         row_of.append(row)
         if space > length:
-            stacks[space - length].append(row)
-            spaces |= 1 << (space - length)
-    return _group(order, np.array(row_of, dtype=np.int64), count)
+            open_rows.put(row, space - length)
+    return _group(order, np.array(row_of, dtype=np.int64), rows)
+
+
+class _OpenRows:
+    """Rows by the space they have left; finds the tightest fit in constant time.
+
+    Bit `s % WORD` of word `s // WORD` tells whether any row has `s` tokens left, and a bit of
+    `filled` whether a word has any bit: the tightest fit is the lowest set bit from a length on.
+    """
+
+    WORD = 512  # bits; with as many words, both levels are short integers up to 262,144 tokens
+
+    def __init__(self, size: int) -> None:
+        self.stacks: list[list[int]] = [[] for _ in range(size + 1)]
+        self.words = [0] * (size // self.WORD + 1)
+        self.filled = 0
+
+    def tightest(self, length: int) -> int:
+        """The least space from `length` on that a row has; 0 if none has."""
+        word, bit = divmod(length, self.WORD)
+        if found := self.words[word] >> bit:
+            return length + _lowest(found)
+        if above := self.filled >> (word + 1):
+            word += 1 + _lowest(above)
+            return word * self.WORD + _lowest(self.words[word])
+        return 0
+
+    def take(self, space: int) -> int:
+        """The latest row with exactly `space` left, which is then no longer open."""
+        stack = self.stacks[space]
+        row = stack.pop()
+        if not stack:
+            word, bit = divmod(space, self.WORD)
+            self.words[word] ^= 1 << bit
+            if not self.words[word]:
+                self.filled ^= 1 << word
+        return row
+
+    def put(self, row: int, space: int) -> None:
+        """Open `row` with `space` left."""
+        word, bit = divmod(space, self.WORD)
+        self.stacks[space].append(row)
+        self.words[word] |= 1 << bit
+        self.filled |= 1 << word
+
+
+def _lowest(bits: int) -> int:
+    """The place of the lowest set bit of a positive integer."""
+    return (bits & -bits).bit_length() - 1
 
 
 def _group(items: np.ndarray, row_of: np.ndarray, rows: int) -> Rows:
