@@ -1,0 +1,39 @@
+"""Files: everything Baiwen reads and writes (design, section 3).
+
+durable    write, writing, writing_folder: all or nothing, also under kill -9 and power loss
+manifest   seal, check, complete: SHA-256 and size of every file of a folder
+formats    JSON, JSONL (plain, .gz, .zst), text, Parquet
+runs       run_folder: a folder that belongs to its recipe: fresh, resumable, done or refused
+
+files.write("out/scores.json", data)
+for row in files.read_jsonl("documents.jsonl.zst"): ...
+"""
+
+from baiwen.files.durable import write, writing
+from baiwen.files.formats import (
+    jsonl_writer,
+    read_json,
+    read_jsonl,
+    read_parquet,
+    read_text,
+    write_json,
+)
+from baiwen.files.manifest import check, complete, seal, writing_folder
+from baiwen.files.runs import RunFolder, run_folder
+
+__all__ = [
+    "RunFolder",
+    "check",
+    "complete",
+    "jsonl_writer",
+    "read_json",
+    "read_jsonl",
+    "read_parquet",
+    "read_text",
+    "run_folder",
+    "seal",
+    "write",
+    "write_json",
+    "writing",
+    "writing_folder",
+]

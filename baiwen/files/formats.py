@@ -1,0 +1,177 @@
+"""Formats: JSON, JSONL (plain, `.gz`, `.zst`), text, Parquet, streamed; errors say where.
+
+for row in read_jsonl("documents.jsonl.zst"):      # {"id": "a1", "text": "...", "meta": {...}}
+    ...
+with jsonl_writer("kept.jsonl.zst") as put:        # appears only when it is whole
+    put({"id": "a1", "text": "..."})
+"""
+
+import gzip
+import importlib
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, Any
+
+import zstandard
+
+from baiwen.errors import UserError
+from baiwen.files.durable import write, writing
+
+BLOCK = 1 << 18  # bytes read at a time
+BOM = b"\xef\xbb\xbf"
+
+
+def read_json(path: Path | str) -> Any:  # noqa: ANN401 - JSON is any of its types
+    """Read one JSON value (UTF-8)."""
+    with _readable(path):
+        data = Path(path).read_bytes()
+    try:
+        return json.loads(data.removeprefix(BOM).decode())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: this is not JSON: {error}") from error
+
+
+def write_json(path: Path | str, value: Any) -> None:  # noqa: ANN401
+    """Write one JSON value durably, indented; NaN and infinity are refused, JSON has none."""
+    write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSONL file, plain or compressed by its ending; skip blank lines.
+
+    A broken line is a UserError with file:line and its beginning; a cut archive names the file.
+    """
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            yield _row(line, f"{path}:{number}")
+
+
+@contextmanager
+def jsonl_writer(path: Path | str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Write a JSONL file durably, compressed by its ending; yields the function that adds a row.
+
+    The same rows give the same bytes: gzip's time stamp is 0.
+    """
+    with writing(path) as file, _packed(file, Path(path).suffix) as packed:
+
+        def put(row: dict[str, Any]) -> None:
+            packed.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+        yield put
+
+
+def read_text(path: Path | str) -> str:
+    """Read a whole text file (UTF-8, plain or compressed by its ending), line ends as they are."""
+    data = b"".join(_blocks(path)).removeprefix(BOM)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: byte {error.start:,} is not UTF-8; convert the file, for example with iconv"
+        ) from error
+
+
+def read_parquet(
+    path: Path | str, columns: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file, only `columns` if given, one batch in memory at a time."""
+    # Half a second of import, paid only by who reads Parquet.
+    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    with _readable(path), Path(path).open("rb") as file:
+        try:
+            table = parquet.ParquetFile(file)
+            _require_columns(path, columns or (), table.schema_arrow.names)
+            for batch in table.iter_batches(columns=columns and list(columns)):
+                yield from batch.to_pylist()
+        except arrow.ArrowException as error:
+            raise UserError(f"{path}: this is no whole Parquet file: {error}") from error
+
+
+def _require_columns(path: Path | str, wanted: Sequence[str], there: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise UserError(f"{path}: has no column {missing[0]!r}; its columns are {', '.join(there)}")
+
+
+def _row(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode())
+        if b"\\ud" in line or b"\\uD" in line:  # half a surrogate pair could never be written again
+            json.dumps(row, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        snippet = line[:60].decode(errors="replace").strip()
+        raise UserError(f"{place}: this line is not JSON: {error}\n  {snippet}") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{place}: expected an object {{...}}, not {line[:60].decode().strip()}")
+    return row
+
+
+def _lines(path: Path | str) -> Iterator[bytes]:
+    """Yield the lines of a file without their ends; only `\\n` ends a line."""
+    rest = b""
+    for number, block in enumerate(_blocks(path)):
+        lines = (rest + (block if number else block.removeprefix(BOM))).split(b"\n")
+        rest = lines.pop()
+        yield from lines
+    if rest:
+        yield rest
+
+
+def _blocks(path: Path | str) -> Iterator[bytes]:
+    """Yield the content of a file, decompressed by its ending, a block at a time."""
+    with _readable(path), Path(path).open("rb") as file:
+        match Path(path).suffix:
+            case ".gz":
+                with gzip.open(file) as unpacked:
+                    yield from iter(lambda: unpacked.read(BLOCK), b"")
+            case ".zst":
+                yield from _zstd_blocks(file)
+            case _:
+                yield from iter(lambda: file.read(BLOCK), b"")
+
+
+def _zstd_blocks(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield decompressed blocks of one or more frames; EOFError where the last one is cut.
+
+    zstandard's own `stream_reader` ends without an error on a cut file.
+    """
+    decompressor, frame = zstandard.ZstdDecompressor(), None
+    while data := file.read(BLOCK // 4):
+        while data:
+            frame = frame or decompressor.decompressobj()
+            yield frame.decompress(data)
+            data = frame.unused_data
+            if frame.eof:
+                frame = None
+    if frame is not None:
+        raise EOFError("the last frame is cut")
+
+
+@contextmanager
+def _readable(path: Path | str) -> Iterator[None]:
+    """Turn a file that is not there, not readable or not whole into a UserError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+        raise UserError(
+            f"{path}: the archive is cut or damaged ({error}); fetch it again"
+        ) from error
+
+
+def _packed(file: IO[bytes], suffix: str) -> AbstractContextManager[Any]:
+    """Return what compresses into `file` as the suffix says, and ends the archive on exit."""
+    match suffix:
+        case ".gz":
+            return gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0)
+        case ".zst":
+            compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
+            return compressor.stream_writer(file, closefd=False)
+        case _:
+            return nullcontext(file)
