@@ -1,0 +1,1 @@
+"""Procedural tasks for SFT: one file a kind, each with `produce(rng) -> Task`; see `task.py`."""

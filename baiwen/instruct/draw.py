@@ -1,0 +1,65 @@
+"""Drawing instances: what is trained on, what is held out, both functions of (kinds, seed).
+
+training(["counting", "table"], seed=0, stream="train")    -> counting, table, counting, ... endless
+heldout("counting", count=50, seed=0)                      -> 50 instances, all different
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, islice
+from random import Random
+
+from baiwen.errors import UserError
+from baiwen.instruct import (
+    arithmetic,
+    counting,
+    extraction,
+    instruction,
+    number_sorting,
+    table,
+    tool_call,
+    word_sorting,
+)
+from baiwen.instruct.task import HELDOUT_SHARE, Task, instances
+
+PRODUCERS: dict[str, Callable[[Random], Task]] = {
+    "arithmetic": arithmetic.produce,
+    "counting": counting.produce,
+    "extraction": extraction.produce,
+    "instruction": instruction.produce,
+    "number_sorting": number_sorting.produce,
+    "table": table.produce,
+    "tool_call": tool_call.produce,
+    "word_sorting": word_sorting.produce,
+}
+KINDS = tuple(PRODUCERS)
+
+_PATIENCE = 50  # how many times the expected number of draws may be needed for new held-out ones
+
+
+def training(kinds: Sequence[str], seed: int, stream: str) -> Iterator[Task]:
+    """Endless instances that are not held out, the kinds taking turns; `stream` names the draw."""
+    drawn = [_drawn(kind, seed, stream) for kind in kinds]
+    for source in cycle(drawn):
+        yield next(task for task in source if not task.heldout)
+
+
+def heldout(kind: str, count: int, seed: int) -> Iterator[Task]:
+    """`count` different held-out instances; a `UserError` where the kind has not that many."""
+    seen: set[str] = set()
+    for task in islice(_drawn(kind, seed, "heldout"), _PATIENCE * HELDOUT_SHARE * count):
+        if len(seen) == count:
+            return
+        if task.heldout and task.key not in seen:
+            seen.add(task.key)
+            yield task
+    if len(seen) < count:
+        raise UserError(
+            f"heldout = {count}: the kind {kind!r} gave only {len(seen)} different held-out "
+            f"instances.\nLower heldout, or make the kind harder in baiwen/instruct/{kind}.py."
+        )
+
+
+def _drawn(kind: str, seed: int, stream: str) -> Iterator[Task]:
+    if kind not in PRODUCERS:
+        raise UserError(f"no task kind {kind!r}; there are {', '.join(KINDS)}")
+    return instances(PRODUCERS[kind], Random(f"{seed}/{kind}/{stream}"))

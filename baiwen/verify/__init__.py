@@ -1,0 +1,37 @@
+"""Verifiers: each is reward and metric at once. Pure, fast, and total over strings.
+
+One file a verifier, each with `check(answer, truth) -> Verdict`; `check` here picks the file that a
+row of `heldout.jsonl` names:
+
+    {"prompt": [...], "answer": "46", "verifier": "number", "kind": "arithmetic"}
+    verify.check("number", "41+5=46", "46")     -> Verdict.right
+
+No string makes a verifier raise. A truth that it cannot read is `Verdict.error`; a verifier that
+does not exist is a `UserError`, since a pass or a fail would both be invented (findings A4 #10).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from baiwen.errors import UserError
+from baiwen.verify import exact, instruction, json_value, number, tool_call, words
+from baiwen.verify.verdict import Verdict
+
+__all__ = ["NAMES", "Verdict", "check"]
+
+_CHECKS: dict[str, Callable[[str, Any], Verdict]] = {
+    "exact": exact.check,
+    "instruction": instruction.check,
+    "json_value": json_value.check,
+    "number": number.check,
+    "tool_call": tool_call.check,
+    "words": words.check,
+}
+NAMES = tuple(_CHECKS)
+
+
+def check(verifier: str, answer: str, truth: object) -> Verdict:
+    """The verdict of the verifier of that name; `UserError` where there is none."""
+    if verifier not in _CHECKS:
+        raise UserError(f"no verifier {verifier!r}; there are {', '.join(NAMES)}")
+    return _CHECKS[verifier](answer, truth)

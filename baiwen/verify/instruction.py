@@ -1,0 +1,78 @@
+"""Instructions that a program can check (after IFEval, Zhou et al., 2023; spec 7 area 4).
+
+The truth is a list of constraints, each a function of this file and its arguments:
+
+    check("RED SUN", [{"is": "upper_case"}, {"is": "word_count", "count": 2}])     -> right
+
+Every constraint has to hold. A constraint unknown to this file is `Verdict.error`, never a pass.
+Words are runs of letters and digits, so "well-known" is two and quotes do not count; each character
+of Chinese is a word, as IFEval's Chinese editions count.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+from baiwen.verify.verdict import Verdict
+
+_WORD = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+(?:['’][^\W_]+)*")
+
+
+def check(answer: str, truth: list[dict[str, Any]]) -> Verdict:
+    """Does `answer` meet every constraint of `truth`? An empty answer meets none."""
+    answer = unicodedata.normalize("NFC", answer).strip()
+    try:
+        passed = [
+            _CONSTRAINTS[constraint["is"]](answer, **_arguments(constraint)) for constraint in truth
+        ]
+    except (KeyError, TypeError, AttributeError):
+        # No such constraint, or arguments that are not its own: the row is at fault.
+        return Verdict.error
+    return Verdict.of(bool(answer) and all(passed)) if passed else Verdict.error
+
+
+def word_count(answer: str, count: int) -> bool:
+    """Exactly `count` words."""
+    return len(_WORD.findall(answer)) == count
+
+
+def repeats(answer: str, word: str, count: int) -> bool:
+    """`word`, `count` times, and nothing else."""
+    return _WORD.findall(answer) == _WORD.findall(word) * count
+
+
+def upper_case(answer: str) -> bool:
+    """Letters, all of them capitals."""
+    return answer.isupper()
+
+
+def ends_with(answer: str, word: str) -> bool:
+    """The last word is `word`, in any case."""
+    return _words(answer)[-len(_words(word)) :] == _words(word)
+
+
+def contains(answer: str, word: str) -> bool:
+    """`word` occurs as a word (or as words in a row), in any case."""
+    words, wanted = _words(answer), _words(word)
+    return any(words[at : at + len(wanted)] == wanted for at in range(len(words)))
+
+
+def bullets(answer: str, count: int) -> bool:
+    """Exactly `count` lines, each a Markdown bullet with text."""
+    lines = answer.splitlines()
+    return len(lines) == count and all(re.match(r"[-*] +\S", line) for line in lines)
+
+
+_CONSTRAINTS: dict[str, Callable[..., bool]] = {
+    constraint.__name__: constraint
+    for constraint in (word_count, repeats, upper_case, ends_with, contains, bullets)
+}
+
+
+def _arguments(constraint: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in constraint.items() if name != "is"}
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())

@@ -1,0 +1,50 @@
+"""A number, exactly: the last one that the answer states.
+
+    check("7+5=12\\n4+3+1=8\\n47+35=82", "82")      -> right
+    check("about 1,200.50", 1200.5)                -> right
+    check("3/4", "0.75")                           -> right
+
+Numbers are compared as fractions, never as floats, so 100000.4 is not 100000 and 0.9999999 is not 1
+(both pass other graders, findings B1). Thousands may be grouped by commas; full-width digits count.
+"""
+
+import re
+import unicodedata
+from fractions import Fraction
+
+from baiwen.verify.verdict import Verdict
+
+# A sign counts only where no digit or letter stands before it: "9-4" ends in 4.
+_NUMBER = re.compile(
+    r"(?<![\d.])(?:(?<!\w)-)?"
+    r"(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?(?![\d/])",
+    re.ASCII,
+)
+# The two bounds keep every answer cheap, hostile ones too.
+_TAIL = 4000  # characters at the end of the answer that are searched
+_LONGEST = 400  # characters of a number that is still compared
+
+
+def check(answer: str, truth: str | int | float) -> Verdict:
+    """Is the last number of `answer` equal to `truth`? An answer without a number is wrong."""
+    expected = value(str(truth))
+    if expected is None:
+        return Verdict.error
+    found = _NUMBER.findall(_plain(answer[-_TAIL:]))
+    return Verdict.of(bool(found) and value(found[-1]) == expected)
+
+
+def value(text: str) -> Fraction | None:
+    """The number that `text` is, or None: `"1,200.5"`, `"-3"`, `"3/4"`."""
+    text = _plain(text).strip()
+    if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
+        return None
+    above, _, below = text.replace(",", "").partition("/")
+    if not below:
+        return Fraction(above)
+    return Fraction(above) / int(below) if int(below) else None
+
+
+def _plain(text: str) -> str:
+    """ASCII digits and signs for full-width ones and for the minus sign."""
+    return unicodedata.normalize("NFKC", text).replace("\u2212", "-")

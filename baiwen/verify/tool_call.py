@@ -1,0 +1,49 @@
+"""A tool call in the protocol's form (spec 2.2): the right tool with the right arguments.
+
+    check('<tool_call>\\n{"name": "weather", "arguments": {"city": "Rome"}}\\n</tool_call>',
+          {"name": "weather", "arguments": {"city": "Rome"}})      -> right
+
+The truth is one call or a list of calls, in order. Text before the first call is allowed, as the
+protocol allows it; text between or after calls is not.
+"""
+
+from typing import Any
+
+from baiwen.verify import json_value
+from baiwen.verify.verdict import Verdict
+
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+
+
+def check(answer: str, truth: dict[str, Any] | list[dict[str, Any]]) -> Verdict:
+    """Are the calls in `answer` those of `truth`: names equal, arguments equal as JSON?"""
+    expected = truth if isinstance(truth, list) else [truth]
+    if not expected or not all(_is_call(call) for call in expected):
+        return Verdict.error
+    try:
+        found = calls(answer)
+    except ValueError:
+        return Verdict.wrong
+    return Verdict.of(json_value.equal(found, expected))
+
+
+def calls(text: str) -> list[object]:
+    """The calls that end `text`, as `{"name", "arguments"}`; `ValueError` for a broken one."""
+    found = []
+    _, *parts = text.split(_OPEN)
+    for part in parts:
+        body, closed, rest = part.partition(_CLOSE)
+        call = json_value.parse(body)
+        if not closed or rest.strip() or not _is_call(call):
+            raise ValueError("not a tool call")
+        found.append(call)
+    return found
+
+
+def _is_call(call: object) -> bool:
+    return (
+        isinstance(call, dict)
+        and call.keys() == {"name", "arguments"}
+        and isinstance(call["name"], str)
+        and isinstance(call["arguments"], dict)
+    )
