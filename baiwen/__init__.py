@@ -1,1 +1,65 @@
-"""Baiwen: the Qwen2.5 recipe, end to end."""
+"""Baiwen: the Qwen2.5 recipe, end to end.
+
+    model, tokenizer = baiwen.load("runs/tiny/sft")          # any HF folder of the family
+    logits = model.logits(tokens)                            # [B, T] -> [B, T, vocab]
+    engine = baiwen.Engine(model, tokenizer)
+    done = engine.generate(["Hello"], baiwen.Sampling(temperature=0.7))
+    baiwen.save(model, tokenizer, "out")
+
+These five names are for outsiders and stay; the rest of the package is internal. Importing this
+module imports nothing: torch comes with the first of them that is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from baiwen.engine.engine import Engine, Sampling
+    from baiwen.model.transformer import Transformer
+    from baiwen.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["Engine", "Sampling", "Tokenizer", "load", "save"]
+
+_HOMES = {
+    "Engine": "baiwen.engine.engine",
+    "Sampling": "baiwen.engine.engine",
+    "Tokenizer": "baiwen.tokenizer.tokenizer",
+}
+
+
+def load(
+    folder: "Path | str", device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
+) -> "tuple[Transformer, Tokenizer]":
+    """The model and the tokenizer of an HF folder; `dtype` None keeps the one of the files."""
+    from pathlib import Path
+
+    from baiwen.model import weights
+    from baiwen.tokenizer.tokenizer import Tokenizer
+
+    return weights.load(Path(folder), device, dtype), Tokenizer.load(Path(folder))
+
+
+def save(model: "Transformer", tokenizer: "Tokenizer", folder: "Path | str") -> None:
+    """Write an HF folder that transformers, vLLM and `load` read; all of it, or nothing."""
+    from pathlib import Path
+
+    from baiwen import files
+    from baiwen.model import weights
+
+    with files.writing_folder(Path(folder)) as partial:
+        weights.save(model, model.config, partial)
+        tokenizer.save(partial)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'baiwen' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

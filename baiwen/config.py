@@ -107,9 +107,16 @@ def inputs(config: Knobs) -> list[tuple[str, Path]]:
     return list(_inputs(config, type(config), ""))
 
 
-def require(config: Knobs, source: Path | str) -> None:
-    """Stop with a `UserError` unless every `Input` of `config` exists."""
-    absent = [(key, path) for key, path in inputs(config) if not path.exists()]
+def require(config: Knobs, source: Path | str, unless_below: Sequence[Path] = ()) -> None:
+    """Stop with a `UserError` unless every `Input` of `config` exists.
+
+    unless_below: folders that are yet to be written; what lies in them is not looked for.
+    """
+    absent = [
+        (key, path)
+        for key, path in inputs(config)
+        if not path.exists() and not any(path.is_relative_to(folder) for folder in unless_below)
+    ]
     if absent:
         raise UserError(mistakes.absent(absent, source))
 

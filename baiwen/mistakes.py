@@ -14,11 +14,12 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-from pydantic_core import ErrorDetails
+from typing import TYPE_CHECKING, Any
 
 from baiwen.errors import UserError
+
+if TYPE_CHECKING:  # `baiwen show` asks for `nearest` and must not wait for pydantic
+    from pydantic_core import ErrorDetails
 
 Key = tuple[str | int, ...]  # where a knob lies: ("optim", "lr"), ("sources", 0, "path")
 
@@ -37,7 +38,7 @@ def split(assignment: str) -> tuple[tuple[str, ...], Any]:
 
 
 def explain(
-    mistakes: Sequence[ErrorDetails],
+    mistakes: Sequence["ErrorDetails"],
     raw: object,
     knobs: Callable[[Key], list[str]],
     source: Path | str,
@@ -67,6 +68,11 @@ def absent(inputs: Sequence[tuple[str, Path]], source: Path | str) -> str:
         f"{_beside(path)}"
         for key, path in inputs
     )
+
+
+def missing(what: str, path: Path) -> str:
+    """The complaint about a path of the command line that is not there."""
+    return f"there is no {what} at {path}.{_beside(path)}"
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

@@ -1,0 +1,181 @@
+"""The command line: `baiwen run|plan|show|chat|eval|doctor`.
+
+    baiwen run recipes/tiny                          a folder of recipes, in order
+    baiwen run recipes/tiny/7-sft.toml optim.lr=1e-5 one recipe, one knob changed
+    torchrun --nproc-per-node 8 -m baiwen run ...    the same on many ranks
+
+Exit codes: 0 done; 1 a fault of ours, with its traceback; 2 a mistake that the message tells how to
+mend; 130 and 143 interrupted (Ctrl-C, SIGTERM), with the line that resumes. Only argparse is
+imported here, so that `--help` and `show` answer at once (docs/dependencies.md has the figures).
+"""
+
+import argparse
+import errno
+import importlib
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from baiwen.errors import UserError
+
+COMMANDS = {
+    "run": "run a recipe, or a folder of recipes in order",
+    "plan": "show what a run would take, without running: knobs, size, FLOPs, memory, time, disk",
+    "show": "list the stages, or every knob of one with its default",
+    "chat": "talk to a model",
+    "eval": "score a model on held-out tasks and text",
+    "doctor": "check this machine and installation",
+}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, treated as Ctrl-C is: whoever saves on the one saves on the other."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose complaints are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print."""
+        raise UserError(f"{message}\n    {self.format_usage().strip()}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        options = _parse(arguments)
+        # A command's module imports what it needs (torch, most of all), so it is imported here.
+        return importlib.import_module(f"baiwen.commands.{options.command}").main(options) or 0
+    except UserError as error:
+        return _say(f"baiwen: {error}", 2)
+    except KeyboardInterrupt as interrupt:
+        code = 143 if isinstance(interrupt, Terminated) else 130
+        return _say(f"baiwen: interrupted; resume with: {_typed()}", code)
+    except BrokenPipeError:  # the reader of our output, `head` for one, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (OSError, MemoryError, RuntimeError) as error:
+        told = _exhausted(error)
+        if told is None:
+            raise
+        return _say(f"baiwen: {told}, then go on with: {_typed()}", 2)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    named = next((word for word in arguments if not word.startswith("-")), None)
+    if named is not None and named not in COMMANDS:
+        from baiwen.mistakes import nearest
+
+        hint = nearest(named, list(COMMANDS))
+        raise UserError(f"there is no command {named}.{hint}\n    commands: {', '.join(COMMANDS)}")
+    return _parser().parse_args(arguments or ["--help"])
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="baiwen", description="The Qwen2.5 recipe, end to end.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, told in COMMANDS.items():
+        command = commands.add_parser(name, help=told, description=f"{told[0].upper()}{told[1:]}.")
+        ARGUMENTS[name](command)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"baiwen {version('baiwen')}")
+        parser.exit()
+
+
+def _recipes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", help="a recipe (TOML) or a folder of them")
+    command.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help="a knob to change, in every recipe that has it; RECIPE.key=value changes it in one",
+    )
+
+
+def _show(command: argparse.ArgumentParser) -> None:
+    command.add_argument("stage", nargs="?", help="the stage whose knobs to list")
+
+
+def _device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", help="a model folder, as in runs/tiny/sft")
+    command.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, auto (default)")
+    command.add_argument(
+        "--dtype", default="auto", help="float32, bfloat16, auto (default: what is fast here)"
+    )
+
+
+def _chat(command: argparse.ArgumentParser) -> None:
+    _device(command)
+    command.add_argument("--system", help="the system message (default: the model's own)")
+    command.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (0.7)")
+    command.add_argument("--top-p", type=float, default=0.8, help="nucleus (0.8)")
+    command.add_argument("--top-k", type=int, default=20, help="0 is off (20)")
+    command.add_argument("--repetition-penalty", type=float, default=1.05, help="1 is off (1.05)")
+    command.add_argument("--max-tokens", type=int, default=1024, help="of one answer (1024)")
+    command.add_argument("--seed", type=int, default=None, help="for the same answer again")
+
+
+def _eval(command: argparse.ArgumentParser) -> None:
+    _device(command)
+    command.add_argument("--tasks", help="held-out tasks (JSONL: messages, answer, verifier)")
+    command.add_argument("--documents", help="held-out documents (JSONL, .gz, .zst)")
+
+
+def _doctor(command: argparse.ArgumentParser) -> None:
+    del command  # takes no arguments
+
+
+ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "run": _recipes,
+    "plan": _recipes,
+    "show": _show,
+    "chat": _chat,
+    "eval": _eval,
+    "doctor": _doctor,
+}
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _say(text: str, code: int) -> int:
+    """Print for a person, once however many ranks there are, and return the exit code."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr)
+    return code
+
+
+def _typed() -> str:
+    """The command as it was typed."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        size = os.environ["LOCAL_WORLD_SIZE"]
+        return shlex.join(["torchrun", "--nproc-per-node", size, "-m", "baiwen", *sys.argv[1:]])
+    module = len(sys.orig_argv) > 2 and "-m" in sys.orig_argv[1:3]
+    return shlex.join(sys.orig_argv if module else sys.argv)
+
+
+def _exhausted(error: Exception) -> str | None:
+    """What has run out, if that is the error, and what to do about it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space is left on the disk ({error.filename or 'while writing'}): free some"
+    torch = sys.modules.get("torch")
+    if torch and isinstance(error, torch.OutOfMemoryError):
+        return "the GPU is out of memory: lower micro_tokens (sequence_length, max_tokens)"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "this machine is out of memory: lower micro_tokens (sequence_length, max_tokens)"
+    return None

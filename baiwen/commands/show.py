@@ -1,0 +1,207 @@
+"""`baiwen show [STAGE]`: every knob, its type, default and comment, read from the source.
+
+Nothing of a stage is imported (that would import torch): `ast` gives the fields, `tokenize` the
+comments beside them, and a table such as `optim: Optim = Optim(lr=7e-6)` is followed through the
+`from baiwen.train.optim import Optim` of its module, the keywords being its defaults.
+
+    steps      int > 0      100      steps of the optimizer
+    optim.lr   float        7e-6     peak learning rate; report: 7e-6
+"""
+
+import argparse
+import ast
+import io
+import shutil
+import textwrap
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from baiwen.errors import UserError
+from baiwen.mistakes import nearest
+
+PACKAGE = Path(__file__).parents[1]
+STAGES = sorted(path.stem for path in (PACKAGE / "stages").glob("[a-z]*.py"))
+BOUNDS = {"gt": "> ", "ge": ">= ", "lt": "< ", "le": "<= ", "min_length": "of length >= "}
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One line of a table: its key within the recipe, and what its source says of it."""
+
+    key: str
+    type: str
+    default: str  # as the source has it; empty where the recipe must set it
+    comment: str
+
+
+@dataclass(frozen=True)
+class Module:
+    """A source file: its text, its tree and its comments, by line."""
+
+    text: str
+    tree: ast.Module
+    beside: dict[int, str]  # comments after code
+    alone: dict[int, tuple[int, str]]  # comments on a line of their own, with their columns
+
+
+@dataclass(frozen=True)
+class Table:
+    """A class of knobs and the module it stands in."""
+
+    node: ast.ClassDef
+    module: Module
+
+
+def main(options: argparse.Namespace) -> None:
+    """Print the stages, or the knobs of one."""
+    if options.stage is None:
+        width = max(map(len, STAGES))
+        print("\n".join(f"{stage:{width}}  {headline(stage)}" for stage in STAGES))
+    elif options.stage in STAGES:
+        print(f"{options.stage}: {headline(options.stage)}\n")
+        print("\n".join(_columns(knobs(options.stage))))
+    else:
+        hint = nearest(options.stage, STAGES)
+        raise UserError(
+            f"there is no stage {options.stage}.{hint}\n    stages: {', '.join(STAGES)}"
+        )
+
+
+def headline(stage: str) -> str:
+    """The first line of a stage's docstring."""
+    return (ast.get_docstring(_module(f"baiwen.stages.{stage}").tree) or "").partition("\n")[0]
+
+
+def knobs(stage: str) -> list[Knob]:
+    """Every knob of a stage, those of its tables in place, in the order of the source."""
+    found = _find("Config", _module(f"baiwen.stages.{stage}"))
+    assert isinstance(found, Table), f"baiwen/stages/{stage}.py has no class Config"
+    return _knobs(found)
+
+
+def _columns(rows: list[Knob]) -> Iterator[str]:
+    """The table as lines, comments wrapped to the width of the terminal."""
+    keys, types, defaults = (
+        max((len(getattr(row, column)) for row in rows), default=0)
+        for column in ("key", "type", "default")
+    )
+    indent = keys + types + max(defaults, len("required")) + 6
+    width = max(shutil.get_terminal_size((120, 24)).columns - indent, 30)
+    for row in rows:
+        first, *more = textwrap.wrap(row.comment, width) or [""]
+        default = row.default or "required"
+        head = f"{row.key:{keys}}  {row.type:{types}}  {default:{indent - keys - types - 6}}"
+        yield f"{head}  {first}".rstrip()
+        yield from (" " * indent + line for line in more)
+
+
+# Fields: from a class to its knobs.
+
+
+def _knobs(table: Table) -> list[Knob]:
+    found: dict[str, Knob] = {}
+    for above in table.node.bases:
+        inherited = _find(ast.unparse(above), table.module)
+        if isinstance(inherited, Table):
+            found |= {knob.key: knob for knob in _knobs(inherited)}
+    for field in table.node.body:
+        if isinstance(field, ast.AnnAssign) and "ClassVar" not in ast.unparse(field.annotation):
+            found |= {knob.key: knob for knob in _field(field, table.module)}
+    return list(found.values())
+
+
+def _field(field: ast.AnnAssign, module: Module) -> list[Knob]:
+    name = ast.unparse(field.target)
+    inner = _find(ast.unparse(field.annotation), module)
+    if not isinstance(inner, Table):
+        kind = _type(field.annotation, module)
+        return [Knob(name, kind, _default(field.value, module), _comment(field, module))]
+    given = {}
+    if isinstance(field.value, ast.Call):
+        given = {word.arg: _default(word.value, module) for word in field.value.keywords}
+    return [
+        replace(knob, key=f"{name}.{knob.key}", default=given.get(knob.key, knob.default))
+        for knob in _knobs(inner)
+    ]
+
+
+def _type(node: ast.expr, module: Module) -> str:
+    """The type as a person says it: `Annotated[float, Field(gt=0)]` is `float > 0`."""
+    alias = _find(ast.unparse(node), module)
+    if isinstance(alias, ast.expr) and ast.unparse(node) != "Input":
+        return _type(alias, module)
+    if not (isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Annotated"):
+        return ast.unparse(node).replace("'", '"')
+    assert isinstance(node.slice, ast.Tuple)
+    kind, *marks = node.slice.elts
+    words = [word for mark in marks if isinstance(mark, ast.Call) for word in mark.keywords]
+    bounds = [
+        f"{BOUNDS[word.arg]}{ast.unparse(word.value)}" for word in words if word.arg in BOUNDS
+    ]
+    return " ".join([_type(kind, module), ", ".join(bounds)]).strip()
+
+
+def _default(node: ast.expr | None, module: Module) -> str:
+    """The default as the source has it; for a short constant, what the constant is."""
+    if node is None:
+        return ""
+    text = ast.get_source_segment(module.text, node) or ""
+    constant = _find(ast.unparse(node), module)
+    if isinstance(constant, ast.Constant | ast.Tuple) and len(ast.unparse(constant)) <= 40:
+        return ast.unparse(constant).replace("'", '"')
+    return text
+
+
+def _comment(field: ast.AnnAssign, module: Module) -> str:
+    """The comment beside a field, with what goes on below it; else the lines above it."""
+    last = field.end_lineno or field.lineno
+    if last in module.beside:
+        told = [module.beside[last]]
+        while (below := module.alone.get(last + len(told))) and below[0] > field.col_offset:
+            told.append(below[1])
+        return " ".join(told)
+    told = []
+    while (above := module.alone.get(field.lineno - 1 - len(told))) and (
+        above[0] == field.col_offset
+    ):
+        told.append(above[1])
+    return " ".join(reversed(told))
+
+
+# Names: from a word of a source to what it stands for, in that module or one that it imports.
+
+
+@cache
+def _module(name: str) -> Module:
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    text = path.read_text(encoding="utf-8")
+    beside, alone = {}, {}
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            (line, column), told = token.start, token.string.lstrip("#: ").rstrip()
+            if token.line[:column].strip():
+                beside[line] = told
+            else:
+                alone[line] = column, told
+    return Module(text, ast.parse(text), beside, alone)
+
+
+def _find(name: str, module: Module) -> Table | ast.expr | None:
+    """The class of knobs, or the expression, that a dotted name stands for, else None."""
+    head, _, rest = name.partition(".")
+    for node in module.tree.body:
+        match node:
+            case ast.ClassDef() if node.name == name:
+                return Table(node, module)
+            case ast.Assign(targets=[ast.Name(id=target)]) if target == name:
+                return node.value
+            case ast.ImportFrom(module=str(source)) if source.partition(".")[0] == "baiwen":
+                for alias in node.names:
+                    if (alias.asname or alias.name) == head:
+                        inside = f"{source}.{alias.name}" if rest else source
+                        return _find(rest or alias.name, _module(inside))
+    return None

@@ -1,0 +1,174 @@
+"""Stages: from a recipe's file, or a folder of them in order, to finished run folders.
+
+A stage is a file of this folder with `class Config(Knobs)` and `run(config, folder)`; a recipe
+names it, and the stage's configuration checks the rest of the recipe:
+
+    recipes/tiny/5-pretrain.toml    stage = "pretrain", out = "runs/tiny/pretrain", steps = 300
+
+    recipes = load("recipes/tiny", ["seed=1", "pretrain.optim.lr=1e-3"])
+    check(recipes)
+    for recipe in recipes:
+        run(recipe)                 # or says that it is done
+
+A recipe's name is its file's, without the number that orders the folder. An override goes to every
+recipe that has the knob, or to the one recipe that it names. Under `torchrun` a stage whose
+`Config` sets `every_rank` runs on all ranks; of any other stage rank 0 does the work and the rest
+wait.
+"""
+
+import importlib
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from baiwen import config, files, log, mistakes
+from baiwen.config import Knobs
+from baiwen.errors import UserError
+
+NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One checked recipe: where it stands, which stage runs it, with which knobs."""
+
+    path: Path
+    name: str
+    stage: str
+    config: Any  # the stage's own Config, which has `out`
+
+    @property
+    def out(self) -> Path:
+        """The run folder."""
+        return self.config.out
+
+    @property
+    def module(self) -> ModuleType:
+        """The stage's module: Config, run, and plan where it has one."""
+        return _module(self.stage)
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> list[Recipe]:
+    """The recipe at `path`, or all of a folder in the order of their numbers, with overrides.
+
+    Errors of all recipes come as one `UserError`; nothing is run or written.
+    """
+    sources = _sources(Path(path))
+    raws = {source: config.read(source) for source in sources}
+    modules = {source: _module(_stage(raw, source)) for source, raw in raws.items()}
+    given = _share_out(overrides, {source: module.Config for source, module in modules.items()})
+    recipes, told = [], []
+    for source, raw in raws.items():
+        knobs = {key: value for key, value in raw.items() if key != "stage"}
+        knobs = config.override(knobs, given[source])
+        try:
+            parsed = config.parse(knobs, modules[source].Config, source, given[source])
+            recipes.append(Recipe(source, _name(source), raw["stage"], parsed))
+        except UserError as error:
+            told.append(str(error))
+    if told:
+        raise UserError("\n".join(told))
+    _refuse_shared_outs(recipes)
+    return recipes
+
+
+def check(recipes: Sequence[Recipe]) -> None:
+    """Stop unless every input exists, or lies in the run folder of an earlier recipe."""
+    told = []
+    for index, recipe in enumerate(recipes):
+        earlier = [before.out for before in recipes[:index]]
+        try:
+            config.require(recipe.config, recipe.path, unless_below=earlier)
+        except UserError as error:
+            told.append(str(error))
+    if told:
+        raise UserError("\n".join(told))
+
+
+def run(recipe: Recipe) -> None:
+    """Run one recipe into its run folder, resume it, or say that it is done."""
+    follower = int(os.environ.get("RANK", "0")) > 0
+    if not follower or getattr(recipe.config, "every_rank", False):
+        resolved = {"stage": recipe.stage, **config.resolved(recipe.config)}
+        with files.run_folder(recipe.out, resolved) as folder:
+            if not folder.done:
+                config.require(recipe.config, recipe.path)
+                _announce(f"{'resume' if folder.resumable else 'run'}: {recipe.path}", follower)
+                recipe.module.run(recipe.config, folder)
+    while follower and not files.complete(recipe.out):
+        time.sleep(0.2)  # the next recipe may read what rank 0 is still writing
+    record = files.read_json(recipe.out / "run.json")
+    _announce(f"done: {recipe.out} ({record['seconds']:.0f} s, {record['finished']})", follower)
+
+
+def _announce(text: str, follower: bool) -> None:
+    if not follower:
+        log.say(text)
+
+
+def _sources(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(mistakes.missing("recipe, or folder of recipes,", path))
+    found = sorted(path.glob("*.toml"), key=lambda source: (_number(source), source.name))
+    if not found:
+        raise UserError(f"{path}: holds no recipe (NAME.toml)")
+    return found
+
+
+def _number(source: Path) -> int:
+    digits = re.match(r"\d*", source.stem)
+    return int(digits[0]) if digits and digits[0] else 0
+
+
+def _name(source: Path) -> str:
+    return re.sub(r"^\d+-", "", source.stem)
+
+
+def _stage(raw: dict[str, Any], source: Path) -> str:
+    if "stage" not in raw:
+        raise UserError(f"{source}: stage is missing: name one of {', '.join(NAMES)}")
+    stage = raw["stage"]
+    if stage not in NAMES:
+        hint = mistakes.nearest(str(stage), NAMES)
+        raise UserError(
+            f"{source}: there is no stage {stage!r}.{hint}\n    stages: {', '.join(NAMES)}"
+        )
+    return stage
+
+
+def _module(stage: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{stage}")
+
+
+def _share_out(overrides: Sequence[str], configs: dict[Path, type[Knobs]]) -> dict[Path, list[str]]:
+    """Which overrides go to which recipe; one that goes to none is a `UserError`."""
+    given: dict[Path, list[str]] = {source: [] for source in configs}
+    for assignment in overrides:
+        names, _ = mistakes.split(assignment)
+        named = [source for source in configs if len(names) > 1 and _name(source) == names[0]]
+        if named:
+            given[named[0]].append(assignment.partition(".")[2])
+            continue
+        takers = [source for source, table in configs.items() if config.has(table, names)]
+        if not takers and len(configs) > 1:
+            known = {name for table in configs.values() for name in table.model_fields}
+            hint = mistakes.nearest(names[0], sorted(known | {_name(source) for source in configs}))
+            raise UserError(f"{assignment}: no recipe of the folder has {'.'.join(names)}.{hint}")
+        for source in takers or configs:  # one recipe alone: its own error names the knobs it has
+            given[source].append(assignment)
+    return given
+
+
+def _refuse_shared_outs(recipes: Sequence[Recipe]) -> None:
+    owners: dict[Path, Recipe] = {}
+    for recipe in recipes:
+        owner = owners.setdefault(recipe.out.absolute(), recipe)
+        if owner is not recipe:
+            raise UserError(f"{recipe.path}: out = {recipe.out} is also that of {owner.path}")
