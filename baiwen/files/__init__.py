@@ -12,8 +12,10 @@ for row in files.read_jsonl("documents.jsonl.zst"): ...
 from baiwen.files.durable import write, writing
 from baiwen.files.formats import (
     jsonl_writer,
+    parse_row,
     read_json,
     read_jsonl,
+    read_lines,
     read_parquet,
     read_text,
     write_json,
@@ -26,8 +28,10 @@ __all__ = [
     "check",
     "complete",
     "jsonl_writer",
+    "parse_row",
     "read_json",
     "read_jsonl",
+    "read_lines",
     "read_parquet",
     "read_text",
     "run_folder",

@@ -44,9 +44,34 @@ def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
 
     A broken line is a UserError with file:line and its beginning; a cut archive names the file.
     """
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if line.strip():
-            yield _row(line, f"{path}:{number}")
+            yield parse_row(line, f"{path}:{number}")
+
+
+def read_lines(path: Path | str) -> Iterator[bytes]:
+    """Yield the raw lines of a file, decompressed, without their ends; only `\\n` ends a line."""
+    rest = b""
+    for number, block in enumerate(_blocks(path)):
+        lines = (rest + (block if number else block.removeprefix(BOM))).split(b"\n")
+        rest = lines.pop()
+        yield from lines
+    if rest:
+        yield rest
+
+
+def parse_row(line: bytes, place: str) -> dict[str, Any]:
+    """Parse a line of a JSONL file; a UserError that names `place` where it is no JSON object."""
+    try:
+        row = json.loads(line.decode())
+        if b"\\ud" in line or b"\\uD" in line:  # half a surrogate pair could never be written again
+            json.dumps(row, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        snippet = line[:60].decode(errors="replace").strip()
+        raise UserError(f"{place}: this line is not JSON: {error}\n  {snippet}") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{place}: expected an object {{...}}, not {line[:60].decode().strip()}")
+    return row
 
 
 @contextmanager
@@ -94,30 +119,6 @@ def _require_columns(path: Path | str, wanted: Sequence[str], there: Sequence[st
     missing = [name for name in wanted if name not in there]
     if missing:
         raise UserError(f"{path}: has no column {missing[0]!r}; its columns are {', '.join(there)}")
-
-
-def _row(line: bytes, place: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode())
-        if b"\\ud" in line or b"\\uD" in line:  # half a surrogate pair could never be written again
-            json.dumps(row, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        snippet = line[:60].decode(errors="replace").strip()
-        raise UserError(f"{place}: this line is not JSON: {error}\n  {snippet}") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{place}: expected an object {{...}}, not {line[:60].decode().strip()}")
-    return row
-
-
-def _lines(path: Path | str) -> Iterator[bytes]:
-    """Yield the lines of a file without their ends; only `\\n` ends a line."""
-    rest = b""
-    for number, block in enumerate(_blocks(path)):
-        lines = (rest + (block if number else block.removeprefix(BOM))).split(b"\n")
-        rest = lines.pop()
-        yield from lines
-    if rest:
-        yield rest
 
 
 def _blocks(path: Path | str) -> Iterator[bytes]:
