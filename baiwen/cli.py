@@ -30,10 +30,7 @@ COMMANDS = {
     "eval": "score a model on held-out tasks and text",
     "doctor": "check this machine and installation",
 }
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, treated as Ctrl-C is: whoever saves on the one saves on the other."""
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # the shell's convention
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,8 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return importlib.import_module(f"baiwen.commands.{options.command}").main(options) or 0
     except UserError as error:
         return _say(f"baiwen: {error}", 2)
-    except KeyboardInterrupt as interrupt:
-        code = 143 if isinstance(interrupt, Terminated) else 130
+    except (KeyboardInterrupt, SystemExit) as stop:
+        code = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
+        if code not in (INTERRUPTED, TERMINATED):
+            raise
         return _say(f"baiwen: interrupted; resume with: {_typed()}", code)
     except BrokenPipeError:  # the reader of our output, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -150,7 +149,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+    raise SystemExit(TERMINATED)
 
 
 def _say(text: str, code: int) -> int:

@@ -1,0 +1,36 @@
+# Every target sets up .venv first, where it is missing or older than what it is made from.
+
+# The first of these that is Python 3.11 or newer; `make PYTHON=/a/python tiny` takes another.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+READY := .venv/.ready
+
+.PHONY: help tiny test check bench
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+
+tiny: $(READY)  ## the whole recipe on a laptop: text in, a chat model and its report out
+	.venv/bin/baiwen run recipes/tiny
+
+test: $(READY)  ## run the tests
+	.venv/bin/python -m pytest
+
+check: $(READY)  ## lint, format, types, and the rules of the house
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/python -m pytest tests/test_floors.py
+
+bench: $(READY)  ## measure every claim, each beside its peer
+	set -e; for script in benchmarks/*.py; do .venv/bin/python $$script; done
+
+$(READY): pyproject.toml constraints.txt
+	$(if $(PYTHON),,$(error Baiwen needs Python 3.11 or newer, and none is on the PATH; \
+	install one, or name it: make PYTHON=/path/to/python))
+	@echo "setting up .venv: a few minutes, mostly PyTorch's download"
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)

@@ -1,0 +1,13 @@
+"""`baiwen run RECIPE|FOLDER [key=value ...]`: every recipe in order; what is done is skipped."""
+
+import argparse
+
+from baiwen import stages
+
+
+def main(options: argparse.Namespace) -> None:
+    """Check all recipes and their inputs before the first one starts, then run them."""
+    recipes = stages.load(options.recipe, options.overrides)
+    stages.check(recipes)
+    for recipe in recipes:
+        stages.run(recipe)
