@@ -1,0 +1,296 @@
+"""What a checkpoint says about itself: the fields of config.json that change the model.
+
+The names are those of the file (spec 1.2). Fields that Qwen2.5's code never reads (`use_cache`,
+`transformers_version`, `max_window_layers` and the like) are ignored; a field that would change the
+computation in a way that is not built here is refused.
+
+    config = ModelConfig.from_dict(json.load(open("config.json")))
+    config.head_dim, config.sparse(3)
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from baiwen.errors import UserError
+
+ARCHITECTURES = {"Qwen2ForCausalLM": "qwen2", "Qwen2MoeForCausalLM": "qwen2_moe"}
+DTYPES = ("float32", "bfloat16", "float16")
+DENSE_FIELDS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+MOE_FIELDS = (
+    "num_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "shared_expert_intermediate_size",
+    "norm_topk_prob",
+    "decoder_sparse_step",
+    "mlp_only_layers",
+    "router_aux_loss_coef",
+)
+
+
+@dataclass(frozen=True)
+class Yarn:
+    """YaRN with a static factor (Peng et al., 2023): `rope_scaling` of config.json."""
+
+    factor: float
+    original_max_position_embeddings: int
+    attention_factor: float | None = None  # None: 0.1 ln(factor) + 1
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of one model. Lengths in tokens, sizes in elements."""
+
+    vocab_size: int  # rows of the embedding, at least len(tokenizer)
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    max_position_embeddings: int = 32768
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 1_000_000.0
+    rope_scaling: Yarn | None = None
+    dual_chunk_attention_config: Mapping[str, int] | None = None
+    tie_word_embeddings: bool = False
+    initializer_range: float = 0.02
+    bos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
+    pad_token_id: int | None = None
+    torch_dtype: str = "bfloat16"  # of the weights in the files
+
+    num_experts: int = 0  # 0: a dense model
+    num_experts_per_tok: int = 0
+    moe_intermediate_size: int = 0
+    shared_expert_intermediate_size: int = 0
+    norm_topk_prob: bool = False
+    decoder_sparse_step: int = 1
+    mlp_only_layers: tuple[int, ...] = ()
+    router_aux_loss_coef: float = 0.001
+
+    def __post_init__(self) -> None:
+        for problem in _problems(self):
+            raise UserError(f"the model's configuration does not fit together: {problem}")
+
+    @property
+    def head_dim(self) -> int:
+        """Elements of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def is_moe(self) -> bool:
+        """Whether some layers are mixtures of experts."""
+        return self.num_experts > 0
+
+    @property
+    def longest_input(self) -> int | None:
+        """The length in tokens up to which plain attention is exact; None: no limit.
+
+        The 1M models were trained with dual chunk attention, which equals plain attention up to
+        `original_max_position_embeddings` (spec 6.2).
+        """
+        chunks = self.dual_chunk_attention_config
+        return None if chunks is None else chunks["original_max_position_embeddings"]
+
+    def sparse(self, layer: int) -> bool:
+        """Whether layer `layer` (from 0) is a mixture of experts (spec 1.4)."""
+        if not self.is_moe or layer in self.mlp_only_layers:
+            return False
+        return (layer + 1) % self.decoder_sparse_step == 0
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any], source: str = "config.json") -> "ModelConfig":
+        """The configuration that a config.json holds; `source` names the file in errors.
+
+        Raises UserError for another architecture, a missing field or one that is not built here.
+        """
+        _refuse_unsupported(raw, source)
+        names = {field.name for field in dataclasses.fields(cls)}
+        values = {name: raw[name] for name in names & raw.keys() if raw[name] is not None}
+        if raw["architectures"] == ["Qwen2ForCausalLM"]:
+            values = {name: value for name, value in values.items() if name not in MOE_FIELDS}
+        missing = [name for name in (*DENSE_FIELDS, "num_attention_heads") if name not in values]
+        if missing:
+            raise UserError(f"{source}: {', '.join(missing)} is missing")
+        values.setdefault("num_key_value_heads", values["num_attention_heads"])
+        values["torch_dtype"] = raw.get("dtype") or raw.get("torch_dtype") or "float32"
+        for name in ("mlp_only_layers", "eos_token_id"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
+        values.update(_rope(raw, source))
+        _check_types(values, source)
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of a config.json that transformers of any age, vLLM and SGLang read."""
+        values = dataclasses.asdict(self)
+        if not self.is_moe:
+            values = {name: value for name, value in values.items() if name not in MOE_FIELDS}
+        scaling = values.pop("rope_scaling")
+        if scaling is not None:
+            # Old readers ask for `type`, new ones for `rope_type` (spec 6.1).
+            scaling = {"type": "yarn", "rope_type": "yarn"} | {
+                name: value for name, value in scaling.items() if value is not None
+            }
+            values["rope_scaling"] = scaling
+        if values["dual_chunk_attention_config"] is None:
+            del values["dual_chunk_attention_config"]
+        else:
+            values["dual_chunk_attention_config"] = dict(self.dual_chunk_attention_config or {})
+        architecture = "Qwen2MoeForCausalLM" if self.is_moe else "Qwen2ForCausalLM"
+        values |= {
+            "architectures": [architecture],
+            "model_type": ARCHITECTURES[architecture],
+            "hidden_act": "silu",
+            "attention_dropout": 0.0,
+            "use_sliding_window": False,
+            "use_cache": True,
+        }
+        lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+        return dict(sorted((values | lists).items()))
+
+
+def _problems(config: ModelConfig) -> list[str]:
+    """What contradicts itself in `config`, one sentence each."""
+    problems = [
+        f"{name} = {getattr(config, name)} must be above 0"
+        for name in (*DENSE_FIELDS, "num_attention_heads", "num_key_value_heads", "rope_theta")
+        if getattr(config, name) <= 0
+    ]
+    if problems:
+        return problems
+    rules = [
+        (
+            config.hidden_size % config.num_attention_heads == 0,
+            f"hidden_size = {config.hidden_size} is not a multiple of "
+            f"num_attention_heads = {config.num_attention_heads}",
+        ),
+        (
+            config.num_attention_heads % config.num_key_value_heads == 0,
+            f"num_attention_heads = {config.num_attention_heads} is not a multiple of "
+            f"num_key_value_heads = {config.num_key_value_heads}",
+        ),
+        (config.head_dim % 2 == 0, f"a head of {config.head_dim} elements cannot be rotated"),
+        (
+            config.torch_dtype in DTYPES,
+            f"torch_dtype = {config.torch_dtype!r} is none of {', '.join(DTYPES)}",
+        ),
+    ]
+    return [problem for holds, problem in rules if not holds] + _moe_problems(config)
+
+
+def _moe_problems(config: ModelConfig) -> list[str]:
+    if not config.is_moe:
+        return []
+    rules = [
+        (
+            0 < config.num_experts_per_tok <= config.num_experts,
+            f"num_experts_per_tok = {config.num_experts_per_tok} must be between 1 and "
+            f"num_experts = {config.num_experts}",
+        ),
+        (
+            config.moe_intermediate_size > 0 and config.shared_expert_intermediate_size > 0,
+            "moe_intermediate_size and shared_expert_intermediate_size must be above 0",
+        ),
+        (
+            # torch's grouped matmul wants rows of a multiple of 16 bytes, 8 elements of bf16.
+            config.hidden_size % 8 == 0 and config.moe_intermediate_size % 8 == 0,
+            f"hidden_size = {config.hidden_size} and moe_intermediate_size = "
+            f"{config.moe_intermediate_size} of a mixture of experts must be multiples of 8",
+        ),
+        (config.decoder_sparse_step > 0, "decoder_sparse_step must be above 0"),
+    ]
+    return [problem for holds, problem in rules if not holds]
+
+
+def _refuse_unsupported(raw: Mapping[str, Any], source: str) -> None:
+    """Raise UserError where `raw` asks for a model that is not built here."""
+    architectures = raw.get("architectures")
+    if not (
+        isinstance(architectures, list) and architectures and architectures[0] in ARCHITECTURES
+    ):
+        raise UserError(
+            f"{source}: architectures = {architectures!r} is not ours; "
+            f"Baiwen reads {' and '.join(ARCHITECTURES)}"
+        )
+    moe = architectures[0] == "Qwen2MoeForCausalLM"
+    layer_types = raw.get("layer_types") or []
+    rules = [
+        (
+            raw.get("model_type", ARCHITECTURES[architectures[0]])
+            == ARCHITECTURES[architectures[0]],
+            f"model_type = {raw.get('model_type')!r} contradicts {architectures[0]}",
+        ),
+        (not moe or raw.get("num_experts", 0) != 0, "num_experts is missing"),
+        (
+            raw.get("hidden_act", "silu") == "silu",
+            f"hidden_act = {raw.get('hidden_act')!r} is not built; Qwen2.5 uses silu",
+        ),
+        (not raw.get("attention_dropout"), "attention_dropout is not built; set it to 0"),
+        (
+            not raw.get("use_sliding_window") and set(layer_types) <= {"full_attention"},
+            "use_sliding_window = true is not built; no published Qwen2.5 uses it",
+        ),
+        (raw.get("qkv_bias", True) is True, "qkv_bias = false is not built"),
+        (not raw.get("use_mrope"), "use_mrope = true belongs to the vision models"),
+        (
+            raw.get("quantization_config") is None,
+            "quantized weights are not read; start from the bf16 release of the model",
+        ),
+        (
+            raw.get("head_dim") in (None, _head_dim(raw)),
+            f"head_dim = {raw.get('head_dim')} differs from hidden_size / num_attention_heads",
+        ),
+    ]
+    for holds, problem in rules:
+        if not holds:
+            raise UserError(f"{source}: {problem}")
+
+
+def _head_dim(raw: Mapping[str, Any]) -> float | None:
+    heads, hidden = raw.get("num_attention_heads"), raw.get("hidden_size")
+    return hidden / heads if heads and hidden else None
+
+
+def _rope(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """`rope_theta` and `rope_scaling`, from either spelling.
+
+    transformers 5 writes `rope_parameters` with `rope_theta` in it, all others the two fields.
+    """
+    scaling = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
+    theta = scaling.pop("rope_theta", None) or raw.get("rope_theta", 10_000.0)
+    kinds = {scaling.pop(key) for key in ("type", "rope_type") if key in scaling}
+    if kinds <= {"default"} and (kinds or not scaling):
+        return {"rope_theta": theta, "rope_scaling": None}
+    if kinds != {"yarn"}:
+        raise UserError(
+            f"{source}: rope_scaling of type {', '.join(map(str, sorted(kinds))) or 'unknown'} "
+            "is not built; Baiwen has plain rotary positions and yarn"
+        )
+    scaling.setdefault("original_max_position_embeddings", raw.get("max_position_embeddings"))
+    scaling = {name: value for name, value in scaling.items() if value is not None}
+    known = {field.name for field in dataclasses.fields(Yarn)}
+    if not scaling.keys() <= known or "factor" not in scaling:
+        raise UserError(
+            f"{source}: rope_scaling of type yarn needs `factor` and may hold "
+            f"{', '.join(sorted(known))}; it holds {', '.join(sorted(scaling)) or 'nothing'}"
+        )
+    return {"rope_theta": theta, "rope_scaling": Yarn(**scaling)}
+
+
+def _check_types(values: Mapping[str, Any], source: str) -> None:
+    """Raise UserError where a field of config.json has another type than ours."""
+    for field in dataclasses.fields(ModelConfig):
+        kind, value = field.type, values.get(field.name)
+        if value is None or not isinstance(kind, type):
+            continue
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            raise UserError(f"{source}: {field.name} = {value!r} must be of type {kind.__name__}")

@@ -1,0 +1,98 @@
+"""Where the documents of a packed batch begin and end.
+
+A row of a packed batch holds several documents, which must not see each other. `Documents` says
+where they lie, and prepares once a batch what the attention of every layer needs.
+
+    documents = Documents.of([[3, 5], [8]])    # two rows of 8 tokens; the first holds two documents
+    documents.ends                             # tensor([0, 3, 8, 16])
+
+B batch, T tokens, n documents.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+
+from baiwen.errors import UserError
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Documents in reading order over the B*T flattened tokens; a border of rows is a border."""
+
+    ends: Tensor  # int32 [n + 1], cumulative lengths, begins with 0
+    lengths: tuple[int, ...]  # of the n documents, the same on the host
+    rows: int  # B
+    width: int  # T
+
+    @classmethod
+    def of(cls, lengths: list[list[int]], device: torch.device | str = "cpu") -> "Documents":
+        """The documents of each row, by length in tokens; rows must be equally long in total.
+
+        The padding at the end of a row counts as a document of its own.
+        """
+        widths = {sum(row) for row in lengths}
+        if len(widths) != 1 or any(length < 1 for row in lengths for length in row):
+            raise UserError(
+                f"the documents of each row must fill it, with at least a token each; got {lengths}"
+            )
+        flat = tuple(length for row in lengths for length in row)
+        ends = torch.tensor((0, *flat)).cumsum(0).to(device, torch.int32)
+        return cls(ends, flat, rows=len(lengths), width=widths.pop())
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Documents":
+        """The same documents with `ends` on `device`."""
+        return Documents(
+            self.ends.to(device, non_blocking=non_blocking), self.lengths, self.rows, self.width
+        )
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest document."""
+        return max(self.lengths)
+
+    @cached_property
+    def whole_rows(self) -> bool:
+        """Whether every row is one document, so that plain causal attention is enough."""
+        return len(self.lengths) == self.rows
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """[B, T], the place of each token in its document."""
+        starts = self.ends[:-1].long()
+        flat = torch.arange(self.rows * self.width, device=self.ends.device)
+        return (flat - starts[self.index.flatten()]).view(self.rows, self.width)
+
+    @cached_property
+    def index(self) -> Tensor:
+        """[B, T], the number of each token's document in the batch."""
+        flat = torch.arange(self.rows * self.width, device=self.ends.device, dtype=torch.int32)
+        return torch.searchsorted(self.ends[1:], flat, right=True).view(self.rows, self.width)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """[B, 1, T, T] bool, true where the query (third) may see the key (fourth)."""
+        same = self.index[:, None, :, None] == self.index[:, None, None, :]
+        return same.tril()
+
+    @cached_property
+    def block_mask(self) -> BlockMask:
+        """The same mask as FlexAttention wants it, by blocks of tokens."""
+        index = self.index
+
+        def same_document(row: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return (index[row, query] == index[row, key]) & (query >= key)
+
+        width = self.width
+        return create_block_mask(same_document, self.rows, None, width, width, index.device)
+
+    @cached_property
+    def equal_lengths(self) -> dict[int, list[int]]:
+        """Numbers of the documents of each length: they share one call of attention."""
+        groups: dict[int, list[int]] = {}
+        for number, length in enumerate(self.lengths):
+            groups.setdefault(length, []).append(number)
+        return groups

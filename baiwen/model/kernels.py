@@ -1,0 +1,151 @@
+"""Everything that has a fast form: attention through one door, norm, SwiGLU and rotation.
+
+Each function is defined by its plain form; a faster one gives the same result and has a parity
+test. `attend` is the only attention of the model. Packed documents go through FlashAttention
+(`varlen_attn`) or FlexAttention with a block mask on CUDA, and on the CPU through SDPA, on the
+documents themselves or on whole rows with a mask, whichever costs less.
+
+B batch, T tokens, S keys, H query heads, K key heads, D head size, n documents.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.attention.varlen import varlen_attn
+
+from baiwen.model.documents import Documents
+
+# A further call of SDPA costs about as much as this many (query, key) pairs in a call of their own.
+CALL = 4096
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / rms(x) * weight with fp32 statistics; [..., C], in autocast's dtype when that is on."""
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (wide * weight.float()).to(_compute_dtype(x))
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, elementwise."""
+    return F.silu(gate) * up
+
+
+def rotate(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+    """q [B, T, H, D] and k [B, T, K, D] turned by the angles of their positions [B, T, D/2].
+
+    The pairs that turn together are (i, i + D/2), the half-split layout of Qwen2.5's weights.
+    """
+    cosine, sine = cosine[:, :, None], sine[:, :, None]  # [B, T, 1, D/2]
+    return _rotate(q, cosine, sine), _rotate(k, cosine, sine)
+
+
+def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    first, second = x.float().chunk(2, dim=-1)
+    turned = (first * cosine - second * sine, second * cosine + first * sine)
+    return torch.cat(turned, dim=-1).to(x.dtype)
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None = None) -> Tensor:
+    """Causal attention within each document: q [B, T, H, D], k and v [B, T, K, D] -> [B, T, H, D].
+
+    Without `documents` every row is one document.
+    """
+    if documents is None or documents.whole_rows:
+        return causal(q, k, v)
+    return _choose(q, documents)(q, k, v, documents)
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """SDPA in our layout: [B, T, H, D] with K key heads, causal or by `mask` [B, 1, T, S]."""
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )  # [B, H, T, D]
+    return out.transpose(1, 2)
+
+
+def _choose(q: Tensor, documents: Documents) -> Callable[..., Tensor]:
+    """The form of packed attention for this device, dtype and batch."""
+    if q.is_cuda:
+        if q.dtype != torch.float32 and torch.cuda.get_device_capability(q.device) >= (8, 0):
+            return varlen  # FlashAttention wants half precision and at least Ampere
+        return flex if find_spec("triton") else masked
+    together = documents.rows * documents.width**2
+    alone = sum(length**2 for length in documents.lengths)
+    return separate if alone + CALL * len(documents.equal_lengths) < together else masked
+
+
+def masked(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
+    """All rows in one call of SDPA with a boolean mask."""
+    return causal(q, k, v, documents.mask)
+
+
+@torch.compiler.disable  # the lengths differ from batch to batch: nothing to compile
+def separate(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
+    """SDPA on the documents themselves, those of one length together."""
+    pieces = [x.flatten(0, 1).split(documents.lengths) for x in (q, k, v)]  # n of [length, H, D]
+    done: list[Tensor] = [q] * len(documents.lengths)
+    for numbers in documents.equal_lengths.values():
+        stacked = (torch.stack([x[number] for number in numbers]) for x in pieces)
+        for number, out in zip(numbers, causal(*stacked), strict=True):
+            done[number] = out  # [length, H, D]
+    return torch.cat(done).view_as(q)
+
+
+def varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
+    """FlashAttention over the flattened tokens, told where documents end."""
+    ends, longest = documents.ends, documents.longest
+    out = varlen_attn(
+        q.flatten(0, 1),  # [B*T, H, D]
+        k.flatten(0, 1),
+        v.flatten(0, 1),
+        cu_seq_q=ends,
+        cu_seq_k=ends,
+        max_q=longest,
+        max_k=longest,
+        window_size=(-1, 0),  # causal
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    assert isinstance(out, Tensor)
+    return out.view_as(q)
+
+
+def flex(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
+    """FlexAttention, which skips the blocks between documents."""
+    out = _compiled_flex()(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        block_mask=documents.block_mask,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    return out.transpose(1, 2)
+
+
+@cache
+def _compiled_flex() -> Callable[..., Tensor]:
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def grouped_linear(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    """Rows of x [M, C] times the weight of their group: weight [E, O, C], ends [E] int32 -> [M, O].
+
+    Group e is the rows from ends[e - 1] to ends[e]. Autocast does not know this matmul: cast here.
+    """
+    dtype = _compute_dtype(x)
+    return F.grouped_mm(x.to(dtype), weight.to(dtype).transpose(1, 2), offs=ends)

@@ -1,0 +1,155 @@
+"""The transformer: embedding, blocks of attention and feed-forward, final norm, head.
+
+Pre-norm, decoder-only (spec 1.1). Modules carry the names of the published safetensors, so that
+loading is a loop over names.
+
+    model = Transformer(SIZES["tiny"])
+    model.init_weights(seed=0)
+    logits = model.logits(tokens)              # [B, T] -> [B, T, V]
+
+B batch, T tokens, C hidden size, V vocabulary, L sparse layers, E experts.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from baiwen.errors import UserError
+from baiwen.model import rope
+from baiwen.model.attention import Attention
+from baiwen.model.cache import Cache
+from baiwen.model.config import ModelConfig
+from baiwen.model.documents import Documents
+from baiwen.model.layers import MLP, RMSNorm
+from baiwen.model.moe import MoE, Routing, stack
+
+
+@dataclass
+class Outputs:
+    """What one forward gives: no logits, so that a loss may take them in pieces."""
+
+    hidden: Tensor  # [B, T, C], after the final norm
+    head: Tensor  # [V, C], the weight that turns hidden into logits
+    routing: Routing | None = None  # of the sparse layers
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp: MoE | MLP
+        if config.sparse(layer):
+            self.mlp = MoE(config)
+        else:
+            self.mlp = MLP(config.hidden_size, config.intermediate_size)
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        documents: Documents | None = None,
+        cache: Cache | None = None,
+    ) -> tuple[Tensor, Routing | None]:
+        """[B, T, C] -> [B, T, C], and what a sparse layer's router did."""
+        x = x + self.self_attn(self.input_layernorm(x), rope, documents, cache)
+        out = self.mlp(self.post_attention_layernorm(x))
+        out, routing = out if isinstance(out, tuple) else (out, None)
+        return x + out, routing
+
+
+class Decoder(nn.Module):
+    """The body of the model; a module of its own because the files call it `model`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Transformer(nn.Module):
+    """Qwen2/Qwen2.5, dense or mixture of experts."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = None
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.checkpoint_blocks = False  # recompute each block in backward instead of storing it
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        positions: Tensor | None = None,
+        documents: Documents | None = None,
+        cache: Cache | None = None,
+    ) -> Outputs:
+        """tokens [B, T] -> hidden states.
+
+        positions [B, T] default to those of `documents`, of the cache, or 0 ... T-1. Raises
+        UserError beyond the length where plain attention is exact.
+        """
+        if cache is not None:
+            positions = cache.extend(tokens.shape[1])
+        elif positions is None:
+            positions = _positions(tokens, documents)
+        self._refuse_too_long(tokens, documents, cache)
+        angles = rope.tables(self.config, positions)
+        x = self.model.embed_tokens(tokens)  # [B, T, C]
+        routings = []
+        for block in self.model.layers:
+            if self.checkpoint_blocks and self.training:
+                x, routing = checkpoint(block, x, angles, documents, use_reentrant=False)
+            else:
+                x, routing = block(x, angles, documents, cache)
+            routings.append(routing)
+        head = self.lm_head or self.model.embed_tokens
+        return Outputs(self.model.norm(x), head.weight, stack(routings))
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """[B, T] -> [B, T, V], each row one document."""
+        outputs = self(tokens)
+        return F.linear(outputs.hidden, outputs.head)
+
+    @torch.no_grad()
+    def init_weights(self, seed: int = 0) -> None:
+        """Matrices from N(0, initializer_range), norms 1, biases 0; the same on every device."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim > 1:
+                drawn = torch.empty(parameter.shape).normal_(
+                    0, self.config.initializer_range, generator=generator
+                )
+                parameter.copy_(drawn)
+            else:
+                parameter.fill_(0 if name.endswith("bias") else 1)
+
+    def _refuse_too_long(
+        self, tokens: Tensor, documents: Documents | None, cache: Cache | None
+    ) -> None:
+        limit = self.config.longest_input
+        if limit is None:
+            return
+        length = documents.longest if documents else tokens.shape[1]
+        length = cache.longest if cache else length
+        if length > limit:
+            raise UserError(
+                f"an input of {length} tokens needs dual chunk attention, which is not built; "
+                f"plain attention is exact up to {limit} tokens for this model"
+            )
+
+
+def _positions(tokens: Tensor, documents: Documents | None) -> Tensor:
+    if documents is not None:
+        return documents.positions
+    return torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
