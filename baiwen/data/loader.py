@@ -18,19 +18,19 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from baiwen.data.order import BLOCK, interleave, permutation
-from baiwen.data.pack import Pieces, Rows
+from baiwen.data.pool import Pool
 from baiwen.errors import UserError
-from baiwen.model.kernels import Documents
+from baiwen.model.documents import Documents
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
     """A micro-batch: what the model reads and what it should say."""
 
@@ -41,32 +41,6 @@ class Batch:
     documents: Documents  # where they begin and end
     count: float  # the sum of the mask
     real: int  # tokens that are not padding
-
-
-class Stream(Protocol):
-    """A long row of tokens that pieces are cut from: shards on disk, or conversations in memory."""
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """The ids from `start` to `stop`, of any integer type."""
-
-    def weights(self, start: int, stop: int) -> np.ndarray | float:
-        """How much each of these tokens counts as a target."""
-
-
-@dataclass(frozen=True)
-class Pool:
-    """A source of rows: its stream, the pieces it is cut into and the rows they are packed in."""
-
-    name: str
-    stream: Stream
-    pieces: Pieces
-    rows: Rows
-    weight: float = 1.0  # its share of the rows of a run, against the other pools' weights
-
-    @property
-    def tokens(self) -> int:
-        """Tokens in all rows, without padding."""
-        return int(self.pieces.length.sum())
 
 
 @dataclass(frozen=True)

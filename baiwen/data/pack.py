@@ -1,35 +1,15 @@
-"""Packing: documents of any length into rows of one length, with as little padding as may be.
+"""Packing: items of any length into rows of one length, with as little left empty as may be.
 
-Best-fit-decreasing, as OLMo-core, TRL and nanochat pack: the longest piece first, each into the row
-with the least space that still holds it. Only a document longer than a row is cut (`cut`), into
-pieces of a full row and a rest; pieces themselves are never cut.
+Best-fit-decreasing, as OLMo-core, TRL and nanochat pack: the longest item first, each into the row
+with the least space that still holds it. Items are never cut.
 
-    pieces = cut(np.array([3, 12, 14]), size=4)      # documents of 3, 9 and 2 tokens
-    pieces.length                                    # [3, 4, 4, 2]: 9 = 4 + 4 + 1, see `cut`
-    [row.tolist() for row in best_fit(pieces.length, size=4)]       # [[1], [2], [0], [3]]
+    [row.tolist() for row in best_fit([3, 4, 1, 2, 2], size=4)]        # [[1], [0, 2], [3, 4]]
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """Stretches of a stream of tokens, each of one document."""
-
-    start: np.ndarray  # int64 [n]: the first token's place in the stream
-    length: np.ndarray  # int64 [n]: tokens
-    last: (
-        np.ndarray
-    )  # bool [n]: whether the document ends here, so that its last token has no target
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-    def __getitem__(self, chosen: np.ndarray) -> "Pieces":
-        return Pieces(self.start[chosen], self.length[chosen], self.last[chosen])
 
 
 @dataclass(frozen=True)
@@ -46,23 +26,6 @@ class Rows(Sequence[np.ndarray]):
         if not 0 <= row < len(self):
             raise IndexError(row)
         return self.items[self.bounds[row] : self.bounds[row + 1]]
-
-
-def cut(ends: np.ndarray, size: int) -> Pieces:
-    """Documents that end at `ends` (cumulative) as pieces of at most `size` tokens.
-
-    A piece of nothing but a document's last token is left out: it has no target of its own, and it
-    is already the target of the token before it.
-    """
-    ends = np.asarray(ends, dtype=np.int64)
-    starts = np.concatenate(([0], ends[:-1])) if len(ends) else ends
-    counts = -((starts - ends) // size)  # ceil(length / size)
-    document = np.repeat(np.arange(len(ends)), counts)
-    nth = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
-    start = starts[document] + nth * size
-    length = np.minimum(size, ends[document] - start)
-    last = start + length == ends[document]
-    return Pieces(start, length, last)[~(last & (length == 1))]
 
 
 def best_fit(lengths: Sequence[int] | np.ndarray, size: int) -> Rows:

@@ -1,0 +1,206 @@
+"""Shards: documents as token ids on disk, read by memory-map.
+
+One folder a source. Every document ends with `<|endoftext|>` (Qwen2.5's own format), and a document
+never lies in two shards:
+
+    web/index.json          {"tokenizer": "3f1c...", "dtype": "uint16", "tokens": 1048576, ...}
+    web/tokens-00000.bin    the ids, little-endian uint16 (uint32 above 65,536 tokens of vocabulary)
+    web/ends-00000.bin      uint64: where each document ends, in tokens from the shard's beginning
+
+    shards = Shards.open("runs/tiny/shards/web", tokenizer.fingerprint)
+    shards.read(0, 5)                                # array([ 464, 3797,  318,  257,    0])
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baiwen import files
+from baiwen.errors import UserError
+from baiwen.tokenizer.tokenizer import Tokenizer
+
+INDEX = "index.json"
+ENDS = np.dtype("<u8")
+BATCH_CHARACTERS = 1 << 22  # of text that is encoded at once
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one shard holds."""
+
+    documents: int
+    tokens: int
+    bytes: int  # of the text, as UTF-8
+
+
+@dataclass(frozen=True)
+class Shards:
+    """An open source: all its shards as one stream of tokens."""
+
+    folder: Path
+    tokens: Sequence[np.ndarray]  # a memory-map for each shard
+    starts: np.ndarray  # int64 [shards + 1]: the first token of each in the stream, and the end
+    ends: np.ndarray  # int64 [documents]: where each document ends in the stream
+    bytes: int  # of the text, as UTF-8
+
+    @classmethod
+    def open(cls, folder: Path | str, fingerprint: str | None = None) -> "Shards":
+        """Open a source; a `UserError` for a missing or cut file, or another tokenizer's ids.
+
+        fingerprint: of the tokenizer that the ids must be of.
+        """
+        folder = Path(folder)
+        index = _index(folder)
+        if fingerprint is not None and index["tokenizer"] != fingerprint:
+            raise UserError(
+                f"{folder}: its ids are of another tokenizer (fingerprint "
+                f"{index['tokenizer'][:12]}..., not {fingerprint[:12]}...). Write the shards again "
+                "with the tokenizer of this run, or use that one."
+            )
+        shards = [Shard(**entry) for entry in index["shards"]]
+        dtype = np.dtype(index["dtype"]).newbyteorder("<")
+        tokens = [
+            _mapped(folder / token_file(i), dtype, shard.tokens) for i, shard in enumerate(shards)
+        ]
+        starts = np.cumsum([0, *(shard.tokens for shard in shards)])
+        ends = [_ends(folder / end_file(i), shard) for i, shard in enumerate(shards)]
+        shifted = [part + start for part, start in zip(ends, starts[:-1], strict=True)]
+        return cls(folder, tokens, starts, np.concatenate(shifted), index["bytes"])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each document, int64 [documents]."""
+        return np.diff(self.ends, prepend=0)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """The ids from `start` to `stop`, which must lie in one shard (as a document does)."""
+        shard = int(np.searchsorted(self.starts, start, side="right")) - 1
+        first = int(self.starts[shard])
+        return self.tokens[shard][start - first : stop - first]
+
+    def weights(self, start: int, stop: int) -> float:
+        """Every token counts in full as a target."""
+        return 1.0
+
+
+def write_shard(folder: Path, number: int, texts: Iterable[str], tokenizer: Tokenizer) -> Shard:
+    """Tokenize documents into shard `number` of a source, durably, a few MB in memory at a time."""
+    end, dtype = tokenizer.end_of_text, id_type(len(tokenizer))
+    documents = total = size = 0
+    with (
+        files.writing(folder / token_file(number)) as tokens,
+        files.writing(folder / end_file(number)) as ends,
+    ):
+        for batch in _batches(texts):
+            ids, borders = _joined(tokenizer.encode_many(batch), end)
+            tokens.write(ids.astype(dtype).tobytes())
+            ends.write((borders + total).astype(ENDS).tobytes())
+            documents, total = documents + len(batch), total + len(ids)
+            size += sum(len(text.encode()) for text in batch)
+    return Shard(documents, total, size)
+
+
+def write_index(folder: Path, shards: Sequence[Shard], tokenizer: Tokenizer) -> None:
+    """Write a source's `index.json`, last of all its files."""
+    total = {
+        name: sum(getattr(shard, name) for shard in shards)
+        for name in ("documents", "tokens", "bytes")
+    }
+    files.write_json(
+        folder / INDEX,
+        {
+            "tokenizer": tokenizer.fingerprint,
+            "dtype": id_type(len(tokenizer)).name,
+            **total,
+            "shards": [asdict(shard) for shard in shards],
+        },
+    )
+
+
+def is_whole(folder: Path, number: int, shard: Shard, vocabulary: int) -> bool:
+    """Whether both files of a shard are there in the size that `shard` tells."""
+    wanted = {
+        folder / token_file(number): shard.tokens * id_type(vocabulary).itemsize,
+        folder / end_file(number): shard.documents * ENDS.itemsize,
+    }
+    return all(path.is_file() and path.stat().st_size == size for path, size in wanted.items())
+
+
+def names(folder: Path | str) -> list[str]:
+    """The sources below `folder`, each a folder with an index, in alphabetical order."""
+    found = sorted(path.parent.name for path in Path(folder).glob(f"*/{INDEX}"))
+    if not found:
+        raise UserError(f"{folder}: holds no shards (NAME/{INDEX}). Run the shards stage first.")
+    return found
+
+
+def id_type(vocabulary: int) -> np.dtype:
+    """The smallest type that holds every id of a vocabulary."""
+    return np.dtype("<u2" if vocabulary <= 1 << 16 else "<u4")
+
+
+def token_file(number: int) -> str:
+    """The file of a shard's ids."""
+    return f"tokens-{number:05}.bin"
+
+
+def end_file(number: int) -> str:
+    """The file of a shard's document ends."""
+    return f"ends-{number:05}.bin"
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _joined(encoded: Sequence[np.ndarray], end: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of all documents with `end` after each, and where each then ends."""
+    ends = np.cumsum([len(ids) + 1 for ids in encoded])
+    joined = np.full(ends[-1], end, dtype=np.int64)
+    inside = np.ones(len(joined), dtype=bool)
+    inside[ends - 1] = False
+    joined[inside] = np.concatenate(encoded)
+    return joined, ends
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{folder}: holds no {INDEX}, so it is no finished source of shards.")
+    return files.read_json(folder / INDEX)
+
+
+def _mapped(path: Path, dtype: np.dtype, count: int) -> np.ndarray:
+    """A memory-map of exactly `count` numbers."""
+    there = path.stat().st_size if path.is_file() else -1
+    if there != count * dtype.itemsize:
+        state = f"has {there:,} bytes" if there >= 0 else "is missing"
+        raise UserError(
+            f"{path}: {state}, but {INDEX} tells of {count * dtype.itemsize:,}. The shard was cut "
+            "or replaced: delete the run folder and run the shards stage again."
+        )
+    return np.memmap(path, dtype, mode="r") if count else np.empty(0, dtype)
+
+
+def _ends(path: Path, shard: Shard) -> np.ndarray:
+    ends = _mapped(path, ENDS, shard.documents).astype(np.int64)
+    if np.any(np.diff(ends, prepend=0) <= 0) or (ends[-1] if len(ends) else 0) != shard.tokens:
+        raise UserError(
+            f"{path}: the document ends do not rise to the shard's {shard.tokens:,} tokens. The "
+            "file is damaged: delete the run folder and run the shards stage again."
+        )
+    return ends
