@@ -124,10 +124,11 @@ def require(config: Knobs, source: Path | str, unless_below: Sequence[Path] = ()
 def has(table: type[Knobs], names: Sequence[str]) -> bool:
     """Whether the dotted key `names` is a knob of `table` or of a table within it."""
     first, *rest = names
-    field = _hints(table).get(first)
-    if field is None:
+    if first not in table.model_fields:
         return False
-    return not rest or _is_free(field) or any(has(inner, rest) for inner in _tables(field))
+    hint = _hints(table)[first]
+    below = _below(hint, rest)
+    return not below or any(has(inner, below) for inner in _tables(hint))
 
 
 # Types: what a table holds.
@@ -145,9 +146,10 @@ def _tables(hint: object) -> list[type[Knobs]]:
     return [table for part in get_args(hint) for table in _tables(part)]
 
 
-def _is_free(hint: object) -> bool:
-    """Whether the keys below are the user's own, as in `dict[str, float]`."""
-    return get_origin(hint) is dict or any(_is_free(part) for part in get_args(hint))
+def _below(hint: object, names: Sequence[str]) -> Sequence[str]:
+    """`names` without the first where that is the user's own, as web in a `dict[str, Source]`."""
+    parts = [hint, *get_args(hint)]
+    return names[1:] if any(get_origin(part) is dict for part in parts) else names
 
 
 def _inputs(value: object, hint: object, key: str) -> Iterator[tuple[str, Path]]:
@@ -194,6 +196,5 @@ def _names(table: type[Knobs], key: Key) -> list[str]:
     if not names:
         return list(table.model_fields)
     hint = _hints(table)[names[0]]
-    # Below a `dict[str, Source]` the next name is the user's own, as in [sources.web].
-    rest = tuple(names[2:] if _is_free(hint) else names[1:])
-    return [name for inner in _tables(hint) for name in _names(inner, rest)]
+    below = tuple(_below(hint, names[1:]))
+    return [name for inner in _tables(hint) for name in _names(inner, below)]

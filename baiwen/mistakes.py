@@ -64,8 +64,7 @@ def absent(inputs: Sequence[tuple[str, Path]], source: Path | str) -> str:
     """The complaint about inputs that are not there, with the nearest names that are."""
     text = _text(source)
     return "\n".join(
-        f"{_place(source, text, _keys(key), ())}: {key} = {_shown(str(path))} does not exist."
-        f"{_beside(path)}"
+        f'{_place(source, text, _keys(key), ())}: {key} = "{path}" does not exist.{_beside(path)}'
         for key, path in inputs
     )
 
