@@ -1,7 +1,9 @@
 """Drawing instances: what is trained on, what is held out, both functions of (kinds, seed).
 
-training(["counting", "table"], seed=0, stream="train")    -> counting, table, counting, ... endless
-heldout("counting", count=50, seed=0)                      -> 50 instances, all different
+    training(["counting", "table"], seed=0, stream="train")    -> counting, table, counting, ...
+    heldout("counting", count=50, seed=0)                      -> 50 instances, all different
+
+The two never meet: a hash of the instance, not the draw, says to which it may go.
 """
 
 from collections.abc import Callable, Iterator, Sequence

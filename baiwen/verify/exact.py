@@ -1,8 +1,10 @@
 """The same text, up to what nobody means: space, Unicode form, a closing full stop or quotes.
 
-check(' "Rome".', "Rome")        -> right
-check("rome", "Rome")            -> wrong: case is meant
-check("It is Rome", "Rome")      -> wrong: the answer alone was asked for
+    check(' "Rome".', "Rome")        -> right
+    check("rome", "Rome")            -> wrong: case is meant
+    check("It is Rome", "Rome")      -> wrong
+
+The answer alone is asked for: text around it is not looked through for something that fits.
 """
 
 import unicodedata

@@ -1,8 +1,10 @@
-"""What a verifier says: five verdicts, so that "could not tell" never turns into a silent zero.
+"""What a verifier says.
 
-number.check("3+4=7", 7)        -> Verdict.right
-number.check("", 7)             -> Verdict.wrong
-number.check("7", "seven")      -> Verdict.error: the truth is no number, the row is at fault
+    number.check("3+4=7", 7)        -> Verdict.right
+    number.check("", 7)             -> Verdict.wrong
+    number.check("7", "seven")      -> Verdict.error: the truth is no number, the row is at fault
+
+Five verdicts and no score, so that "could not tell" never turns into a silent zero.
 """
 
 from enum import StrEnum
