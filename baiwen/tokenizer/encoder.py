@@ -1,0 +1,111 @@
+"""Text to ids: tiktoken for speed, `tokenizers` as the reference.
+
+Both merge the same pairs in the same order, provided that the merge of rank r makes the regular
+token 256 + r, as in every file that a BPE trainer wrote. That is checked once, and the ids of a
+probe text are compared; a vocabulary that fails either check is encoded by `tokenizers` alone.
+
+`tokenizers` normalises inside (NFC), tiktoken does not. Text that Python calls normal is taken as
+it is; the rest goes through the NFC of `tokenizers`, whose Unicode tables are older than Python's:
+what is normal by the newer tables is normal by the older.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tiktoken
+from tokenizers import models, normalizers
+
+from baiwen.errors import UserError
+from baiwen.tokenizer.vocabulary import PATTERN, Vocabulary, backend
+
+_NFC = normalizers.NFC()
+_PROBE_TOKENS = 2_000  # of the vocabulary, evenly spread, go into the probe
+_PROBES = (
+    "The quick brown fox's 12,345 jumps; they'll\tsay \"I'VE\"...\n\n",
+    "  def f(x):\r\n\treturn x**2  \n   ",
+    "千问，一千个问题。我们从 2024 年 9 月开始；日本語のテキスト、한국어 문장도 있습니다。",
+    "Übergrößenträger naïve cafe\u0301 Ελληνικά русский العربية हिन्दी ไทย עברית 각",
+    "\u1100\u1161\u11a8 a\u0315\u0323 q\u0307\u0323",
+    "👩‍👩‍👧‍👦🏳️‍🌈 ①½Ⅳ １２３ \u00a0\u2003\u3000 \u200b\ufeff x̧̛ ﬁ ſ K",
+)
+
+
+class Encoder:
+    """Encodes text; no character sequence ever becomes a control token."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._exact = backend(
+            models.BPE(vocab=vocabulary.ids, merges=[*vocabulary.merges], fuse_unk=False)
+        )
+        self._fast = _tiktoken(vocabulary) if _merges_make_ids(vocabulary) else None
+        if self._fast and not all(map(self._agree, _probe(vocabulary))):
+            self._fast = None
+
+    @property
+    def fast(self) -> bool:
+        """Is tiktoken in use?"""
+        return self._fast is not None
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of `text`, uint32 [T]; `UserError` for half a surrogate pair."""
+        try:
+            return self._ids(text)
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"the text holds a lone surrogate (half a character) at {error.start}: "
+                "decode its source as UTF-8, or replace it"
+            ) from error
+
+    def encode_many(self, texts: Sequence[str], threads: int) -> list[np.ndarray]:
+        """`encode` of each text, by `threads` threads (both libraries release the GIL)."""
+        if threads == 1 or len(texts) < 2:
+            return [self.encode(text) for text in texts]
+        size = -(-len(texts) // (threads * 8))  # eight turns a thread even out long and short texts
+        parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+        with ThreadPoolExecutor(threads) as pool:
+            encoded = pool.map(lambda part: [self.encode(text) for text in part], parts)
+            return [ids for part in encoded for ids in part]
+
+    def _ids(self, text: str) -> np.ndarray:
+        if self._fast is None:
+            return self._reference(text)
+        if not (text.isascii() or unicodedata.is_normalized("NFC", text)):
+            text = _NFC.normalize_str(text)
+        try:
+            return self._fast.encode_to_numpy(text, disallowed_special=())
+        except UnicodeEncodeError:
+            raise
+        except (
+            ValueError
+        ):  # a run of about a million blanks is more than its regex engine can back up
+            return self._reference(text)
+
+    def _reference(self, text: str) -> np.ndarray:
+        text.encode()  # `tokenizers` calls a lone surrogate a TypeError
+        return np.array(self._exact.encode(text).ids, dtype=np.uint32)
+
+    def _agree(self, text: str) -> bool:
+        return np.array_equal(self._ids(text), self._reference(text))
+
+
+def _merges_make_ids(vocabulary: Vocabulary) -> bool:
+    """Does the merge of rank r make the token 256 + r, for every r?"""
+    merged = (left + right for left, right in vocabulary.merges)
+    return (
+        len(vocabulary.tokens) == 256 + len(vocabulary.merges)
+        and all(len(token) == 1 for token in vocabulary.tokens[:256])
+        and all(map(str.__eq__, merged, vocabulary.tokens[256:]))
+    )
+
+
+def _tiktoken(vocabulary: Vocabulary) -> tiktoken.Encoding:
+    ranks = {spelling: rank for rank, spelling in enumerate(vocabulary.spellings)}
+    return tiktoken.Encoding("baiwen", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
+
+
+def _probe(vocabulary: Vocabulary) -> list[str]:
+    step = -(-len(vocabulary.tokens) // _PROBE_TOKENS)
+    words = [spelling.decode(errors="replace") for spelling in vocabulary.spellings[::step]]
+    return [*_PROBES, "".join(words), " ".join(words)]
