@@ -1,0 +1,236 @@
+"""The training loop: the only one, for every objective.
+
+    train(model, loader.step, lm, steps=300, optim=Optim(lr=1e-3), schedule=Schedule(),
+          loop=Loop(), world=world, out=folder.path, heldout=rows)
+
+A step is a number; its batches and its learning rate follow from that number alone, so a run that
+was killed and resumed ends in the same bits. The gradient is that of
+
+    sum of the loss over all tokens of the step / their count        (+ the balance of experts)
+
+whatever the number of ranks and micro-batches: the count is known before the first backward pass.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from baiwen.config import Knobs
+from baiwen.dist import World, sum_over
+from baiwen.errors import UserError
+from baiwen.log import StepLog, say
+from baiwen.model.documents import Documents
+from baiwen.model.transformer import Transformer
+from baiwen.train.balance import Balance
+from baiwen.train.checkpoint import Checkpoints
+from baiwen.train.guard import Guard, stopping
+from baiwen.train.losses import Batch, Loss
+from baiwen.train.meter import Meter, steady
+from baiwen.train.optim import Optim, build, set_rate
+from baiwen.train.schedule import Schedule, rate
+
+Objective = Callable[..., Loss]  # (outputs, batch) -> Loss
+
+
+class Loop(Knobs):
+    """What happens around the steps."""
+
+    eval_every: Annotated[int, Field(gt=0)] = 100  # steps between measurements of held-out loss
+    save_every: Annotated[int, Field(gt=0)] = 500  # steps between checkpoints
+    save_minutes: Annotated[float, Field(gt=0)] = 15.0  # minutes until one is written anyway
+    keep: Annotated[int, Field(gt=0)] = 2  # newest checkpoints kept, beside the best
+    max_skipped: Annotated[int, Field(gt=0)] = 10  # skipped steps in a row after which a run stops
+    skip_spikes: bool = False  # skip steps whose loss or gradient is 6 sigma above the last 128
+    trackers: tuple[str, ...] = ()  # any of tensorboard, wandb, trackio
+
+
+def train(
+    model: Transformer,
+    batches: Callable[[int], Sequence[Batch]],
+    objective: Objective,
+    *,
+    steps: int,
+    optim: Optim,
+    schedule: Schedule,
+    loop: Loop,
+    world: World,
+    out: Path,
+    heldout: Sequence[Batch] = (),
+    flops_per_token: float = 0.0,
+) -> None:
+    """Train `model` in place up to optimizer step `steps`, from the last checkpoint in `out`.
+
+    `batches(n)` are this rank's micro-batches of the n-th step, from 0; `heldout` its share of the
+    held-out rows. Writes `metrics.jsonl` and `state/`. Raises KeyboardInterrupt or SystemExit(143)
+    once a signalled stop is saved, and a UserError when `max_skipped` steps in a row were skipped.
+    """
+    optimizers = build(model, optim, sharded=world.size > 1)
+    guard = Guard(max_skipped=loop.max_skipped, skip_spikes=loop.skip_spikes)
+    state = Checkpoints(out / "state", model, optimizers, world, keep=loop.keep)
+    start = _resume(state, guard)
+    meter, saves = Meter(world, flops_per_token), Timer(loop.save_minutes)
+    with (
+        StepLog(out, total=steps, start=start, trackers=loop.trackers, main=world.main) as log,
+        state,
+        steady(),
+        stopping() as stop,
+    ):
+        for step in range(start + 1, steps + 1):
+            meter.start()
+            set_rate(optimizers, rate(schedule, step, steps, optim.lr))
+            metrics = advance(model, batches(step - 1), objective, optimizers, guard, world, optim)
+            metrics |= meter.read(metrics["tokens"])
+            measured = bool(heldout) and (step % loop.eval_every == 0 or step == steps)
+            if measured:
+                metrics["heldout_loss"] = evaluate(model, heldout, objective, world)
+            log.step(step, metrics)
+            if guard.exhausted:
+                raise _hopeless(step, guard, state)
+            asked, late = _agreed(world, stop.signal != 0, saves.rings())
+            if asked or late or step % loop.save_every == 0 or step == steps:
+                state.save(step, {"guard": guard.state(), "heldout": metrics.get("heldout_loss")})
+                saves.start()
+                gc.collect()
+            if asked:
+                state.wait()
+                raise stop.error()
+
+
+def advance(
+    model: Transformer,
+    batches: Sequence[Batch],
+    objective: Objective,
+    optimizers: Sequence[Optimizer],
+    guard: Guard,
+    world: World,
+    optim: Optim,
+) -> dict[str, float]:
+    """One optimizer step over this rank's micro-batches: accumulate, clip, judge, apply."""
+    sums = accumulate(model, batches, objective, world)
+    norm = clip_grad_norm_(model.parameters(), optim.clip)
+    sums["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    # The one point of a step where the host waits for the device.
+    values = torch.stack([value.double() for value in sums.values()]).tolist()
+    metrics = dict(zip(sums, values, strict=True))
+    if guard.passes(metrics["loss"], metrics["grad_norm"]):
+        for optimizer in optimizers:
+            optimizer.step()
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    return {**metrics, "lr": optimizers[0].param_groups[0]["lr"], "skipped": guard.skipped}
+
+
+def accumulate(
+    model: Transformer, batches: Sequence[Batch], objective: Objective, world: World
+) -> dict[str, Tensor]:
+    """Leave the gradient of the step's mean loss in the parameters; metrics as means, and `tokens`.
+
+    The count of all micro-batches and ranks divides every micro-batch's sum before its backward
+    pass, so gradients only ever add up.
+    """
+    count, tokens = _totals(batches, world)
+    balance = Balance(model.config, batches, world)
+    sums: dict[str, Tensor] = {}
+    with world.autocast():  # one context a step: autocast keeps each weight's cast within it
+        for batch in batches:
+            placed = to_device(batch, world.device)
+            outputs = model(placed.tokens, positions=placed.positions, documents=placed.documents)
+            loss = objective(outputs, placed)
+            means = {name: value / count for name, value in loss.metrics.items()}
+            mean = loss.total / count
+            if outputs.routing is not None:
+                means["balance"] = balance(outputs.routing)
+                mean = mean + means["balance"]
+            with torch.autocast(world.device.type, enabled=False):
+                mean.backward()
+            for name, value in means.items():
+                sums[name] = sums.get(name, 0.0) + value.detach()
+    over_ranks = sum_over(world, torch.stack(list(sums.values())))
+    return {**dict(zip(sums, over_ranks.unbind(), strict=True)), "tokens": tokens}
+
+
+@torch.no_grad()
+def evaluate(
+    model: Transformer, batches: Sequence[Batch], objective: Objective, world: World
+) -> float:
+    """Mean loss over all ranks' shares of the held-out rows; every rank has as many batches."""
+    total = torch.zeros((), device=world.device)
+    for batch in batches:
+        placed = to_device(batch, world.device)
+        with world.autocast():
+            outputs = model(placed.tokens, positions=placed.positions, documents=placed.documents)
+            total += objective(outputs, placed).metrics["loss"]
+    return float(sum_over(world, total) / _totals(batches, world)[0])
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors and documents on `device`; the same one where they are."""
+    if device.type == "cpu":
+        return batch
+    record: Any = batch  # a dataclass, which a Protocol cannot say
+    moved = {
+        name: value.to(device, non_blocking=True)
+        for name, value in vars(record).items()
+        if isinstance(value, Tensor | Documents)
+    }
+    return replace(record, **moved)
+
+
+class Timer:
+    """Rings once `minutes` have passed since it was started."""
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds = 60 * minutes
+        self.start()
+
+    def start(self) -> None:
+        """Count from this moment on."""
+        self.began = time.monotonic()
+
+    def rings(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() - self.began >= self.seconds
+
+
+def _totals(batches: Sequence[Batch], world: World) -> tuple[Tensor, Tensor]:
+    """Weight of the targets and number of real tokens, over all micro-batches and ranks."""
+    here = [sum(batch.count for batch in batches), float(sum(batch.real for batch in batches))]
+    count, real = sum_over(world, torch.tensor(here, dtype=torch.float64, device=world.device))
+    return count.float(), real
+
+
+def _agreed(world: World, *flags: bool) -> list[bool]:
+    """Each flag as true where any rank raised it, so that all ranks act alike."""
+    if world.size == 1:
+        return list(flags)
+    return (sum_over(world, torch.tensor(flags, device=world.device).int()) > 0).tolist()
+
+
+def _resume(state: Checkpoints, guard: Guard) -> int:
+    """Load the newest checkpoint and return its step; 0 where there is none."""
+    found = state.resume()
+    if not found:
+        return 0
+    guard.restore(found["guard"])
+    say(f"resumed after step {found['step']}")
+    return found["step"]
+
+
+def _hopeless(step: int, guard: Guard, state: Checkpoints) -> UserError:
+    steps = state.steps()
+    last = f"{state.folder} has the one of step {steps[-1]}" if steps else "there is none yet"
+    return UserError(
+        f"step {step}: the loss or its gradient was not finite, or a spike, for {guard.in_a_row} "
+        f"steps in a row; none of them changed the weights.\nLast checkpoint: {last}.\n"
+        "Lower optim.lr or lengthen schedule.warmup_steps, and run into another `out`."
+    )
