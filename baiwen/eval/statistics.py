@@ -35,7 +35,7 @@ class Difference(Estimate):
 
 
 def proportion(right: int, n: int) -> Estimate:
-    """`right` of `n`, n > 0, with Wilson's score interval (1927), which holds at 0 and 1 as well."""
+    """`right` of `n`, n > 0, with Wilson's interval (1927), which holds at 0 and 1 as well."""
     share = right / n
     low, high = wilson(right, n)
     return Estimate(share, n, math.sqrt(share * (1 - share) / n), low, high)

@@ -1,7 +1,7 @@
 """Every kind of task: its verifier knows right from wrong, and its two sides never meet."""
 
 import random
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_the_reply_to_another_instance_is_seldom_right(drawn, kind):
     tasks = drawn[kind]
     lucky = sum(
         verify.check(task.verifier, as_text(other), task.answer) is Verdict.right
-        for task, other in zip(tasks, tasks[1:], strict=False)
+        for task, other in pairwise(tasks)
     )
     # The counts are small numbers; for every other kind luck is rare.
     assert lucky <= (80 if kind == "counting" else 10)
