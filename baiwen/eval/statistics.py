@@ -107,7 +107,7 @@ def _correlation(both: int, gained: int, lost: int, neither: int) -> float:
     margins = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
     if not margins:
         return 0.0
-    product = both * neither - gained * lost
+    product = float(both * neither - gained * lost)
     if product > 0:
         product = max(0.0, product - (both + gained + lost + neither) / 2)
     return product / math.sqrt(margins)
