@@ -238,6 +238,11 @@ def _refuse_unsupported(raw: Mapping[str, Any], source: str) -> None:
             not raw.get("use_sliding_window") and set(layer_types) <= {"full_attention"},
             "use_sliding_window = true is not built; no published Qwen2.5 uses it",
         ),
+        (
+            raw.get("dual_chunk_attention_config") is None
+            or "original_max_position_embeddings" in raw["dual_chunk_attention_config"],
+            "dual_chunk_attention_config lacks original_max_position_embeddings",
+        ),
         (raw.get("qkv_bias", True) is True, "qkv_bias = false is not built"),
         (not raw.get("use_mrope"), "use_mrope = true belongs to the vision models"),
         (
@@ -282,6 +287,9 @@ def _rope(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
             f"{source}: rope_scaling of type yarn needs `factor` and may hold "
             f"{', '.join(sorted(known))}; it holds {', '.join(sorted(scaling)) or 'nothing'}"
         )
+    for name, value in scaling.items():
+        if type(value) not in (int, float) or value <= 0:
+            raise UserError(f"{source}: rope_scaling: {name} = {value!r} must be a number above 0")
     return {"rope_theta": theta, "rope_scaling": Yarn(**scaling)}
 
 

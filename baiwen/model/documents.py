@@ -9,7 +9,8 @@ where they lie, and prepares once a batch what the attention of every layer need
 B batch, T tokens, n documents.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -27,12 +28,14 @@ class Documents:
     lengths: tuple[int, ...]  # of the n documents, the same on the host
     rows: int  # B
     width: int  # T
+    padding: tuple[int, ...] = ()  # tokens at the end of each row that mean nothing; (): none
 
     @classmethod
-    def of(cls, lengths: list[list[int]], device: torch.device | str = "cpu") -> "Documents":
+    def of(cls, lengths: list[list[int]], padding: Sequence[int] = ()) -> "Documents":
         """The documents of each row, by length in tokens; rows must be equally long in total.
 
-        The padding at the end of a row counts as a document of its own.
+        The padding at the end of a row counts as a document of its own; `padding` says how much of
+        it each row has, which keeps it out of the record of a router.
         """
         widths = {sum(row) for row in lengths}
         if len(widths) != 1 or any(length < 1 for row in lengths for length in row):
@@ -40,14 +43,13 @@ class Documents:
                 f"the documents of each row must fill it, with at least a token each; got {lengths}"
             )
         flat = tuple(length for row in lengths for length in row)
-        ends = torch.tensor((0, *flat)).cumsum(0).to(device, torch.int32)
-        return cls(ends, flat, rows=len(lengths), width=widths.pop())
+        ends = torch.tensor((0, *flat)).cumsum(0).to(torch.int32)
+        padded = tuple(padding) if any(padding) else ()
+        return cls(ends, flat, rows=len(lengths), width=widths.pop(), padding=padded)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Documents":
         """The same documents with `ends` on `device`."""
-        return Documents(
-            self.ends.to(device, non_blocking=non_blocking), self.lengths, self.rows, self.width
-        )
+        return replace(self, ends=self.ends.to(device, non_blocking=non_blocking))
 
     @cached_property
     def longest(self) -> int:
@@ -71,6 +73,14 @@ class Documents:
         """[B, T], the number of each token's document in the batch."""
         flat = torch.arange(self.rows * self.width, device=self.ends.device, dtype=torch.int32)
         return torch.searchsorted(self.ends[1:], flat, right=True).view(self.rows, self.width)
+
+    @cached_property
+    def real(self) -> Tensor | None:
+        """[B, T] bool, true where a token is not padding; None where all are real."""
+        if not self.padding:
+            return None
+        first = self.width - torch.tensor(self.padding, device=self.ends.device)  # [B]
+        return torch.arange(self.width, device=self.ends.device) < first[:, None]
 
     @cached_property
     def mask(self) -> Tensor:

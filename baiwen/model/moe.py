@@ -23,10 +23,10 @@ from baiwen.model.layers import MLP
 class Routing:
     """What the routers did with N tokens: sums, so that ranks and micro-batches can be added up."""
 
-    counts: Tensor  # [L, E], how many (token, slot) pairs went to each expert
+    counts: Tensor  # [L, E], how many (token, slot) pairs went to each expert; no gradient
     probs: Tensor  # [L, E], sum over tokens of the router's probability; carries the gradient
     z: Tensor  # [L], sum over tokens of logsumexp(router logits)^2, for a z-loss
-    tokens: int  # N
+    tokens: Tensor  # [], N without padding
 
 
 def stack(routings: Sequence[Routing | None]) -> Routing | None:
@@ -86,24 +86,36 @@ class MoE(nn.Module):
         self.shared_expert = MLP(size, config.shared_expert_intermediate_size)
         self.shared_expert_gate = nn.Linear(size, 1, bias=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
-        """[B, T, C] -> [B, T, C], and the router's record."""
-        flat = x.flatten(0, 1)  # [N, C]
-        weights, experts, routing = self._route(flat)
-        order = experts.flatten().argsort(stable=True)  # of the N*k (token, slot) pairs
-        sent = self.experts(flat[order // self.chosen], routing.counts)  # [N*k, C]
-        sent = sent * weights.flatten()[order, None].to(sent.dtype)
-        out = torch.zeros_like(flat, dtype=sent.dtype).index_add(0, order // self.chosen, sent)
-        shared = F.sigmoid(self.shared_expert_gate(flat)) * self.shared_expert(flat)
-        return (out + shared).view_as(x), routing
+    def forward(self, x: Tensor, real: Tensor | None = None) -> tuple[Tensor, Routing]:
+        """[B, T, C] -> [B, T, C], and the router's record of the `real` tokens [B, T] (None: all).
 
-    def _route(self, x: Tensor) -> tuple[Tensor, Tensor, Routing]:
-        """x [N, C] -> weights [N, k] and numbers [N, k] of the chosen experts, and the record."""
-        logits = self.gate(x).float()  # [N, E]
+        Tokens go to their experts and back by a permutation, whose gradient is another one, so the
+        sums have one order and a run repeats bit for bit.
+        """
+        flat = x.flatten(0, 1)  # [N, C]
+        logits = self.gate(flat).float()  # [N, E]
         probs = logits.softmax(-1)
-        weights, experts = probs.topk(self.chosen, dim=-1)
+        weights, experts = probs.topk(self.chosen, dim=-1)  # [N, k]
         if self.renormalise:
             weights = weights / weights.sum(-1, keepdim=True)
-        counts = torch.bincount(experts.flatten(), minlength=logits.shape[-1])
-        z = logits.logsumexp(-1).square().sum()
-        return weights, experts, Routing(counts, probs.sum(0), z, len(x))
+        order = experts.flatten().argsort(stable=True)  # [N*k]
+        sent = flat[:, None].expand(-1, self.chosen, -1).flatten(0, 1).index_select(0, order)
+        done = self.experts(sent, _count(experts, probs.shape[1]))  # [N*k, C]
+        back = done.index_select(0, order.argsort()).unflatten(0, (-1, self.chosen))  # [N, k, C]
+        out = (back * weights[..., None].to(back.dtype)).sum(1)
+        out = out + F.sigmoid(self.shared_expert_gate(flat)) * self.shared_expert(flat)
+        return out.view_as(x), _record(logits, probs, experts, real)
+
+
+def _count(experts: Tensor, number: int, kept: Tensor | None = None) -> Tensor:
+    """How often each of `number` experts was chosen [E] by the tokens that are 1 in `kept` [N]."""
+    # scatter_add where bincount would make the host wait for a GPU.
+    chosen = torch.ones_like(experts) if kept is None else kept[:, None].expand_as(experts)
+    zeros = torch.zeros(number, dtype=chosen.dtype, device=experts.device)
+    return zeros.scatter_add(0, experts.flatten(), chosen.flatten())
+
+
+def _record(logits: Tensor, probs: Tensor, experts: Tensor, real: Tensor | None) -> Routing:
+    kept = probs.new_ones(len(probs)) if real is None else real.flatten().to(probs.dtype)  # [N]
+    z = logits.logsumexp(-1).square()  # [N]
+    return Routing(_count(experts, probs.shape[1], kept), kept @ probs, kept @ z, kept.sum())

@@ -59,8 +59,10 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Routing | None]:
         """[B, T, C] -> [B, T, C], and what a sparse layer's router did."""
         x = x + self.self_attn(self.input_layernorm(x), rope, documents, cache)
-        out = self.mlp(self.post_attention_layernorm(x))
-        out, routing = out if isinstance(out, tuple) else (out, None)
+        normed = self.post_attention_layernorm(x)
+        if isinstance(self.mlp, MLP):
+            return x + self.mlp(normed), None
+        out, routing = self.mlp(normed, documents.real if documents else None)
         return x + out, routing
 
 
@@ -108,7 +110,7 @@ class Transformer(nn.Module):
         x = self.model.embed_tokens(tokens)  # [B, T, C]
         routings = []
         for block in self.model.layers:
-            if self.checkpoint_blocks and self.training:
+            if self.checkpoint_blocks and torch.is_grad_enabled():
                 x, routing = checkpoint(block, x, angles, documents, use_reentrant=False)
             else:
                 x, routing = block(x, angles, documents, cache)

@@ -1,0 +1,118 @@
+"""Parameters, FLOPs and bytes of a model, by arithmetic alone (no torch).
+
+parameters(SIZES["0.5b"]).total              # 494,032,768
+flops_per_token(SIZES["0.5b"], 4096)         # forward and backward
+training_memory(SIZES["0.5b"], micro_tokens=8192).total
+"""
+
+from dataclasses import dataclass
+
+from baiwen.model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of weights; a tied head counts once."""
+
+    total: int
+    non_embedding: int  # without the embedding and an untied head
+    active: int  # of `total`, what one token passes through: k of E experts
+    matmul: int  # of `active`, what multiplies a token: no look-up, norm or bias, but a tied head
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one training process."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """Their sum."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def parameters(config: ModelConfig) -> Parameters:
+    """Count the weights; exact for the seven dense sizes and both mixtures (spec 1.1, 1.4)."""
+    hidden, vocabulary = config.hidden_size, config.vocab_size
+    keys = config.num_key_value_heads * config.head_dim
+    attention = 2 * hidden * hidden + 2 * hidden * keys  # matrices of q, o, k, v
+    small = hidden + 2 * keys + 2 * hidden  # biases of q, k, v and two norms
+    feed_forward = [_feed_forward(config, i) for i in range(config.num_hidden_layers)]
+    layers = config.num_hidden_layers * (attention + small)
+    body = layers + sum(every for every, _ in feed_forward) + hidden
+    active = layers + sum(used for _, used in feed_forward) + hidden
+    tables = vocabulary * hidden * (1 if config.tie_word_embeddings else 2)
+    norms_and_biases = config.num_hidden_layers * small + hidden
+    return Parameters(
+        total=body + tables,
+        non_embedding=body,
+        active=active + tables,
+        matmul=active - norms_and_biases + vocabulary * hidden,
+    )
+
+
+def _feed_forward(config: ModelConfig, layer: int) -> tuple[int, int]:
+    """Weights of the feed-forward of one layer, and those that one token uses."""
+    hidden = config.hidden_size
+    if not config.sparse(layer):
+        dense = 3 * hidden * config.intermediate_size
+        return dense, dense
+    expert = 3 * hidden * config.moe_intermediate_size
+    shared = 3 * hidden * config.shared_expert_intermediate_size + hidden  # and its gate
+    always = shared + config.num_experts * hidden  # and the router
+    return always + config.num_experts * expert, always + config.num_experts_per_tok * expert
+
+
+def flops_per_token(config: ModelConfig, sequence_length: int) -> float:
+    """FLOPs of one token's forward and backward, recomputation left out.
+
+    6 * (weights that multiply a token) + 6 * layers * hidden_size * sequence_length: each weight
+    costs 2 FLOPs forward and 4 backward; a query meets half the sequence on average (causal), at
+    4 * hidden_size FLOPs a key forward (scores and values) and twice that backward.
+    """
+    attention = config.num_hidden_layers * config.hidden_size * sequence_length
+    return 6.0 * (parameters(config).matmul + attention)
+
+
+def cache_bytes_per_token(config: ModelConfig, itemsize: int = 2) -> int:
+    """Bytes of keys and values that one token leaves in the cache of all layers."""
+    keys = config.num_key_value_heads * config.head_dim
+    return 2 * config.num_hidden_layers * keys * itemsize
+
+
+def training_memory(
+    config: ModelConfig,
+    micro_tokens: int,
+    *,
+    checkpoint_blocks: bool = False,
+    itemsize: int = 2,
+    ranks: int = 1,
+) -> Memory:
+    """Estimate of the bytes of one rank: fp32 weights, gradients and two AdamW moments.
+
+    Weights, gradients and moments are spread over `ranks` (FSDP). `itemsize` is that of autocast's
+    activations; the residual stream is fp32. What a layer keeps for its backward, a token: two
+    residuals, and in `itemsize` two norms' outputs, q, k, v before and after rotation, attention's
+    output, and gate, up and their product (k experts' and the shared one's). With
+    `checkpoint_blocks` only a residual a layer, and one whole layer while it is recomputed.
+    """
+    weights = 4 * parameters(config).total // ranks
+    layers = [_kept(config, i, itemsize) for i in range(config.num_hidden_layers)]
+    kept = 4 * config.hidden_size * len(layers) + max(layers) if checkpoint_blocks else sum(layers)
+    return Memory(weights, weights, 2 * weights, kept * micro_tokens)
+
+
+def _kept(config: ModelConfig, layer: int, itemsize: int) -> int:
+    """Bytes that one layer keeps of one token for the backward pass."""
+    hidden, keys = config.hidden_size, config.num_key_value_heads * config.head_dim
+    width = config.intermediate_size
+    if config.sparse(layer):
+        experts = config.num_experts_per_tok
+        width = experts * config.moe_intermediate_size + config.shared_expert_intermediate_size
+        width += experts * hidden  # the copies that are sent to the experts, and their answers
+    halves = 2 * hidden + 2 * hidden + 3 * keys + hidden + 3 * width
+    return 2 * 4 * hidden + itemsize * halves

@@ -1,0 +1,208 @@
+"""Reading and writing HF folders: config.json and safetensors, in shards or whole.
+
+    model = load("Qwen2.5-0.5B", dtype=torch.float32)
+    save(model.state_dict(), model.config, "out/")
+
+The names in the files are the model's own, so both ways are a loop over names. The one difference:
+files hold the experts of a layer one by one (`mlp.experts.7.up_proj.weight`), the model holds them
+stacked (`mlp.experts.up_proj`). Tensors are memory-mapped and taken as they are, or copied one by
+one where dtype or device differ, so a model is never held twice.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from baiwen import files
+from baiwen.errors import UserError
+from baiwen.model.config import ModelConfig
+from baiwen.model.shards import INDEX, SINGLE, Entry, entries, parse_json
+from baiwen.model.transformer import Transformer
+
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+EXPERTS = ".mlp.experts."
+SHARD_BYTES = 5_000_000_000
+SHOWN = 5  # names in an error message
+
+
+def load(
+    folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> Transformer:
+    """The model of an HF folder, on `device`, in `dtype` (None: as it is stored).
+
+    Raises UserError for every folder that is not exactly one model of ours: another architecture, a
+    damaged file (by manifest.json where there is one), a missing, unexpected or misshapen tensor,
+    mixed dtypes, NaN or infinite weights.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    if (folder / "manifest.json").exists():
+        files.check(folder)
+    found = entries(folder)
+    with torch.device("meta"):
+        model = Transformer(config)
+    _check_tensors(model, found, folder)
+    stored = {entry.dtype for entry in found.values()}
+    if dtype is None and len(stored) > 1:
+        raise UserError(f"{folder} mixes dtypes {sorted(map(str, stored))}; name one to load it in")
+    model.load_state_dict(_read(model, found, torch.device(device), dtype), assign=True)
+    return model.requires_grad_()
+
+
+def read_config(folder: Path | str) -> ModelConfig:
+    """The configuration of an HF folder."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder} is not a model folder: it has no config.json")
+    return ModelConfig.from_dict(parse_json(path.read_bytes(), path), str(path))
+
+
+def save(
+    state: Mapping[str, Tensor],
+    config: ModelConfig,
+    folder: Path | str,
+    *,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    generation: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the weights, config.json and, where given, generation_config.json into `folder`.
+
+    `state` is a state dict of `Transformer`, on any device; it is written in `dtype` (None: its
+    own), in files of at most `shard_bytes`. Every file appears whole or not at all; that the folder
+    does is the caller's part (`files.writing_folder`, or the seal of its run folder).
+    Raises UserError for a weight that is NaN or infinite, before the folder's config is touched.
+    """
+    folder = Path(folder)
+    dtype = dtype or next(iter(state.values())).dtype
+    shards = _plan(state, config, dtype.itemsize, shard_bytes)
+    names = [SINGLE]
+    if len(shards) > 1:
+        total = len(shards)
+        names = [f"model-{number:05}-of-{total:05}.safetensors" for number in range(1, total + 1)]
+    for name, shard in zip(names, shards, strict=True):
+        tensors = {
+            key: _finite(key, tensor.detach().to("cpu", dtype).contiguous(), folder)
+            for key, tensor in shard.items()
+        }
+        with files.writing(folder / name) as file:
+            save_file(tensors, file.name, metadata={"format": "pt"})
+    if len(shards) > 1:
+        files.write_json(folder / INDEX, _index(names, shards, dtype.itemsize))
+    written = replace(config, torch_dtype=str(dtype).removeprefix("torch."))
+    files.write_json(folder / "config.json", written.to_dict())
+    if generation is not None:
+        files.write_json(folder / "generation_config.json", dict(generation))
+    for stale in {*folder.glob("model*.safetensors"), folder / INDEX}:
+        if stale.name not in (*names, *([INDEX] if len(shards) > 1 else [])):
+            stale.unlink(missing_ok=True)
+
+
+def _in_files(name: str, tensor: Tensor) -> list[str]:
+    """The names under which files hold the parameter `name`: itself, or each of its experts."""
+    if EXPERTS not in name:
+        return [name]
+    layer, leaf = name.split(EXPERTS)
+    return [f"{layer}{EXPERTS}{expert}.{leaf}.weight" for expert in range(len(tensor))]
+
+
+def _check_tensors(model: Transformer, found: Mapping[str, Entry], folder: Path) -> None:
+    """UserError unless the files hold the tensors of `model`, each in its shape, and no other."""
+    shapes = {
+        key: tuple(parameter.shape[1:] if EXPERTS in name else parameter.shape)
+        for name, parameter in model.state_dict().items()
+        for key in _in_files(name, parameter)
+    }
+    if model.config.tie_word_embeddings and HEAD in found:
+        shapes[HEAD] = shapes[EMBEDDING]
+    for what, names in (
+        ("lacks", shapes.keys() - found.keys()),
+        ("holds, beyond what config.json asks for,", found.keys() - shapes.keys()),
+    ):
+        if names:
+            rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            raise UserError(f"{folder} {what} {', '.join(sorted(names)[:SHOWN])}{rest}")
+    for name, shape in shapes.items():
+        if found[name].shape != shape:
+            raise UserError(
+                f"{found[name].file}: {name} has the shape {list(found[name].shape)}, "
+                f"but config.json asks for {list(shape)}"
+            )
+
+
+def _read(
+    model: Transformer, found: Mapping[str, Entry], device: torch.device, dtype: torch.dtype | None
+) -> dict[str, Tensor]:
+    """The state dict of `model` from the files."""
+    state = {}
+    with ExitStack() as stack:
+        opened = {
+            file: stack.enter_context(safe_open(file, framework="pt"))
+            for file in {entry.file for entry in found.values()}
+        }
+
+        def tensor(name: str) -> Tensor:
+            value = opened[found[name].file].get_tensor(name).to(device, dtype)
+            return _finite(name, value, found[name].file)
+
+        for name, parameter in model.state_dict().items():
+            keys = _in_files(name, parameter)
+            if EXPERTS not in name:
+                state[name] = tensor(name)
+                continue
+            kind = dtype or found[keys[0]].dtype
+            state[name] = torch.empty(parameter.shape, dtype=kind, device=device)
+            for place, key in zip(state[name], keys, strict=True):
+                place.copy_(tensor(key))
+        if HEAD in found and HEAD not in state and not tensor(HEAD).equal(state[EMBEDDING]):
+            raise UserError(
+                f"{found[HEAD].file}: config.json ties the head to the embedding, "
+                f"but {HEAD} differs from {EMBEDDING}"
+            )
+    return state
+
+
+def _finite(name: str, tensor: Tensor, place: Path) -> Tensor:
+    """The tensor itself; UserError where it holds NaN or infinity."""
+    # The extremes of a tensor with a NaN are NaN; this makes no second tensor, as isfinite would.
+    if tensor.numel() and not all(extreme.isfinite() for extreme in tensor.aminmax()):
+        raise UserError(f"{place}: {name} holds NaN or infinite weights; the model is broken")
+    return tensor
+
+
+def _plan(
+    state: Mapping[str, Tensor], config: ModelConfig, itemsize: int, shard_bytes: int
+) -> list[dict[str, Tensor]]:
+    """The tensors of each file, in the order of the model."""
+    shards: list[dict[str, Tensor]] = [{}]
+    filled = 0
+    for name, tensor in _tensors(state, config):
+        size = tensor.numel() * itemsize
+        if shards[-1] and filled + size > shard_bytes:
+            shards.append({})
+            filled = 0
+        shards[-1][name] = tensor
+        filled += size
+    return shards
+
+
+def _tensors(state: Mapping[str, Tensor], config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors as files hold them: experts one by one, a tied head not at all."""
+    for name, tensor in state.items():
+        if EXPERTS in name:
+            yield from zip(_in_files(name, tensor), tensor, strict=True)
+        elif name != HEAD or not config.tie_word_embeddings:
+            yield name, tensor
+
+
+def _index(names: list[str], shards: list[dict[str, Tensor]], itemsize: int) -> dict[str, Any]:
+    total = sum(tensor.numel() for shard in shards for tensor in shard.values()) * itemsize
+    places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+    return {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
