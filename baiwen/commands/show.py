@@ -116,26 +116,40 @@ def _knobs(table: Table) -> list[Knob]:
 def _field(field: ast.AnnAssign, module: Module) -> list[Knob]:
     name = ast.unparse(field.target)
     inner = _find(ast.unparse(field.annotation), module)
-    if not isinstance(inner, Table):
-        kind = _type(field.annotation, module)
-        return [Knob(name, kind, _default(field.value, module), _comment(field, module))]
-    given = {}
-    if isinstance(field.value, ast.Call):
-        given = {word.arg: _default(word.value, module) for word in field.value.keywords}
-    return [
-        replace(knob, key=f"{name}.{knob.key}", default=given.get(knob.key, knob.default))
-        for knob in _knobs(inner)
-    ]
+    if isinstance(inner, Table):
+        given = {}
+        if isinstance(field.value, ast.Call):
+            given = {word.arg: _default(word.value, module) for word in field.value.keywords}
+        return [
+            replace(knob, key=f"{name}.{knob.key}", default=given.get(knob.key, knob.default))
+            for knob in _knobs(inner)
+        ]
+    kind = _type(field.annotation, module)
+    knob = Knob(name, kind, _default(field.value, module), _comment(field, module))
+    return [knob, *_items(name, field.annotation, module)]
+
+
+def _items(name: str, annotation: ast.expr, module: Module) -> Iterator[Knob]:
+    """The knobs of the tables within a list, or within a dict by names of the user's own."""
+    for node in ast.walk(annotation):
+        inner = _find(ast.unparse(node), module) if isinstance(node, ast.Name) else None
+        if isinstance(inner, Table):
+            step = ".NAME" if ast.unparse(annotation).startswith("dict") else "[N]"
+            for knob in _knobs(inner):
+                yield replace(knob, key=f"{name}{step}.{knob.key}")
 
 
 def _type(node: ast.expr, module: Module) -> str:
     """The type as a person says it: `Annotated[float, Field(gt=0)]` is `float > 0`."""
-    alias = _find(ast.unparse(node), module)
-    if isinstance(alias, ast.expr) and ast.unparse(node) != "Input":
+    if isinstance(node, ast.BinOp):  # a union
+        return f"{_type(node.left, module)} | {_type(node.right, module)}"
+    name = ast.unparse(node)
+    alias = _find(name, module)
+    if isinstance(alias, ast.expr) and name != "Input":
         return _type(alias, module)
-    if not (isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Annotated"):
-        return ast.unparse(node).replace("'", '"')
-    assert isinstance(node.slice, ast.Tuple)
+    if not name.startswith("Annotated["):
+        return name.replace("'", '"')
+    assert isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple)
     kind, *marks = node.slice.elts
     words = [word for mark in marks if isinstance(mark, ast.Call) for word in mark.keywords]
     bounds = [

@@ -1,0 +1,327 @@
+"""The command line as a user meets it: what it prints, how it exits, what it imports."""
+
+import errno
+import importlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from baiwen import cli, config, files, stages
+from baiwen.commands import plan, show
+from baiwen.config import Knobs
+
+RECIPE = """# The smallest run there is.
+stage = "instruct"
+out = "runs/instruct"
+train = 20
+heldout = 2
+documents = 4
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with one folder of recipes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RANK", raising=False)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/1-instruct.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def add(folder: Path, name: str, text: str) -> None:
+    (folder / "recipes" / name).write_text(text)
+
+
+def baiwen(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "baiwen", *arguments]
+    root = str(Path(__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", **environment}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env)
+
+
+def failing(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command that must end with 2 complains of."""
+    assert cli.main(arguments) == 2
+    return capsys.readouterr().err
+
+
+# Running recipes.
+
+
+def test_a_recipe_runs_and_then_is_done(here, capsys):
+    assert cli.main(["run", "recipes"]) == 0
+    written = {path: path.stat().st_mtime_ns for path in Path("runs/instruct").iterdir()}
+    assert len(list(files.read_jsonl("runs/instruct/train.jsonl"))) == 20
+    capsys.readouterr()
+    assert cli.main(["run", "recipes/1-instruct.toml"]) == 0
+    assert capsys.readouterr().err.startswith("done: runs/instruct (")
+    assert {path: path.stat().st_mtime_ns for path in Path("runs/instruct").iterdir()} == written
+
+
+def test_the_resolved_recipe_is_stored_with_the_run(here):
+    assert cli.main(["run", "recipes", "seed=7"]) == 0
+    (recipe,) = stages.load("recipes", ["seed=7"])
+    stored = files.read_json("runs/instruct/recipe.json")
+    assert stored == {"stage": "instruct", **config.resolved(recipe.config)}
+    assert stored["seed"] == 7
+
+
+def test_another_recipe_does_not_take_the_folder(here, capsys):
+    assert cli.main(["run", "recipes"]) == 0
+    assert "train: 20 -> 21" in failing(capsys, "run", "recipes", "train=21")
+
+
+def test_recipes_run_in_the_order_of_their_numbers(here):
+    add(here, "10-last.toml", RECIPE.replace("runs/instruct", "runs/last"))
+    add(here, "2-second.toml", RECIPE.replace("runs/instruct", "runs/second"))
+    assert [recipe.name for recipe in stages.load("recipes")] == ["instruct", "second", "last"]
+
+
+def test_an_override_reaches_every_recipe_that_has_the_knob_or_the_one_it_names(here):
+    add(here, "2-more.toml", RECIPE.replace("runs/instruct", "runs/more"))
+    add(here, "3-tokenizer.toml", TOKENIZER)
+    loaded = stages.load("recipes", ["train=1", "more.seed=5", "tokenizer.vocab_size=300"])
+    assert [getattr(recipe.config, "train", None) for recipe in loaded] == [1, 1, None]
+    assert [getattr(recipe.config, "seed", None) for recipe in loaded] == [0, 5, None]
+    assert loaded[2].config.vocab_size == 300
+
+
+TOKENIZER = """stage = "tokenizer"
+out = "runs/tokenizer"
+documents = "runs/instruct/documents.jsonl.zst"
+vocab_size = 270
+"""
+
+
+def test_an_input_may_come_from_an_earlier_recipe_but_not_from_a_later_one(here, capsys):
+    add(here, "2-tokenizer.toml", TOKENIZER)
+    stages.check(stages.load("recipes"))
+    add(here, "0-tokenizer.toml", TOKENIZER.replace('out = "runs/', 'out = "runs/early-'))
+    told = failing(capsys, "run", "recipes")
+    assert 'recipes/0-tokenizer.toml:3: documents = "runs/instruct/documents' in told
+    assert "2-tokenizer.toml" not in told
+    assert not Path("runs").exists()
+
+
+# Mistakes: exit code 2, a message, no traceback.
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        (RECIPE.replace("train", "trian"), "instruct.toml:4: trian is not a knob. Did you mean tr"),
+        (RECIPE.replace("20", '"20"'), 'instruct.toml:4: train = "20" must be a valid integer'),
+        (RECIPE.replace("20", "-1"), "train = -1 must be greater than or equal to 0"),
+        (RECIPE.replace("\nout", "\n# out"), "out is missing: it has no default"),
+        (RECIPE.replace('"instruct"', '"instuct"'), "no stage 'instuct'. Did you mean instruct?"),
+        (RECIPE.replace("stage", "# stage"), "stage is missing: name one of "),
+        (RECIPE.replace("= 20", "= "), "1-instruct.toml:4: is not valid TOML: Invalid value"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_told(here, capsys, recipe, told):
+    add(here, "1-instruct.toml", recipe)
+    shown = failing(capsys, "run", "recipes")
+    assert shown.startswith("baiwen: recipes/1-instruct.toml")
+    assert told in shown
+    assert "Traceback" not in shown
+
+
+def test_mistakes_of_all_recipes_come_at_once(here, capsys):
+    add(here, "1-instruct.toml", RECIPE + "x = 1\n")
+    add(here, "2-more.toml", RECIPE.replace("runs/instruct", "runs/more") + "y = 1\n")
+    told = failing(capsys, "plan", "recipes")
+    assert "1-instruct.toml:7: x is not a knob" in told
+    assert "2-more.toml:7: y is not a knob" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["rum", "recipes"], "there is no command rum. Did you mean run?\n    commands: run, plan"),
+        (["run"], "the following arguments are required: recipe\n    usage: baiwen run"),
+        (
+            ["run", "recipies"],
+            "no recipe, or folder of recipes, at recipies. Did you mean recipes?",
+        ),
+        (["run", "empty"], "empty: holds no recipe"),
+        (["run", "recipes", "train"], "'train' is no override: write key=value"),
+        (["run", "recipes", "trian=3"], "with trian=3: trian is not a knob. Did you mean train?"),
+        (["run", "recipes", "out.x=3"], "out.x=3: out is not a table"),
+        (["show", "instuct"], "there is no stage instuct. Did you mean instruct?"),
+        (["chat", "runs/sft"], "there is no model folder at runs/sft. The folder . holds: empty"),
+        (["eval", "recipes", "--tsks", "x"], "unrecognized arguments: --tsks x"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_told(here, capsys, arguments, told):
+    Path("empty").mkdir()
+    assert told in failing(capsys, *arguments)
+
+
+def test_an_override_that_no_recipe_of_a_folder_has_is_told(here, capsys):
+    add(here, "2-more.toml", RECIPE.replace("runs/instruct", "runs/more"))
+    told = failing(capsys, "run", "recipes", "trian=3")
+    assert told == "baiwen: trian=3: no recipe of the folder has trian. Did you mean train?\n"
+
+
+def test_two_recipes_do_not_share_a_folder(here, capsys):
+    add(here, "2-more.toml", RECIPE)
+    told = failing(capsys, "run", "recipes")
+    assert told.startswith("baiwen: recipes/2-more.toml: out = runs/instruct is also that of ")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space", "runs/x"), "no space is left on the disk (runs/x)"),
+        (MemoryError(), "this machine is out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "this machine is out of mem"),
+    ],
+)
+def test_what_runs_out_is_told(here, capsys, monkeypatch, error, told):
+    def fail(recipe: stages.Recipe) -> None:
+        raise error
+
+    monkeypatch.setattr(stages, "run", fail)
+    assert told in failing(capsys, "run", "recipes")
+
+
+def test_a_fault_of_ours_keeps_its_traceback(here, monkeypatch):
+    def fail(recipe: stages.Recipe) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(stages, "run", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        cli.main(["run", "recipes"])
+
+
+# Interruption: one line that resumes.
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_prints_the_line_that_resumes_it(here, number, code):
+    command = ["run", "recipes", "train=10000000", "instruct.seed=3"]
+    process = baiwen(*command)
+    _await(Path("runs/instruct/run.json"))
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == code
+    typed = shlex.join([sys.executable, "-m", "baiwen", *command])
+    assert told.splitlines()[-1] == f"baiwen: interrupted; resume with: {typed}"
+    assert "Traceback" not in told
+    assert not files.complete("runs/instruct")
+
+
+def _await(path: Path, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.05)
+
+
+def test_ranks_above_0_wait_for_what_rank_0_does_alone(here):
+    follower = baiwen("run", "recipes", RANK="1")
+    time.sleep(1)
+    assert follower.poll() is None
+    leader = baiwen("run", "recipes", RANK="0")
+    assert (leader.wait(60), follower.wait(60)) == (0, 0)
+    assert "done: runs/instruct" in leader.communicate()[1]
+    assert follower.communicate() == ("", "")
+
+
+# Plan: nothing is run or written.
+
+
+def test_a_plan_writes_nothing_and_marks_what_differs(here, capsys):
+    add(here, "2-tokenizer.toml", TOKENIZER)
+    assert cli.main(["plan", "recipes", "seed=3"]) == 0
+    shown = capsys.readouterr().out
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["*", "train", "20", "20000"] in lines
+    assert ["*", "seed", "3", "0"] in lines
+    assert ["per_document", "4"] in lines
+    assert "documents: runs/instruct/documents.jsonl.zst is not there yet" in shown
+    assert not Path("runs").exists()
+
+
+def test_a_plan_shows_the_defaults_of_the_stage_not_of_the_table():
+    class Optim(Knobs):
+        lr: float = 1.0
+        decay: float = 0.1
+
+    class Made(Knobs):
+        optim: Optim = Optim(lr=2.0)
+
+    assert list(plan.knobs(Made(optim=Optim(lr=2.0, decay=0.3)))) == [
+        ("optim.lr", "2.0", "2.0"),
+        ("optim.decay", "0.3", "0.1"),
+    ]
+
+
+# Show and help: from the source alone.
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["show"], ["show", "instruct"]]
+)
+def test_help_and_show_import_nothing_heavy(arguments):
+    code = (
+        "import sys; from baiwen.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass"
+    )
+    code += "\nprint(*sys.modules, file=sys.stderr)"
+    told = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert told.stdout
+    assert not {"torch", "pydantic", "pyarrow", "numpy", "rich", "typer"} & set(told.stderr.split())
+
+
+def test_show_lists_every_stage(capsys):
+    assert cli.main(["show"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown] == stages.NAMES
+    assert all(len(line.split()) > 3 for line in shown)
+
+
+@pytest.mark.parametrize("stage", stages.NAMES)
+def test_show_agrees_with_the_stage(stage):
+    module = importlib.import_module(f"baiwen.stages.{stage}")
+    shown = {knob.key: knob for knob in show.knobs(stage)}
+    fields = dict(_fields(module.Config))
+    assert list(shown) == list(fields)
+    for key, (owner, field, default) in fields.items():
+        assert shown[key].comment, f"{stage}: {key} has no comment beside it"
+        if default is ...:
+            assert shown[key].default == ""
+        else:
+            home = vars(sys.modules[owner.__module__]) | vars(module) | {"Path": Path}
+            assert eval(shown[key].default, home) == default, key
+        bounds = [mark for mark in field.metadata if hasattr(mark, "gt")]
+        assert all(f"> {mark.gt}" in shown[key].type for mark in bounds), key
+
+
+def _fields(
+    table: type[Knobs], above: Any = None, key: str = ""
+) -> Iterator[tuple[str, tuple[type[Knobs], FieldInfo, Any]]]:
+    """Every knob below a table as pydantic has it: its key, its owner, and its default."""
+    for name, field in table.model_fields.items():
+        given = getattr(above, name) if above is not None else field.default
+        default = ... if field.is_required() and above is None else given
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Knobs):
+            inner = default if isinstance(default, Knobs) else None
+            yield from _fields(field.annotation, inner, f"{key}{name}.")
+            continue
+        yield f"{key}{name}", (table, field, default)
+        step = ".NAME" if getattr(field.annotation, "__origin__", None) is dict else "[N]"
+        for part in get_args(field.annotation):
+            if isinstance(part, type) and issubclass(part, Knobs):
+                yield from _fields(part, None, f"{key}{name}{step}.")
