@@ -135,6 +135,14 @@ class Loader:
         """Steps of `epochs` epochs; rows of the next epoch fill the last one."""
         return math.ceil(epochs * self.steps_per_epoch)
 
+    def epochs(self, steps: int) -> dict[str, float]:
+        """How many times each pool is gone through in `steps` steps."""
+        rows = steps * self.split.rows
+        return {
+            pool.name: rows * int(count) / BLOCK / len(pool.rows)
+            for pool, count in zip(self.pools, self._turns.counts, strict=True)
+        }
+
     def describe(self) -> dict[str, Any]:
         """What is loaded, as plain values: for the log and the report."""
         length, turns = self.split.sequence_length, self._turns.counts

@@ -98,7 +98,7 @@ def write_shard(folder: Path, number: int, texts: Iterable[str], tokenizer: Toke
         files.writing(folder / end_file(number)) as ends,
     ):
         for batch in _batches(texts):
-            ids, borders = _joined(tokenizer.encode_many(batch), end)
+            ids, borders = _joined(tokenizer.encode_many(batch, threads=1), end)
             tokens.write(ids.astype(dtype).tobytes())
             ends.write((borders + total).astype(ENDS).tobytes())
             documents, total = documents + len(batch), total + len(ids)

@@ -1,0 +1,64 @@
+"""Documents to token ids, which training reads by memory-map (format: `data/shards.py`).
+
+Reads the folder of a data stage and a tokenizer. Writes, for every source (domain) of documents,
+
+    NAME/index.json    NAME/tokens-00000.bin    NAME/ends-00000.bin    ...
+
+Every document ends with `<|endoftext|>`. One process a core tokenizes; a run that was killed redoes
+only the shards that were not finished.
+"""
+
+import itertools
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from baiwen import files, log
+from baiwen.config import Input, Knobs
+from baiwen.data.executor import cores, ordered
+from baiwen.data.shards import id_type, write_index
+from baiwen.data.tokenize import jobs, tokenize
+from baiwen.data.writers import by_source, source_name
+from baiwen.tokenizer.tokenizer import Tokenizer
+
+SAMPLE = 200  # documents of each source that a plan encodes
+
+
+class Config(Knobs):
+    """What to tokenize, and with what."""
+
+    out: Path  # the run folder
+    documents: Input  # folder of a data stage
+    tokenizer: Input  # folder with tokenizer.json
+    workers: Annotated[int, Field(ge=0)] = 0  # processes; 0: one a core
+
+
+def run(config: Config, folder: files.RunFolder) -> None:
+    """Write the shards of every source and its index."""
+    sources, tokenizer = by_source(config.documents), Tokenizer.load(config.tokenizer)
+    work = list(jobs(sources, config.tokenizer, folder.path, folder.path / "state"))
+    done = ordered(tokenize, work, min(config.workers or cores(), len(work)))
+    shards = list(log.track(done, "tokenize", total=len(work), unit="shards"))
+    for source in sources:
+        own = [shard for job, shard in zip(work, shards, strict=True) if job.source == source]
+        write_index(folder.path / source, own, tokenizer)
+        tokens, size = sum(shard.tokens for shard in own), sum(shard.bytes for shard in own)
+        log.say(f"{source}: {tokens:,} tokens, {size / tokens:.2f} bytes a token")
+
+
+def plan(config: Config) -> dict[str, str | int]:
+    """How many tokens there will be: the kept bytes, divided as the first documents encode."""
+    if not (config.documents.is_dir() and config.tokenizer.is_dir()):
+        return {}
+    tokenizer = Tokenizer.load(config.tokenizer)
+    kept = files.read_json(config.documents / "data.json")["kept"]
+    size = {source_name(domain): count["bytes"] for domain, count in kept.items()}
+    tokens = 0
+    for source, paths in by_source(config.documents).items():
+        rows = itertools.islice(files.read_jsonl(paths[0]), SAMPLE)
+        texts = [row["text"] for row in rows]
+        ids = sum(len(ids) + 1 for ids in tokenizer.encode_many(texts))
+        tokens += round(size[source] * ids / sum(len(text.encode()) for text in texts))
+    width = id_type(len(tokenizer)).itemsize
+    return {"tokens (estimate)": tokens, "bytes on disk (estimate)": tokens * width}
