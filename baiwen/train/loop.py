@@ -139,7 +139,7 @@ def accumulate(
     pass, so gradients only ever add up.
     """
     count, tokens = _totals(batches, world)
-    balance = Balance(model.config, batches, world)
+    balance = Balance(model.config, tokens, world)
     sums: dict[str, Tensor] = {}
     with world.autocast():  # one context a step: autocast keeps each weight's cast within it
         for batch in batches:
@@ -206,7 +206,7 @@ def _totals(batches: Sequence[Batch], world: World) -> tuple[Tensor, Tensor]:
     """Weight of the targets and number of real tokens, over all micro-batches and ranks."""
     here = [sum(batch.count for batch in batches), float(sum(batch.real for batch in batches))]
     count, real = sum_over(world, torch.tensor(here, dtype=torch.float64, device=world.device))
-    return count.float(), real
+    return count.float(), real.float()
 
 
 def _agreed(world: World, *flags: bool) -> list[bool]:

@@ -37,7 +37,9 @@ def shard(model: Transformer, parallel: Parallel, world: World) -> Transformer:
         fully_shard(model, mesh=world.mesh, mp_policy=_policy(), reshard_after_forward=False)
         for module in model.modules():
             if isinstance(module, FSDPModule):
-                module.set_gradient_divide_factor(1.0)  # the loss is divided by the global count
+                # Summed, not averaged: the loss is divided by the count over all ranks already.
+                module.set_gradient_divide_factor(1.0)
+                module.set_force_sum_reduction_for_comms(True)
     return model
 
 

@@ -1,0 +1,119 @@
+"""A run small enough to repeat many times: in a test, in a forked child, or under torchrun.
+
+    python tests/train/tiny.py OUT steps=40 save_every=3 record=weights.json
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from baiwen import dist, files
+from baiwen.data.loader import Loader, Split
+from baiwen.data.pack import best_fit
+from baiwen.data.pool import Pool, cut
+from baiwen.model.config import ModelConfig
+from baiwen.model.transformer import Transformer
+from baiwen.train.loop import Loop, train
+from baiwen.train.losses import lm
+from baiwen.train.optim import Optim
+from baiwen.train.parallel import Parallel, shard
+from baiwen.train.schedule import Schedule
+
+CONFIG = ModelConfig(
+    vocab_size=96,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    tie_word_embeddings=True,
+)
+MOE = dataclasses.replace(
+    CONFIG,
+    num_experts=4,
+    num_experts_per_tok=2,
+    moe_intermediate_size=16,
+    shared_expert_intermediate_size=24,
+    router_aux_loss_coef=0.1,
+)
+LENGTH = 24  # tokens of a row
+
+
+class Text:
+    """Documents that count upwards from a random start, so that there is something to learn."""
+
+    def __init__(self, documents=70, seed=0):
+        rng = np.random.default_rng(seed)
+        lengths = rng.integers(3, 30, documents)
+        self.ends = np.cumsum(lengths)
+        starts = rng.integers(0, CONFIG.vocab_size, documents)
+        pairs = zip(starts, lengths, strict=True)
+        self.ids = np.concatenate([s + np.arange(n) for s, n in pairs]) % CONFIG.vocab_size
+
+    def read(self, start, stop):
+        """The ids."""
+        return self.ids[start:stop]
+
+    def weights(self, start, stop):
+        """Every third token counts half, some do not count."""
+        return np.array([1.0, 0.5, 1.0, 0.0])[np.arange(start, stop) % 4]
+
+
+def loader(world=None, rows=8, micro_rows=4, seed=0):
+    """Rows of `Text`: about 5 steps an epoch."""
+    text = Text()
+    pieces = cut(text.ends, LENGTH)
+    pool = Pool("text", text, pieces, best_fit(pieces.length, LENGTH))
+    rank, ranks = (world.rank, world.size) if world else (0, 1)
+    split = Split(LENGTH, rows * LENGTH, micro_rows * LENGTH, rank, ranks)
+    return Loader([pool], split, seed)
+
+
+def model(config=CONFIG, seed=0):
+    """A fresh one, the same for each seed."""
+    made = Transformer(config)
+    made.init_weights(seed)
+    return made
+
+
+def run(out, *, steps=30, save_every=4, rows=8, micro_rows=4, eval_every=6, config=CONFIG, **knobs):
+    """Train in `out`, resuming; returns the whole weights."""
+    with dist.session("cpu", "float32", threads=1) as world:
+        trained = shard(model(config), Parallel(), world)
+        train(
+            trained,
+            loader(world, rows, micro_rows).step,
+            lm,
+            steps=steps,
+            optim=Optim(lr=1e-2, **knobs),
+            schedule=Schedule(warmup_steps=5, final_lr=1e-4),
+            loop=Loop(save_every=save_every, eval_every=eval_every),
+            world=world,
+            out=Path(out),
+            heldout=loader(world, rows, micro_rows, seed=9).step(0),
+            flops_per_token=1e5,
+        )
+
+
+def weights(out):
+    """SHA-256 of the newest checkpoint's files."""
+    newest = max((Path(out) / "state").glob("step-*"))
+    return files.read_json(newest / "manifest.json")["files"]
+
+
+def metrics(out):
+    """The lines of metrics.jsonl without what a clock or a machine says."""
+    timing = {"seconds", "tokens_per_second", "mfu", "memory"}
+    rows = files.read_jsonl(Path(out) / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k not in timing} for row in rows]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    knobs = dict(pair.split("=") for pair in sys.argv[2:])
+    config = MOE if knobs.pop("model", "dense") == "moe" else CONFIG
+    Path(sys.argv[1]).mkdir(exist_ok=True)
+    run(sys.argv[1], config=config, **{key: int(value) for key, value in knobs.items()})
