@@ -109,29 +109,28 @@ def _show(command: argparse.ArgumentParser) -> None:
     command.add_argument("stage", nargs="?", help="the stage whose knobs to list")
 
 
-def _device(command: argparse.ArgumentParser) -> None:
+def _model(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", help="a model folder, as in runs/tiny/sft")
     command.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, auto (default)")
-    command.add_argument(
-        "--dtype", default="auto", help="float32, bfloat16, auto (default: what is fast here)"
-    )
 
 
 def _chat(command: argparse.ArgumentParser) -> None:
-    _device(command)
-    command.add_argument("--system", help="the system message (default: the model's own)")
+    _model(command)
+    command.add_argument("--dtype", default="auto", help="float32, bfloat16, auto (default)")
+    command.add_argument("--system", help="the system message (default: the template's)")
     command.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (0.7)")
     command.add_argument("--top-p", type=float, default=0.8, help="nucleus (0.8)")
     command.add_argument("--top-k", type=int, default=20, help="0 is off (20)")
     command.add_argument("--repetition-penalty", type=float, default=1.05, help="1 is off (1.05)")
     command.add_argument("--max-tokens", type=int, default=1024, help="of one answer (1024)")
-    command.add_argument("--seed", type=int, default=None, help="for the same answer again")
+    command.add_argument("--seed", type=int, help="draws the same answers again")
 
 
 def _eval(command: argparse.ArgumentParser) -> None:
-    _device(command)
-    command.add_argument("--tasks", help="held-out tasks (JSONL: messages, answer, verifier)")
+    _model(command)
+    command.add_argument("--tasks", help="held-out questions (heldout.jsonl of `instruct`)")
     command.add_argument("--documents", help="held-out documents (JSONL, .gz, .zst)")
+    command.add_argument("--questions", type=int, help="how many of each kind (default: all)")
 
 
 def _doctor(command: argparse.ArgumentParser) -> None:
