@@ -3,7 +3,7 @@
 Nothing is stored: the tables of a batch are computed once a forward from its positions and shared
 by all layers, in fp32 whatever the weights are.
 
-    cosine, sine = tables(config, positions)      # [B, T] -> two of [B, T, D/2]
+    cosine, sine = tables(config, positions)      # [B, T] -> two of [B, T, 1, D]
 
 B batch, T tokens, D head size.
 """
@@ -17,13 +17,16 @@ from baiwen.model.config import ModelConfig, Yarn
 
 
 def tables(config: ModelConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every position's angles, [B, T, D/2] fp32.
+    """Cosine and sine of every position's angles, [B, T, 1, D] fp32, the same for all heads.
 
-    YaRN's attention temperature is multiplied into both, so that logits gain its square.
+    Element i turns with i + D/2: both halves hold the same angles, and the first half of the sine
+    is negated, so that rotating is `x * cosine + swap_halves(x) * sine`. YaRN's attention
+    temperature is multiplied into both, so that logits gain its square.
     """
     frequencies, temperature = rotary_frequencies(config, positions.device)
-    angles = positions[..., None].float() * frequencies  # [B, T, D/2]
-    return angles.cos() * temperature, angles.sin() * temperature
+    angles = positions[..., None, None].float() * frequencies  # [B, T, 1, D/2]
+    cosine, sine = angles.cos() * temperature, angles.sin() * temperature
+    return torch.cat((cosine, cosine), -1), torch.cat((-sine, sine), -1)
 
 
 def rotary_frequencies(

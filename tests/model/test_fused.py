@@ -1,0 +1,72 @@
+"""The hand-written backward passes equal autograd's of the plain formulas."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from baiwen.model import blocked, fused
+
+
+def gradients(function, *inputs):
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    out = function(*inputs)
+    torch.manual_seed(1)
+    return out.detach(), *torch.autograd.grad(out, inputs, torch.randn_like(out))
+
+
+def assert_same(fast, plain, tolerance=2e-5):
+    for one, other in zip(fast, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+def test_the_norm_and_its_gradients_are_those_of_the_formula():
+    x, weight = torch.randn(3, 5, 16), torch.randn(16)
+    assert_same(
+        gradients(lambda x, w: fused.rms_norm(x, w, 1e-6, torch.float32), x, weight),
+        gradients(
+            lambda x, w: x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * w, x, weight
+        ),
+    )
+
+
+def test_the_norm_of_bf16_states_has_fp32_statistics_and_the_asked_dtype():
+    x, weight = torch.randn(4, 64).bfloat16(), torch.ones(64)
+    out = fused.rms_norm(x, weight, 1e-6, torch.bfloat16)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out, F.rms_norm(x.float(), (64,), weight, 1e-6).bfloat16())
+
+
+def test_the_rotation_and_its_gradient_are_those_of_the_formula():
+    angles = torch.randn(2, 7, 1, 4)
+    cosine, sine = (
+        torch.cat((a, b), -1)
+        for a, b in ((angles.cos(), angles.cos()), (-angles.sin(), angles.sin()))
+    )
+
+    def plain(x):
+        first, second = x.chunk(2, -1)
+        return torch.cat(
+            (
+                first * angles.cos() - second * angles.sin(),
+                second * angles.cos() + first * angles.sin(),
+            ),
+            -1,
+        )
+
+    x = torch.randn(2, 7, 3, 8)
+    assert_same(gradients(lambda x: fused.rotate(x, cosine, sine), x), gradients(plain, x))
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 200])
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (6, 1)])
+def test_blocked_attention_and_its_gradients_are_those_of_sdpa(length, heads):
+    query_heads, key_heads = heads
+    q = torch.randn(2, length, query_heads, 8)
+    k, v = torch.randn(2, 2, length, key_heads, 8).unbind()
+
+    def plain(q, k, v):
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        return out.transpose(1, 2)
+
+    assert_same(gradients(blocked.attend, q, k, v), gradients(plain, q, k, v))
