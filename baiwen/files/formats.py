@@ -1,14 +1,17 @@
-"""Formats: JSON, JSONL (plain, `.gz`, `.zst`), text, Parquet, streamed; errors say where.
+"""Formats: JSON, JSONL (plain, `.gz`, `.zst`), text and Parquet, streamed.
 
-for row in read_jsonl("documents.jsonl.zst"):      # {"id": "a1", "text": "...", "meta": {...}}
-    ...
-with jsonl_writer("kept.jsonl.zst") as put:        # appears only when it is whole
-    put({"id": "a1", "text": "..."})
+    for row in read_jsonl("documents.jsonl.zst"):      # {"id": "a1", "text": "...", "meta": {...}}
+        ...
+    with jsonl_writer("kept.jsonl.zst") as put:        # appears only when it is whole
+        put({"id": "a1", "text": "..."})
+
+What cannot be read is a `UserError` that says where: the file, and the line where there are lines.
 """
 
 import gzip
 import importlib
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,8 +23,9 @@ import zstandard
 from baiwen.errors import UserError
 from baiwen.files.durable import write, writing
 
-BLOCK = 1 << 18  # bytes read at a time
+BLOCK, SMALL = 1 << 18, 1 << 13  # bytes read at a time, plain and compressed
 BOM = b"\xef\xbb\xbf"
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def read_json(path: Path | str) -> Any:  # noqa: ANN401 - JSON is any of its types
@@ -51,20 +55,23 @@ def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
 
 def read_lines(path: Path | str) -> Iterator[bytes]:
     """Yield the raw lines of a file, decompressed, without their ends; only `\\n` ends a line."""
-    rest = b""
+    parts: list[bytes] = []  # of a line that goes on in the next block
     for number, block in enumerate(_blocks(path)):
-        lines = (rest + (block if number else block.removeprefix(BOM))).split(b"\n")
-        rest = lines.pop()
-        yield from lines
-    if rest:
-        yield rest
+        first, *others = (block if number else block.removeprefix(BOM)).split(b"\n")
+        parts.append(first)
+        if others:
+            yield b"".join(parts)
+            yield from others[:-1]
+            parts = [others[-1]]
+    if last := b"".join(parts):
+        yield last
 
 
 def parse_row(line: bytes, place: str) -> dict[str, Any]:
     """Parse a line of a JSONL file; a UserError that names `place` where it is no JSON object."""
     try:
         row = json.loads(line.decode())
-        if b"\\ud" in line or b"\\uD" in line:  # half a surrogate pair could never be written again
+        if SURROGATE.search(line):  # half a pair is no text and could never be written again
             json.dumps(row, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         snippet = line[:60].decode(errors="replace").strip()
@@ -137,10 +144,11 @@ def _blocks(path: Path | str) -> Iterator[bytes]:
 def _zstd_blocks(file: IO[bytes]) -> Iterator[bytes]:
     """Yield decompressed blocks of one or more frames; EOFError where the last one is cut.
 
-    zstandard's own `stream_reader` ends without an error on a cut file.
+    zstandard's own `stream_reader` ends without an error on a cut file. What goes in is small, for
+    one call may give thousands of times as much.
     """
     decompressor, frame = zstandard.ZstdDecompressor(), None
-    while data := file.read(BLOCK // 4):
+    while data := file.read(SMALL):
         while data:
             frame = frame or decompressor.decompressobj()
             yield frame.decompress(data)

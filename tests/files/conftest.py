@@ -100,7 +100,10 @@ def faults() -> Callable[..., Iterator[str]]:
     """
 
     def play(
-        root: Path, prepare: Callable[[], None], action: Callable[[], None], fault: int | None = None
+        root: Path,
+        prepare: Callable[[], None],
+        action: Callable[[], None],
+        fault: int | None = None,
     ) -> Iterator[str]:
         for left in range(MOST):
             shutil.rmtree(root, ignore_errors=True)

@@ -40,10 +40,14 @@ def test_a_new_file_in_new_folders_is_there_whole_or_not_at_all(tmp_path, faults
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO])
-def test_a_write_that_the_disk_refuses_leaves_the_old_file_and_nothing_else(tmp_path, faults, fault):
+def test_a_write_that_the_disk_refuses_leaves_the_old_file_and_nothing_else(
+    tmp_path, faults, fault
+):
     root = tmp_path / "disk"
     path = root / "file"
-    for ending in faults(root, lambda: path.write_bytes(OLD), lambda: files.write(path, NEW), fault):
+    for ending in faults(
+        root, lambda: path.write_bytes(OLD), lambda: files.write(path, NEW), fault
+    ):
         assert path.read_bytes() in ((OLD, NEW) if ending == "refused" else (NEW,))
         assert os.listdir(root) == ["file"]
 

@@ -87,7 +87,7 @@ def test_files_that_the_manifest_does_not_list_are_ignored(tmp_path):
 def test_a_folder_without_a_manifest_is_not_complete(tmp_path):
     fill(tmp_path, "x")
     assert not files.complete(tmp_path)
-    with pytest.raises(UserError, match="has no manifest.json"):
+    with pytest.raises(UserError, match=r"has no manifest\.json"):
         files.check(tmp_path)
 
 
@@ -143,7 +143,7 @@ def test_an_exception_while_building_leaves_nothing(tmp_path):
 def test_a_folder_with_foreign_files_is_never_replaced(tmp_path):
     save(tmp_path / "out", "x")
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="thesis.txt, which would be lost"):
+    with pytest.raises(UserError, match=r"thesis\.txt, which would be lost"):
         save(tmp_path / "out", "y")
     (tmp_path / "out" / "thesis.txt").unlink()
     save(tmp_path / "out", "y")
