@@ -17,7 +17,7 @@ Legend: B rows of a batch, T tokens of a row (`sequence_length`).
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -165,6 +165,18 @@ class Loader:
         }
 
 
+def sample(pool: Pool, split: Split, tokens: int) -> list[Batch]:
+    """This rank's share of a fixed choice of rows to measure on: about `tokens`, over all ranks.
+
+    Every rank has as many micro-batches; no row comes twice where there are enough.
+    """
+    wanted = math.ceil(tokens / (split.ranks * split.micro_tokens))
+    there = len(pool.rows) // (split.ranks * split.micro_rows)
+    micro_batches = max(1, min(wanted, there))
+    whole = replace(split, tokens_per_step=micro_batches * split.ranks * split.micro_tokens)
+    return Loader([pool], whole).step(0)
+
+
 def assemble(rows: Sequence[tuple[Pool, int]], length: int) -> Batch:
     """A batch of rows, each given as a pool and the number of a row in it.
 
@@ -175,6 +187,7 @@ def assemble(rows: Sequence[tuple[Pool, int]], length: int) -> Batch:
     mask = np.zeros((len(rows), length), dtype=np.float32)  # [B, T]
     places = np.arange(length)
     lengths: list[list[int]] = []
+    padding: list[int] = []
     for b, (pool, row) in enumerate(rows):
         at, row_lengths = 0, []
         for piece in pool.rows[row]:
@@ -191,12 +204,13 @@ def assemble(rows: Sequence[tuple[Pool, int]], length: int) -> Batch:
             positions[b, at:] = places[: length - at]
             row_lengths.append(length - at)
         lengths.append(row_lengths)
+        padding.append(length - at)
     return Batch(
         tokens=torch.from_numpy(tokens),
         targets=torch.from_numpy(targets),
         mask=torch.from_numpy(mask),
         positions=torch.from_numpy(positions),
-        documents=Documents.of(lengths),
+        documents=Documents.of(lengths, padding),
         count=float(mask.sum(dtype=np.float64)),
         real=sum(int(pool.pieces.length[pool.rows[row]].sum()) for pool, row in rows),
     )
