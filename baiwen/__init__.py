@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from baiwen.engine.engine import Engine, Sampling
+    from baiwen.engine.engine import Engine
+    from baiwen.engine.sampler import Sampling
     from baiwen.model.transformer import Transformer
     from baiwen.tokenizer.tokenizer import Tokenizer
 
@@ -26,7 +27,7 @@ __all__ = ["Engine", "Sampling", "Tokenizer", "load", "save"]
 
 _HOMES = {
     "Engine": "baiwen.engine.engine",
-    "Sampling": "baiwen.engine.engine",
+    "Sampling": "baiwen.engine.sampler",
     "Tokenizer": "baiwen.tokenizer.tokenizer",
 }
 
@@ -35,24 +36,25 @@ def load(
     folder: "Path | str", device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
 ) -> "tuple[Transformer, Tokenizer]":
     """The model and the tokenizer of an HF folder; `dtype` None keeps the one of the files."""
-    from pathlib import Path
-
     from baiwen.model import weights
     from baiwen.tokenizer.tokenizer import Tokenizer
 
-    return weights.load(Path(folder), device, dtype), Tokenizer.load(Path(folder))
+    return weights.load(folder, device, dtype), Tokenizer.load(folder)
 
 
 def save(model: "Transformer", tokenizer: "Tokenizer", folder: "Path | str") -> None:
-    """Write an HF folder that transformers, vLLM and `load` read; all of it, or nothing."""
-    from pathlib import Path
-
+    """Write an HF folder that transformers, vLLM and `load` read: all of it, or nothing."""
     from baiwen import files
     from baiwen.model import weights
+    from baiwen.tokenizer import control
+    from baiwen.train.publish import generation
 
-    with files.writing_folder(Path(folder)) as partial:
-        weights.save(model, model.config, partial)
-        tokenizer.save(partial)
+    ends = model.config.eos_token_id
+    chat = tokenizer.end_of_turn in (ends if isinstance(ends, tuple) else (ends,))
+    with files.writing_folder(folder) as partial:
+        defaults = generation(tokenizer, chat)
+        weights.save(model.state_dict(), model.config, partial, generation=defaults)
+        tokenizer.save(partial, control.IM_END if chat else control.END_OF_TEXT)
 
 
 def __getattr__(name: str) -> object:

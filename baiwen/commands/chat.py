@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from baiwen import dist, mistakes
-from baiwen.engine.engine import Engine, Sampling
+from baiwen.engine.engine import Engine
+from baiwen.engine.sampler import Sampling
 from baiwen.errors import UserError
 from baiwen.model import weights
 from baiwen.tokenizer.tokenizer import Tokenizer

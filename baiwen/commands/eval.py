@@ -6,8 +6,8 @@
     source       bits a byte   95 %             gzip -9   xz -9   bytes
     all          1.912         1.880 to 1.944   2.301     2.184   301,224
 
-What the evaluate stage measures (baiwen/stages/evaluate.py), with nothing written. The results go to
-stdout, progress to stderr.
+What the evaluate stage measures (baiwen/stages/evaluate.py), with nothing written. The results go
+to stdout, progress to stderr.
 """
 
 import argparse
@@ -33,7 +33,11 @@ def main(options: argparse.Namespace) -> None:
         if not path.exists():
             raise UserError(mistakes.missing(name, path))
     scores = evaluate.score_model(
-        model, **paths, questions=options.questions, device=options.device
+        model,
+        tasks=paths.get("tasks"),
+        documents=paths.get("documents"),
+        questions=options.questions,
+        device=options.device,
     )
     console = Console(highlight=False)
     if "tasks" in scores:
