@@ -21,7 +21,7 @@ from baiwen.tokenizer.vocabulary import SYMBOLS, Vocabulary, backend
 def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """A tokenizer of exactly `vocab_size` regular tokens (bytes, merges) and 22 control tokens.
 
-    `UserError` if the text has too few pairs for that many merges.
+    `UserError` if the text has too few pairs for that many merges, or half a character.
     """
     if vocab_size < len(SYMBOLS):
         raise UserError(f"vocab_size = {vocab_size}: must be at least {len(SYMBOLS)}, one a byte")
@@ -30,7 +30,12 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, initial_alphabet=list(SYMBOLS), show_progress=False
     )
-    pipeline.train_from_iterator(texts, trainer)
+    try:
+        pipeline.train_from_iterator(texts, trainer)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"a text to train on holds a lone surrogate: {error.object!r:.80}"
+        ) from error
     model = json.loads(pipeline.to_str())["model"]
     tokens = tuple(sorted(model["vocab"], key=model["vocab"].__getitem__))
     if len(tokens) < vocab_size:

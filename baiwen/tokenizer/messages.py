@@ -96,7 +96,7 @@ def _call(call: object, where: str) -> Call:
 
 def _arguments(arguments: object, where: str) -> object:
     """The object itself, so that JSON text is not encoded a second time."""
-    if isinstance(arguments, str) and arguments.strip():
+    if isinstance(arguments, str) and arguments:
         try:
             return json.loads(arguments)
         except (ValueError, RecursionError) as error:
