@@ -78,7 +78,7 @@ def _check_weights(weights: Mapping[str, float] | None, names: Sequence[str]) ->
     for name in names:
         if name not in weights:
             raise UserError(
-                f"mixture.weights: {name} has no weight. Give it one, or 0 to leave it out. {listed}"
+                f"mixture.weights: {name} has none. Give it one, or 0 to leave it out. {listed}"
             )
     if not any(weights.values()):
         raise UserError("mixture.weights: all weights are 0, so there is nothing to train on")

@@ -17,7 +17,7 @@ import numpy as np
 
 from baiwen.errors import UserError
 
-BLOCK = 10_000  # rows in which the mixture is exact
+BLOCK = 100_000  # rows in which the mixture is exact
 
 
 @dataclass(frozen=True)
