@@ -27,6 +27,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from baiwen.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+RANKS = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # set by torchrun; else a lone process
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -67,7 +68,7 @@ def session(
     CPU threads; `timeout` is how many seconds a rank waits for a silent peer before it fails.
     Every rank gets the same seed: what must differ by rank is derived from (seed, step, rank).
     """
-    rank, size, local_rank = (_env(name, alone) for name, alone in RANKS.items())
+    rank, size, local_rank = (int(os.environ.get(name, alone)) for name, alone in RANKS.items())
     place = _device(device, local_rank, size)
     precision = _dtype(dtype, place)
     if threads is not None:
@@ -108,17 +109,6 @@ def fast_bf16() -> bool:
         "_is_amx_tile_supported",
     )  # private names, so asked gently
     return any(getattr(torch.cpu, name, bool)() for name in probes)
-
-
-RANKS = {
-    "RANK": 0,
-    "WORLD_SIZE": 1,
-    "LOCAL_RANK": 0,
-}  # torchrun's names, and a lone process's values
-
-
-def _env(name: str, alone: int) -> int:
-    return int(os.environ.get(name, alone))
 
 
 def _device(name: str, local_rank: int, size: int) -> torch.device:

@@ -61,19 +61,19 @@ def run_folder(out: Path, recipe: dict[str, Any]) -> Iterator[RunFolder]:
         yield _look(out)
         return
     _refuse_other(out, recipe)
-    if _look(out).done:
-        yield _look(out)
+    if (folder := _look(out)).done:
+        yield folder
         return
     with _locked(out):
         _refuse_other(out, recipe)  # again: another process may have been here first
         folder = _look(out)
-        if not folder.done:
-            sweep(out)
-            with _recorded(out, recipe):
-                yield folder
-            seal(out, exclude=CHANGING)
-        else:
+        if folder.done:
             yield folder
+            return
+        sweep(out)
+        with _recorded(out, recipe):
+            yield folder
+        seal(out, exclude=CHANGING)
 
 
 def _look(out: Path) -> RunFolder:

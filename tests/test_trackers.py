@@ -1,0 +1,56 @@
+"""Trackers: only when named, and never a row twice."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from baiwen.errors import UserError
+from baiwen.log import StepLog
+
+
+def test_tensorboard_reads_every_step_once_after_a_resume(tmp_path):
+    with StepLog(tmp_path, total=9, trackers=("tensorboard",)) as steps:
+        for step in range(1, 6):
+            steps.step(step, {"loss": step / 2, "tokens": 100})
+    with StepLog(tmp_path, total=9, start=3, trackers=("tensorboard",)) as steps:
+        steps.step(4, {"loss": float("nan"), "tokens": 400})
+    events = EventAccumulator(str(tmp_path / "logs")).Reload()
+    tokens = [(event.step, event.value) for event in events.Scalars("tokens")]
+    assert tokens == [(1, 100), (2, 100), (3, 100), (4, 400)]
+    losses = [event.value for event in events.Scalars("loss")]
+    assert losses[:3] == [0.5, 1.0, 1.5]
+    assert losses[3] != losses[3]
+
+
+def test_an_unknown_tracker_is_refused_beside_those_there_are(tmp_path):
+    with (
+        pytest.raises(UserError, match=r"'tensorbord' is unknown; .* tensorboard, wandb, trackio"),
+        StepLog(tmp_path, total=1, trackers=("tensorbord",)),
+    ):
+        pytest.fail("opened")
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_a_tracker_that_is_not_installed_is_refused_with_the_remedy(tmp_path, name):
+    if importlib.util.find_spec(name):
+        pytest.skip(f"{name} is installed")
+    with (
+        pytest.raises(UserError, match=rf"'{name}' is not installed; `pip install {name}`"),
+        StepLog(tmp_path, total=1, trackers=("tensorboard", name)),
+    ):
+        pytest.fail("opened")
+
+
+def test_no_tracker_is_imported_unless_named(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from baiwen.log import StepLog\n"
+        "with StepLog(Path(sys.argv[1]), total=1) as steps: steps.step(1, {'loss': 1.0})\n"
+        "print({'tensorboard', 'wandb', 'trackio'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
