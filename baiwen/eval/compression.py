@@ -7,8 +7,8 @@
 
 A document costs the sum of -log2 p over all of its tokens; its first one, which nothing precedes,
 costs log2(vocabulary), as if drawn at random. A document longer than the model's context is read in
-windows that overlap by half, each token scored once. Bytes are those of the text in UTF-8 (NFC, as
-the tokenizer reads it). gzip and xz get all documents as one stream at their highest setting, so
+windows that overlap by a quarter, each token scored once. Bytes are those of the text in UTF-8, NFC
+as the tokenizer reads it. gzip and xz get all documents as one stream at their highest setting, so
 unlike the model they profit from what documents share.
 
 B windows of a batch, T tokens, N scored tokens, C hidden size, V vocabulary rows.
@@ -34,6 +34,7 @@ from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 BATCH_TOKENS = 8192  # of a forward, padding included
+OVERLAP = 4  # a window shows at least a context's share of one in so many before what it scores
 CHUNK = 1024  # tokens whose logits exist at a time
 
 
@@ -96,7 +97,7 @@ def windows(document: int, length: int, context: int) -> Iterator[Window]:
     while scored < length:
         end = min(start + context, length)
         yield Window(document, start, end, scored)
-        start, scored = end - context // 2, end
+        start, scored = end - max(1, context // OVERLAP), end
 
 
 def _batches(plan: list[Window]) -> Iterator[list[Window]]:

@@ -16,7 +16,7 @@ so no instance is ever both trained on and tested, whatever the seed and the cou
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -70,7 +70,9 @@ def instances(produce: Callable[[Random], Task], rng: Random) -> Iterator[Task]:
             yield task
 
 
-def document(messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None) -> str:
+def document(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
+) -> str:
     """Messages as plain text; without an assistant's message at the end it ends in `Answer:`."""
     lines = [f"Tools: {_json(tool)}" for tool in tools or ()]
     lines += [f"{_LABELS[message['role']]}: {_said(message)}" for message in messages]
@@ -87,7 +89,7 @@ def chinese(rng: Random) -> bool:
 _LABELS = {"system": "System", "user": "Question", "assistant": "Answer", "tool": "Result"}
 
 
-def _said(message: Message) -> str:
+def _said(message: Mapping[str, Any]) -> str:
     calls = [
         f"<tool_call>\n{_json(call['function'])}\n</tool_call>"
         for call in message.get("tool_calls", ())

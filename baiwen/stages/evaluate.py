@@ -1,0 +1,205 @@
+"""Evaluation: accuracy by task and bits per byte of any checkpoints, and their paired differences.
+
+Reads the held-out questions of `instruct` and the held-out documents of `data`; writes
+
+    samples-MODEL-FORM.jsonl     every question: prompt, answer, truth, verdict
+    compression-MODEL.json       bits per byte beside gzip and xz, by source
+    scores.json                  {"models": {MODEL: {"form", "tasks", "forms", "compression"}},
+                                  "differences": {"sft - base": {"all": {...}, KIND: {...}}}}
+
+A model's score is that of the better of its forms; both stand in `scores.json`. What an interrupted
+run has finished, a model in a form, is not done again.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from baiwen import files, log
+from baiwen.config import Input, Knobs
+from baiwen.engine import pretrained
+from baiwen.engine.engine import Engine
+from baiwen.errors import UserError
+from baiwen.eval import compression, tasks
+from baiwen.instruct.task import document
+from baiwen.verify import Verdict
+
+Count = Annotated[int, Field(gt=0)]
+FormName = Literal["chat", "document"]
+
+
+class Model(Knobs):
+    """A checkpoint, and how it is asked."""
+
+    folder: Input  # an HF folder
+    # chat: the protocol; document: plain text with shots before it; both: the better one counts
+    forms: Annotated[tuple[FormName, ...], Field(min_length=1)] = ("chat",)
+
+
+class Config(Knobs):
+    """What to measure on which checkpoints."""
+
+    out: Path  # the run folder
+    models: dict[str, Model]  # by the name they have in the report
+    tasks: Input | None = None  # held-out questions, heldout.jsonl of `instruct`
+    questions: Count | None = None  # how many of each kind; default all
+    max_tokens: Count = 96  # of an answer
+    shots_from: Input | None = None  # train.jsonl of `instruct`; the form "document" needs it
+    shots: Annotated[int, Field(ge=0)] = 4  # solved instances before a question; report: 0 to 25
+    documents: Input | None = None  # held-out documents, heldout.jsonl.zst of `data`
+    characters: Count = 1_000_000  # of held-out documents, to the next whole one
+    seed: int = 0  # of the draw of shots and documents
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+
+
+def run(config: Config, folder: files.RunFolder) -> None:
+    """Measure every model, then the paired difference of each two."""
+    models: dict[str, dict[str, Any]] = {}
+    samples: dict[str, list[tasks.Sample]] = {}
+    for name, model in config.models.items():
+        models[name], samples[name] = _measure(config, name, model, folder.path)
+        log.say(_told(name, models[name]))
+    differences = {
+        f"{after} - {before}": tasks.difference(samples[after], samples[before])
+        for before, after in combinations(samples, 2)
+        if config.tasks
+    }
+    files.write_json(folder.path / "scores.json", {"models": models, "differences": differences})
+
+
+def score_model(
+    folder: Path,
+    tasks: Path | None = None,
+    documents: Path | None = None,
+    forms: Sequence[FormName] = ("chat",),
+    **knobs: Any,  # noqa: ANN401 - those of Config
+) -> dict[str, Any]:
+    """One model's entry of `scores.json`; nothing is written. For `baiwen eval MODEL`."""
+    model = Model(folder=folder, forms=tuple(forms))
+    models = {folder.name: model}
+    config = Config(out=folder, models=models, tasks=tasks, documents=documents, **knobs)
+    return _measure(config, folder.name, model, keep=None)[0]
+
+
+class Subject:
+    """A checkpoint under test, loaded when the first thing is asked of it."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.folder, self.device = folder, device
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The checkpoint, ready to answer: in fp32 on a CPU, else in the precision of its files."""
+        dtype = torch.float32 if self.device == "cpu" else None
+        return Engine(*pretrained.load(self.folder, self.device, dtype))
+
+
+def _measure(
+    config: Config, name: str, model: Model, keep: Path | None
+) -> tuple[dict[str, Any], list[tasks.Sample]]:
+    """The model's scores, and the samples of its better form; finished parts lie in `keep`."""
+    subject = Subject(model.folder, config.device)
+    scores: dict[str, Any] = {"folder": str(model.folder)}
+    best: list[tasks.Sample] = []
+    if config.tasks:
+        samples = {}
+        for form in model.forms:
+            path = keep / f"samples-{name}-{form}.jsonl" if keep else None
+            samples[form] = _samples(config, subject, form, path)
+        forms = {form: tasks.score(found) for form, found in samples.items()}
+        form = max(model.forms, key=lambda form: forms[form]["all"]["accuracy"])
+        scores |= {"form": form, "tasks": forms[form], "forms": forms}
+        best = samples[form]
+    if config.documents:
+        path = keep / f"compression-{name}.json" if keep else None
+        scores["compression"] = _compression(config, subject, path)
+    return scores, best
+
+
+def _samples(
+    config: Config, subject: Subject, form: FormName, path: Path | None
+) -> list[tasks.Sample]:
+    """The samples of an earlier run where `path` has them, else new ones."""
+    if path and path.is_file():
+        rows = files.read_jsonl(path)
+        return [tasks.Sample(**row | {"verdict": Verdict(row["verdict"])}) for row in rows]
+    samples = list(_ask(config, subject.engine, form))
+    if path:
+        with files.jsonl_writer(path) as write:
+            for sample in samples:
+                write(asdict(sample))
+    return samples
+
+
+def _compression(config: Config, subject: Subject, path: Path | None) -> dict[str, Any]:
+    """Bits per byte of an earlier run where `path` has them, else measured."""
+    if path and path.is_file():
+        return dict(files.read_json(path))
+    engine = subject.engine
+    result = compression.measure(engine.model, engine.tokenizer, _documents(config))
+    if path:
+        files.write_json(path, result)
+    return result
+
+
+def _ask(config: Config, engine: Engine, form: FormName) -> Iterable[tasks.Sample]:
+    if form == "chat":
+        way = tasks.chat(engine.tokenizer)
+    else:
+        if config.shots_from is None:
+            raise UserError('the form "document" needs shots_from, train.jsonl of `instruct`')
+        rows = list(files.read_jsonl(config.shots_from))
+        shots = tasks.draw_shots(rows, document, config.shots, config.seed)
+        room = engine.model.config.max_position_embeddings - config.max_tokens
+        way = tasks.few_shot(engine.tokenizer, document, shots, room)
+    return tasks.answer(engine, _questions(config), way, config.max_tokens)
+
+
+def _questions(config: Config) -> list[tasks.Question]:
+    assert config.tasks
+    by_kind: dict[str, list[tasks.Question]] = defaultdict(list)
+    for row in files.read_jsonl(config.tasks):
+        by_kind[row["kind"]].append(tasks.Question(**row))
+    if not by_kind:
+        raise UserError(f"tasks = {config.tasks} holds no question")
+    return [asked for of_kind in by_kind.values() for asked in of_kind[: config.questions]]
+
+
+def _documents(config: Config) -> list[compression.Document]:
+    assert config.documents
+    rows = [row for row in files.read_jsonl(config.documents) if row["text"]]
+    if not rows:
+        raise UserError(f"documents = {config.documents} holds no document")
+    Random(config.seed).shuffle(rows)
+    chosen, room = [], config.characters
+    for row in rows:
+        if room <= 0:
+            break
+        meta = row.get("meta", {})
+        source = meta.get("domain") or meta.get("source") or "unknown"
+        chosen.append(compression.Document(row["text"], source))
+        room -= len(row["text"])
+    return chosen
+
+
+def _told(name: str, scores: dict[str, Any]) -> str:
+    """One line for the log."""
+    parts = []
+    if "tasks" in scores:
+        every = scores["tasks"]["all"]
+        interval = f"{every['low']:.1%} to {every['high']:.1%}, n = {every['n']}"
+        parts.append(f"{every['accuracy']:.1%} right ({interval}, as {scores['form']})")
+    if "compression" in scores:
+        every = scores["compression"]["all"]
+        parts.append(f"{every['bits_per_byte']:.3f} bits per byte (xz {every['xz']:.3f})")
+    return f"{name}: {', '.join(parts) or 'nothing to measure'}"

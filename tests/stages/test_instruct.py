@@ -1,0 +1,75 @@
+"""What the instruct stage writes."""
+
+import pytest
+
+from baiwen import config as recipes
+from baiwen import files
+from baiwen.errors import UserError
+from baiwen.instruct import draw
+from baiwen.stages import instruct
+
+
+def made(out, **knobs):
+    config = instruct.Config(out=out, **({"train": 120, "heldout": 3, "documents": 24} | knobs))
+    with files.run_folder(out, recipes.resolved(config)) as folder:
+        instruct.run(config, folder)
+    return out
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("runs") / "instruct")
+
+
+def test_conversations_are_messages_with_tools_where_there_are_any(out):
+    rows = list(files.read_jsonl(out / "train.jsonl"))
+    assert len(rows) == 120
+    for row in rows:
+        assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+        assert ("tools" in row) == (row["kind"] == "tool_call")
+
+
+def test_kinds_take_turns(out):
+    kinds = [row["kind"] for row in files.read_jsonl(out / "train.jsonl")]
+    assert kinds[: len(draw.KINDS)] == list(draw.KINDS)
+    assert kinds.count("table") == 120 / len(draw.KINDS)
+
+
+def test_heldout_rows_carry_what_a_verifier_needs(out):
+    rows = list(files.read_jsonl(out / "heldout.jsonl"))
+    assert len(rows) == 3 * len(draw.KINDS)
+    for row in rows:
+        assert row["prompt"][-1]["role"] == "user"
+        assert {"answer", "verifier", "kind"} <= row.keys()
+
+
+def test_a_document_holds_several_instances_of_a_kind_with_a_blank_line_between(out):
+    rows = list(files.read_jsonl(out / "documents.jsonl.zst"))
+    assert len(rows) == len({row["id"] for row in rows}) == 24
+    for row in rows:
+        parts = row["text"].rstrip("\n").split("\n\n")
+        assert len(parts) == 4
+        assert all("\nAnswer: " in part for part in parts)
+        assert row["meta"] == {"source": "tasks", "kind": row["meta"]["kind"]}
+
+
+def test_heldout_prompts_are_in_no_document(out):
+    text = "\n".join(row["text"] for row in files.read_jsonl(out / "documents.jsonl.zst"))
+    for row in files.read_jsonl(out / "heldout.jsonl"):
+        assert f"Question: {row['prompt'][-1]['content']}\n" not in text
+
+
+def test_the_same_recipe_writes_the_same_bytes(out, tmp_path):
+    again = made(tmp_path / "again")
+    for name in ("train.jsonl", "heldout.jsonl", "documents.jsonl.zst", "instruct.json"):
+        assert (again / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_counts_are_told(out):
+    told = files.read_json(out / "instruct.json")
+    assert told["kinds"]["table"] == {"train": 15, "heldout": 3}
+
+
+def test_a_kind_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="no task kind 'poems'; there are arithmetic"):
+        made(tmp_path / "out", kinds=("poems",))
