@@ -104,6 +104,12 @@ class Checkpoints:
         """Steps of the checkpoints on disk, oldest first."""
         return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
 
+    def best(self) -> Path | None:
+        """The checkpoint with the least held-out loss; None where none was measured."""
+        states = {path: files.read_json(path / STATE) for path in map(self._path, self.steps())}
+        measured = {path: s["heldout"] for path, s in states.items() if s["heldout"] is not None}
+        return min(measured, key=measured.__getitem__, default=None)
+
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
@@ -150,16 +156,9 @@ class Checkpoints:
     def _prune(self) -> None:
         """Delete all but the last `keep` and the one with the least held-out loss."""
         steps = self.steps()
-        for step in set(steps) - set(steps[-self.keep :]) - {self.best()}:
-            shutil.rmtree(self._path(step))
-
-    def best(self) -> int | None:
-        """Step of the checkpoint with the least held-out loss; None where none was measured."""
-        losses = {
-            step: files.read_json(self._path(step) / STATE).get("heldout") for step in self.steps()
-        }
-        measured = {step: loss for step, loss in losses.items() if loss is not None}
-        return min(measured, key=measured.__getitem__, default=None)
+        for step in steps[: -self.keep]:
+            if self._path(step) != self.best():
+                shutil.rmtree(self._path(step))
 
 
 def snapshot(tensors: Iterable[tuple[str, Tensor]], *, keep: bool = True) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from baiwen import files
 from baiwen.config import Knobs
 from baiwen.dist import World, sum_over
 from baiwen.errors import UserError
@@ -49,6 +50,7 @@ class Loop(Knobs):
     save_every: Annotated[int, Field(gt=0)] = 500  # steps between checkpoints
     save_minutes: Annotated[float, Field(gt=0)] = 15.0  # minutes until one is written anyway
     keep: Annotated[int, Field(gt=0)] = 2  # newest checkpoints kept, beside the best
+    keep_best: bool = False  # write the checkpoint of the least held-out loss to `best/` at the end
     max_skipped: Annotated[int, Field(gt=0)] = 10  # skipped steps in a row after which a run stops
     skip_spikes: bool = False  # skip steps whose loss or gradient is 6 sigma above the last 128
     trackers: tuple[str, ...] = ()  # any of tensorboard, wandb, trackio
@@ -67,18 +69,22 @@ def train(
     out: Path,
     heldout: Sequence[Batch] = (),
     flops_per_token: float = 0.0,
-) -> None:
+) -> Path | None:
     """Train `model` in place up to optimizer step `steps`, from the last checkpoint in `out`.
 
     `batches(n)` are this rank's micro-batches of the n-th step, from 0; `heldout` its share of the
-    held-out rows. Writes `metrics.jsonl` and `state/`. Raises KeyboardInterrupt or SystemExit(143)
-    once a signalled stop is saved, and a UserError when `max_skipped` steps in a row were skipped.
+    held-out rows. Writes `metrics.jsonl`, `device.json` and `state/`. Returns, on rank 0, the
+    checkpoint with the least held-out loss if `keep_best` asks for it. Raises KeyboardInterrupt or
+    SystemExit(143) once the state is saved after a signal, and a UserError after `max_skipped`
+    skipped steps in a row.
     """
     optimizers = build(model, optim, sharded=world.size > 1)
     guard = Guard(max_skipped=loop.max_skipped, skip_spikes=loop.skip_spikes)
     state = Checkpoints(out / "state", model, optimizers, world, keep=loop.keep)
     start = _resume(state, guard)
     meter, saves = Meter(world, flops_per_token), Timer(loop.save_minutes)
+    if world.main:
+        files.write_json(out / "device.json", meter.describe())
     with (
         StepLog(out, total=steps, start=start, trackers=loop.trackers, main=world.main) as log,
         state,
@@ -104,6 +110,7 @@ def train(
             if asked:
                 state.wait()
                 raise stop.error()
+    return state.best() if loop.keep_best and world.main else None
 
 
 def advance(
@@ -232,5 +239,5 @@ def _hopeless(step: int, guard: Guard, state: Checkpoints) -> UserError:
     return UserError(
         f"step {step}: the loss or its gradient was not finite, or a spike, for {guard.in_a_row} "
         f"steps in a row; none of them changed the weights.\nLast checkpoint: {last}.\n"
-        "Lower optim.lr or lengthen schedule.warmup_steps, and run into another `out`."
+        "Lower optim.lr or lengthen schedule.warmup, and run into another `out`."
     )

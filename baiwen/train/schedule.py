@@ -10,7 +10,7 @@ Warm-up rises in a straight line to the peak; what follows falls to `final_lr`, 
 
     [schedule]
     shape = "wsd"
-    warmup_steps = 100
+    warmup = 0.02        # of all steps
     final_lr = 1e-5
 """
 
@@ -26,17 +26,18 @@ class Schedule(Knobs):
     """How the learning rate moves over a run."""
 
     shape: Literal["constant", "cosine", "linear", "wsd"] = "cosine"  # not reported
-    warmup_steps: Annotated[int, Field(ge=0)] = 100  # steps of the rise to the peak; not reported
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.02  # share of all steps that rise; not reported
     final_lr: Annotated[float, Field(ge=0)] = 0.0  # rate of the last step; report: 7e-7 for SFT
-    decay_share: Annotated[float, Field(gt=0, le=1)] = 0.2  # wsd: share of all steps that decay
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.2  # wsd: share of all steps that fall
 
 
 def rate(schedule: Schedule, step: int, steps: int, peak: float) -> float:
     """Learning rate of `step` (1 .. steps); the last step has `final_lr` unless it is constant."""
-    if step <= schedule.warmup_steps:
-        return peak * step / schedule.warmup_steps
+    rise = round(schedule.warmup * steps)
+    if step <= rise:
+        return peak * step / rise
     fall = peak - schedule.final_lr
-    done = (step - schedule.warmup_steps) / max(1, steps - schedule.warmup_steps)  # (0, 1]
+    done = (step - rise) / (steps - rise)  # (0, 1]
     match schedule.shape:
         case "constant":
             return peak
@@ -45,7 +46,7 @@ def rate(schedule: Schedule, step: int, steps: int, peak: float) -> float:
         case "linear":
             return peak - fall * done
         case "wsd":
-            length = max(1, round(schedule.decay_share * steps))
-            decayed = max(0.0, 1 - (steps - step) / length)
-            # 1 - sqrt falls faster at first and beats a straight line (Hägele et al. 2024).
-            return peak - fall * math.sqrt(decayed)
+            length = max(1, round(schedule.decay * steps))
+            done = max(0.0, 1 - (steps - step) / length)
+            # 1 - sqrt falls faster at first and ends lower than a straight line (Hägele et al. 2024).
+            return peak - fall * math.sqrt(done)

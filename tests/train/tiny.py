@@ -1,6 +1,6 @@
 """A run small enough to repeat many times: in a test, in a forked child, or under torchrun.
 
-    python tests/train/tiny.py OUT steps=40 save_every=3 record=weights.json
+python tests/train/tiny.py OUT steps=40 save_every=3 record=weights.json
 """
 
 import dataclasses
@@ -89,7 +89,7 @@ def run(out, *, steps=30, save_every=4, rows=8, micro_rows=4, eval_every=6, conf
             lm,
             steps=steps,
             optim=Optim(lr=1e-2, **knobs),
-            schedule=Schedule(warmup_steps=5, final_lr=1e-4),
+            schedule=Schedule(warmup=0.1, final_lr=1e-4),
             loop=Loop(save_every=save_every, eval_every=eval_every),
             world=world,
             out=Path(out),

@@ -1,0 +1,221 @@
+"""Pre-training, and longer context as the same stage again (report, sections 3.2 and 3.3).
+
+    stage = "pretrain"
+    out = "runs/tiny/pretrain"
+    tokenizer = "runs/tiny/tokenizer"
+    shards = "runs/tiny/shards"
+    size = "tiny"                # or start = "runs/tiny/pretrain", to go on from a model
+    sequence_length = 512        # report: 4096, then 32768
+    steps = 300                  # or tokens, or epochs
+
+Writes an HF folder with `metrics.jsonl`, `rows.json` (what was loaded) and `device.json`. To extend
+the context, give `start`, a longer `sequence_length`, a larger `rope_theta` (adjusted base
+frequency, Xiong et al., 2023) and `mixture.long_share`: config.json then says what was trained.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, field_validator, model_validator
+
+from baiwen import dist, files
+from baiwen.config import Input, Knobs
+from baiwen.data import mixture, shards
+from baiwen.data.loader import Batch, Loader, Split, sample
+from baiwen.data.mixture import Mixture
+from baiwen.data.pack import best_fit
+from baiwen.data.pool import Pool, cut
+from baiwen.dist import World
+from baiwen.errors import UserError
+from baiwen.mistakes import nearest
+from baiwen.model import count, weights
+from baiwen.model.config import ModelConfig
+from baiwen.model.sizes import SIZES
+from baiwen.model.transformer import Transformer
+from baiwen.tokenizer.tokenizer import Tokenizer
+from baiwen.train import estimate
+from baiwen.train.loop import Loop, train
+from baiwen.train.losses import lm
+from baiwen.train.optim import Optim
+from baiwen.train.parallel import Parallel, shard
+from baiwen.train.publish import publish
+from baiwen.train.schedule import Schedule
+
+Count = Annotated[int, Field(gt=0)]
+ROWS_OF_VOCABULARY = (
+    128  # an embedding's rows are a multiple of it, as those of the published sizes
+)
+
+
+class Config(Knobs):
+    """What to train, on what, for how long."""
+
+    every_rank: ClassVar[bool] = True
+
+    out: Path  # the run folder
+    shards: Input  # folder of a shards stage: one source a subfolder
+    tokenizer: Input  # the one that the shards were written with
+    size: str | None = None  # of a fresh model: a row of baiwen/model/sizes.py
+    start: Input | None = None  # or an HF folder to go on from
+    heldout: Input | None = None  # documents (JSONL) whose loss is measured every loop.eval_every
+    heldout_tokens: Count = 65_536  # of them that are measured
+    sequence_length: Count = 4096  # tokens of a row; report: 4096, then 32768
+    tokens_per_step: Count = 2**20  # over all ranks; not reported
+    micro_tokens: Count = 8192  # that one rank computes at once
+    steps: Count | None = None  # of the optimizer; or
+    tokens: Count | None = None  # to train on; report: 18e12; or
+    epochs: Annotated[float, Field(gt=0)] | None = None  # over the shards
+    # Base of the rotary frequencies; none: that of size or start. Report: 1e4, from 32768 on 1e6.
+    rope_theta: Annotated[float, Field(gt=0)] | None = None
+    # Weight of the balance of experts; none: that of size or start. Published MoEs: 0.001.
+    router_aux_loss_coef: Annotated[float, Field(ge=0)] | None = None
+    z_loss: Annotated[float, Field(ge=0)] = 0.0  # weight of logsumexp^2; not reported (PaLM: 1e-4)
+    mixture: Mixture = Mixture()
+    optim: Optim = Optim()
+    schedule: Schedule = Schedule()
+    loop: Loop = Loop()
+    parallel: Parallel = Parallel()
+    seed: int = 0  # of the weights and of the order of rows
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of matmuls; the weights train in fp32
+    threads: Count | None = None  # of the CPU; none: torch's choice
+    save_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the written weights
+
+    @field_validator("size")
+    @classmethod
+    def _known(cls, size: str | None) -> str | None:
+        if size is not None and size not in SIZES:
+            raise ValueError(f"is none of {', '.join(SIZES)}.{nearest(size, list(SIZES))}")
+        return size
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.size is None) == (self.start is None):
+            raise ValueError("needs either size (a fresh model) or start (an HF folder)")
+        if sum(value is not None for value in (self.steps, self.tokens, self.epochs)) != 1:
+            raise ValueError("needs one of steps, tokens and epochs")
+        return self
+
+
+def run(config: Config, folder: files.RunFolder) -> None:
+    """Train and write the model."""
+    with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
+        tokenizer = Tokenizer.load(config.tokenizer)
+        pools = mixture.pools(
+            config.shards, tokenizer.fingerprint, config.sequence_length, config.mixture
+        )
+        loader = Loader(pools, _split(config, world), config.seed)
+        if world.main:
+            files.write_json(folder.path / "rows.json", loader.describe())
+        model = shard(_model(config, tokenizer).to(world.device), config.parallel, world)
+        best = train(
+            model,
+            loader.step,
+            partial(lm, z_loss=config.z_loss),
+            steps=_steps(config, loader),
+            optim=config.optim,
+            schedule=config.schedule,
+            loop=config.loop,
+            world=world,
+            out=folder.path,
+            heldout=_heldout(config, tokenizer, folder.path, world),
+            flops_per_token=count.flops_per_token(model.config, config.sequence_length),
+        )
+        dtype = getattr(torch, config.save_dtype)
+        publish(model, tokenizer, folder.path, world, dtype=dtype, chat=False, best=best)
+
+
+def plan(config: Config) -> dict[str, str | int]:
+    """What a run would take on this machine, as far as its inputs are there."""
+    if config.start is not None and not config.start.exists():
+        return {}
+    return estimate.figures(
+        _shape(config),
+        _planned_tokens(config),
+        sequence_length=config.sequence_length,
+        tokens_per_step=config.tokens_per_step,
+        micro_tokens=config.micro_tokens,
+        recompute=config.parallel.activation_checkpointing,
+        keep=config.loop.keep,
+        save_bytes=getattr(torch, config.save_dtype).itemsize,
+    )
+
+
+def _planned_tokens(config: Config) -> int | None:
+    """Tokens to train on; None where that hangs on shards that are not there yet."""
+    if config.epochs is None:
+        return config.tokens or (config.steps or 0) * config.tokens_per_step
+    if not config.shards.exists():
+        return None
+    sources = [shards.Shards.open(config.shards / name) for name in shards.names(config.shards)]
+    return math.ceil(config.epochs * sum(map(len, sources)))
+
+
+def _split(config: Config, world: World) -> Split:
+    return Split(
+        config.sequence_length,
+        config.tokens_per_step,
+        config.micro_tokens,
+        rank=world.rank,
+        ranks=world.size,
+    )
+
+
+def _steps(config: Config, loader: Loader) -> int:
+    if config.epochs is not None:
+        return loader.steps(config.epochs)
+    return config.steps or math.ceil((config.tokens or 0) / config.tokens_per_step)
+
+
+def _model(config: Config, tokenizer: Tokenizer) -> Transformer:
+    """A fresh model for this tokenizer, or the one to go on from; fp32."""
+    if config.start is None:
+        rows = math.ceil(len(tokenizer) / ROWS_OF_VOCABULARY) * ROWS_OF_VOCABULARY
+        model = Transformer(replace(_shape(config), vocab_size=rows))
+        model.init_weights(config.seed)
+        return model
+    model = weights.load(config.start, dtype=torch.float32)
+    if model.config.vocab_size < len(tokenizer):
+        raise UserError(
+            f"start = {config.start}: its vocabulary has {model.config.vocab_size:,} rows, but the "
+            f"tokenizer {config.tokenizer} has {len(tokenizer):,} tokens. Use the model's own."
+        )
+    model.config = _shape(config)
+    return model
+
+
+def _shape(config: Config) -> ModelConfig:
+    """The configuration of the model to train: that of size or start, with the recipe's changes."""
+    length = config.sequence_length
+    if config.start is not None:
+        shape = weights.read_config(config.start)
+        length = max(length, shape.max_position_embeddings)
+    else:
+        shape = SIZES[config.size or ""]
+    theta, balance = config.rope_theta, config.router_aux_loss_coef
+    return replace(
+        shape,
+        max_position_embeddings=length,
+        rope_theta=shape.rope_theta if theta is None else theta,
+        router_aux_loss_coef=shape.router_aux_loss_coef if balance is None else balance,
+    )
+
+
+def _heldout(config: Config, tokenizer: Tokenizer, out: Path, world: World) -> Sequence[Batch]:
+    """This rank's share of the held-out rows; tokenized once, into `state/heldout`."""
+    if config.heldout is None:
+        return ()
+    folder = out / "state" / "heldout"
+    if world.main:
+        texts = (row["text"] for row in files.read_jsonl(config.heldout))
+        shards.write_index(folder, [shards.write_shard(folder, 0, texts, tokenizer)], tokenizer)
+    dist.barrier(world)
+    source = shards.Shards.open(folder)
+    pieces = cut(source.ends, config.sequence_length)
+    pool = Pool("heldout", source, pieces, best_fit(pieces.length, config.sequence_length))
+    return sample(pool, _split(config, world), config.heldout_tokens)

@@ -1,0 +1,145 @@
+"""Supervised fine-tuning: a base model learns to answer (report, section 4.1).
+
+    stage = "sft"
+    out = "runs/tiny/sft"
+    start = "runs/tiny/extend"
+    data = "runs/tiny/instruct/train.jsonl"
+    sequence_length = 512        # report: 32768
+
+Conversations are packed whole into rows, do not see each other, and only what the assistant says is
+learned. Writes an HF folder of a chat model with `metrics.jsonl`, `rows.json` and `device.json`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from baiwen import dist, files
+from baiwen.config import Input, Knobs
+from baiwen.data import conversations
+from baiwen.data.loader import Batch, Loader, Split, sample
+from baiwen.data.pool import Pool
+from baiwen.dist import World
+from baiwen.model import count, weights
+from baiwen.model.transformer import Transformer
+from baiwen.tokenizer.tokenizer import Tokenizer
+from baiwen.train import estimate
+from baiwen.train.loop import Loop, train
+from baiwen.train.losses import lm
+from baiwen.train.optim import Optim
+from baiwen.train.parallel import Parallel, shard
+from baiwen.train.publish import publish
+from baiwen.train.schedule import Schedule
+
+Count = Annotated[int, Field(gt=0)]
+
+
+class Config(Knobs):
+    """Which model to teach what."""
+
+    every_rank: ClassVar[bool] = True
+
+    out: Path  # the run folder
+    start: Input  # the model to teach: an HF folder with its tokenizer
+    data: Input  # conversations (JSONL: messages, tools); report: over a million
+    heldout: Input | None = None  # conversations whose loss is measured every loop.eval_every steps
+    heldout_tokens: Count = 65_536  # of them that are measured
+    epochs: Annotated[float, Field(gt=0)] = 2  # report: 2
+    sequence_length: Count = 32_768  # tokens of a row; report: 32768
+    tokens_per_step: Count = 2**20  # over all ranks; not reported
+    micro_tokens: Count = 32_768  # that one rank computes at once
+    train: conversations.Train = "all"  # which turns of the assistant are learned: all, last
+    too_long: conversations.TooLong = "drop"  # conversations longer than a row: drop, truncate
+    optim: Optim = Optim(lr=7e-6)  # report: 7e-6, weight decay 0.1, clip 1.0
+    schedule: Schedule = Schedule(final_lr=7e-7)  # report: to 7e-7, by a shape it does not name
+    loop: Loop = Loop()
+    parallel: Parallel = Parallel()
+    seed: int = 0  # of the order of rows
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of matmuls; the weights train in fp32
+    threads: Count | None = None  # of the CPU; none: torch's choice
+    workers: Count = 1  # processes that render conversations
+    save_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the written weights
+
+
+def run(config: Config, folder: files.RunFolder) -> None:
+    """Teach the model and write it."""
+    with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
+        tokenizer = Tokenizer.load(config.start)
+        loader = Loader([_pool(config, config.data)], _split(config, world), config.seed)
+        if world.main:
+            files.write_json(folder.path / "rows.json", loader.describe())
+        model = shard(_model(config).to(world.device), config.parallel, world)
+        best = train(
+            model,
+            loader.step,
+            lm,
+            steps=loader.steps(config.epochs),
+            optim=config.optim,
+            schedule=config.schedule,
+            loop=config.loop,
+            world=world,
+            out=folder.path,
+            heldout=_heldout(config, world),
+            flops_per_token=count.flops_per_token(model.config, config.sequence_length),
+        )
+        dtype = getattr(torch, config.save_dtype)
+        publish(model, tokenizer, folder.path, world, dtype=dtype, chat=True, best=best)
+
+
+def plan(config: Config) -> dict[str, str | int]:
+    """What a run would take on this machine; nothing before its inputs are there."""
+    if not (config.start.exists() and config.data.exists()):
+        return {}
+    tokens = math.ceil(config.epochs * _pool(config, config.data).tokens)
+    return estimate.figures(
+        weights.read_config(config.start),
+        tokens,
+        sequence_length=config.sequence_length,
+        tokens_per_step=config.tokens_per_step,
+        micro_tokens=config.micro_tokens,
+        recompute=config.parallel.activation_checkpointing,
+        keep=config.loop.keep,
+        save_bytes=getattr(torch, config.save_dtype).itemsize,
+    )
+
+
+def _pool(config: Config, path: Path) -> Pool:
+    return conversations.pool(
+        path,
+        config.start,
+        config.sequence_length,
+        train=config.train,
+        too_long=config.too_long,
+        workers=config.workers,
+    )
+
+
+def _split(config: Config, world: World) -> Split:
+    return Split(
+        config.sequence_length,
+        config.tokens_per_step,
+        config.micro_tokens,
+        rank=world.rank,
+        ranks=world.size,
+    )
+
+
+def _model(config: Config) -> Transformer:
+    """The model to teach, in fp32; its config.json allows rows as long as those it learns from."""
+    model = weights.load(config.start, dtype=torch.float32)
+    length = max(config.sequence_length, model.config.max_position_embeddings)
+    model.config = replace(model.config, max_position_embeddings=length)
+    return model
+
+
+def _heldout(config: Config, world: World) -> Sequence[Batch]:
+    """This rank's share of the held-out rows."""
+    if config.heldout is None:
+        return ()
+    return sample(_pool(config, config.heldout), _split(config, world), config.heldout_tokens)

@@ -1,0 +1,78 @@
+"""The end of a training run: an HF folder that any reader of Qwen2.5 takes.
+
+    publish(model, tokenizer, out, world, dtype=torch.bfloat16, chat=True)
+
+    config.json  generation_config.json  model.safetensors  tokenizer.json ...
+
+A base model ends with `<|endoftext|>`; a chat model's answers end with `<|im_end|>`, and its
+generation_config.json holds the published defaults of sampling (spec 12).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from baiwen.dist import World
+from baiwen.model import weights
+from baiwen.model.transformer import Transformer
+from baiwen.tokenizer import control
+from baiwen.tokenizer.tokenizer import Tokenizer
+from baiwen.train.checkpoint import MODEL, snapshot
+
+SAMPLING = {
+    "do_sample": True,
+    "temperature": 0.7,
+    "top_p": 0.8,
+    "top_k": 20,
+    "repetition_penalty": 1.05,
+}
+
+
+def publish(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    out: Path,
+    world: World,
+    *,
+    dtype: torch.dtype,
+    chat: bool,
+    best: Path | None = None,
+) -> None:
+    """Write the model and its tokenizer into `out`, and the checkpoint `best` into `out/best`.
+
+    All ranks call it; rank 0 writes. Raises UserError for weights that are not finite.
+    """
+    state = snapshot(model.named_parameters(), keep=world.main)
+    if not world.main:
+        return
+    _write(state, model, tokenizer, out, dtype, chat)
+    if best is not None:
+        _write(load_file(best / MODEL), model, tokenizer, out / "best", dtype, chat)
+
+
+def _write(
+    state: Mapping[str, Tensor],
+    model: Transformer,
+    tokenizer: Tokenizer,
+    folder: Path,
+    dtype: torch.dtype,
+    chat: bool,
+) -> None:
+    end = tokenizer.end_of_turn if chat else tokenizer.end_of_text
+    config = replace(model.config, bos_token_id=tokenizer.end_of_text, eos_token_id=end)
+    folder.mkdir(exist_ok=True)
+    weights.save(state, config, folder, dtype=dtype, generation=generation(tokenizer, chat))
+    tokenizer.save(folder, control.IM_END if chat else control.END_OF_TEXT)
+
+
+def generation(tokenizer: Tokenizer, chat: bool) -> dict[str, Any]:
+    """The fields of generation_config.json."""
+    end, turn = tokenizer.end_of_text, tokenizer.end_of_turn
+    if not chat:
+        return {"bos_token_id": end, "eos_token_id": end, "do_sample": False}
+    return {"bos_token_id": end, "pad_token_id": end, "eos_token_id": [turn, end], **SAMPLING}
