@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from baiwen.errors import UserError
-from baiwen.files.durable import explained, is_partial, make_folder, sweep
+from baiwen.files.durable import explained, is_partial, make_folder, sweep, sync_folder
 from baiwen.files.formats import read_json, write_json
 from baiwen.files.manifest import LOCK, MANIFEST, check, complete, seal
 
@@ -74,6 +75,13 @@ def run_folder(out: Path, recipe: dict[str, Any]) -> Iterator[RunFolder]:
         with _recorded(out, recipe):
             yield folder
         seal(out, exclude=CHANGING)
+        _remove(out / "state")  # a sealed run has nothing to go on from
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+        sync_folder(folder.parent)
 
 
 def _look(out: Path) -> RunFolder:

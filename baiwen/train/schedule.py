@@ -48,5 +48,5 @@ def rate(schedule: Schedule, step: int, steps: int, peak: float) -> float:
         case "wsd":
             length = max(1, round(schedule.decay * steps))
             done = max(0.0, 1 - (steps - step) / length)
-            # 1 - sqrt falls faster at first and ends lower than a straight line (Hägele et al. 2024).
+            # 1 - sqrt falls fast at first; it beats a straight line (Hägele et al. 2024).
             return peak - fall * math.sqrt(done)
