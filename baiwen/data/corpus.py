@@ -11,6 +11,7 @@ about 14 MB. Licence of all: PSF-2.0.
 
 import ast
 import importlib
+import os
 import sysconfig
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -60,8 +61,13 @@ def chunks() -> Iterator[Chunk]:
 
 def modules() -> list[Path]:
     """The library's own modules, sorted."""
-    root = _root()
-    return sorted(path for path in root.rglob("*.py") if not _is_skipped(path.relative_to(root)))
+    found: list[Path] = []
+    for place, folders, names in os.walk(_root()):
+        folders[:] = [name for name in folders if not _is_skipped(name)]
+        found += [
+            Path(place, name) for name in names if name.endswith(".py") and not _is_skipped(name)
+        ]
+    return sorted(found)
 
 
 def topics(names: Sequence[str], meta: dict[str, Any]) -> Iterator[Document]:
@@ -146,8 +152,8 @@ def _root() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
-def _is_skipped(path: Path) -> bool:
-    return any(part in SKIPPED or part.startswith(SKIPPED_PREFIXES) for part in path.parts)
+def _is_skipped(name: str) -> bool:
+    return name in SKIPPED or name.startswith(SKIPPED_PREFIXES)
 
 
 @cache

@@ -76,7 +76,10 @@ def test_long_conversations_are_dropped_and_counted(tokenizer_folder, tmp_path, 
     path = write(tmp_path / "a.jsonl", [conversation(2), conversation(500), conversation(3)])
     pool = conversations.pool(path, tokenizer_folder, SIZE)
     assert len(pool.pieces) == 2
-    assert f"1 of 3 conversations are longer than {SIZE} tokens: 1 dropped, 0" in capsys.readouterr().err
+    assert (
+        f"1 of 3 conversations are longer than {SIZE} tokens: 1 dropped, 0"
+        in capsys.readouterr().err
+    )
 
 
 def test_truncation_keeps_what_still_has_something_to_learn(tokenizer, tokenizer_folder, tmp_path):

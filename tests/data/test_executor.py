@@ -1,0 +1,50 @@
+import os
+
+import pytest
+
+from baiwen.data.executor import ordered
+from baiwen.errors import UserError
+
+
+def square(number):
+    return number * number
+
+
+def fail_at_three(number):
+    if number == 3:
+        raise UserError("three is wrong")
+    return number
+
+
+def die(_number):
+    os._exit(9)
+
+
+def test_answers_come_in_the_order_of_the_tasks():
+    tasks = range(50)
+    assert list(ordered(square, tasks, workers=2)) == list(map(square, tasks))
+
+
+def test_an_error_of_a_task_is_raised_as_it_is():
+    for workers in (1, 2):
+        with pytest.raises(UserError, match="three is wrong"):
+            list(ordered(fail_at_three, range(9), workers))
+
+
+def test_a_dead_worker_is_told_and_not_waited_for():
+    with pytest.raises(UserError, match="a worker process died"):
+        list(ordered(die, range(4), workers=2))
+
+
+def test_tasks_are_drawn_only_as_fast_as_they_are_worked_on():
+    drawn = []
+
+    def tasks():
+        for number in range(100):
+            drawn.append(number)
+            yield number
+
+    answers = ordered(square, tasks(), workers=2)
+    for done in range(10):
+        assert next(answers) == done * done
+        assert len(drawn) <= done + 4

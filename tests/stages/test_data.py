@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from baiwen import config, files
+from baiwen.errors import UserError
+from baiwen.stages import data
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "corpus"
+    for i in range(30):
+        text = f"This is the text number {i} of the corpus and it has to be long. " * 5
+        files.write(folder / f"{i}.txt", f"{text}\n{i * i}")
+    rows = [{"id": f"t{i}", "text": f"{i} + {i} = {2 * i}", "meta": {}} for i in range(50)]
+    with files.jsonl_writer(tmp_path / "tasks.jsonl.zst") as put:
+        for row in rows:
+            put(row)
+    return folder
+
+
+def run(tmp_path, corpus, **knobs):
+    raw = {
+        "out": str(tmp_path / "out"),
+        "corpus": str(corpus),
+        "extra": [{"name": "tasks", "path": str(tmp_path / "tasks.jsonl.zst")}],
+        "workers": 1,
+        "heldout_share": 0.1,
+        **knobs,
+    }
+    settings = config.parse(raw, data.Config, "data.toml")
+    with files.run_folder(settings.out, config.resolved(settings)) as folder:
+        data.run(settings, folder)
+    return settings.out
+
+
+def test_the_corpus_is_filtered_and_extra_documents_are_a_source_as_they_are(tmp_path, corpus):
+    out = run(tmp_path, corpus)
+    counts = files.read_json(out / "data.json")
+    assert counts["kept"]["prose"]["documents"] + counts["heldout"]["prose"]["documents"] == 30
+    assert counts["kept"]["tasks"]["documents"] + counts["heldout"]["tasks"]["documents"] == 50
+    tasks = list(files.read_jsonl(out / "documents-tasks-00000.jsonl.zst"))
+    assert {row["meta"]["domain"] for row in tasks} == {"tasks"}
+    assert files.complete(out)
+
+
+def test_filters_of_the_recipe_change_what_is_kept(tmp_path, corpus):
+    out = run(tmp_path, corpus, filters={"word_count": {"least": 500}})
+    assert files.read_json(out / "data.json")["too few words"]["prose"]["documents"] == 30
+
+
+def test_a_limit_of_bytes_holds_for_the_corpus_and_not_for_extra_documents(tmp_path, corpus):
+    counts = files.read_json(run(tmp_path, corpus, max_bytes=1000) / "data.json")
+    assert counts["kept"]["prose"]["documents"] < 10
+    assert counts["kept"]["tasks"]["documents"] > 40
+
+
+def test_a_misspelt_filter_is_named_with_its_line(tmp_path):
+    recipe = tmp_path / "data.toml"
+    recipe.write_text('out = "x"\n[filters]\nword_cuont = false\n')
+    with pytest.raises(UserError) as error:
+        config.parse(config.read(recipe), data.Config, recipe)
+    assert "there is no filter 'word_cuont'. Did you mean word_count?" in str(error.value)
+    assert f"{recipe}:2" in str(error.value)
+
+
+def test_a_plan_counts_files_and_bytes(tmp_path, corpus):
+    settings = data.Config(out=tmp_path / "out", corpus=str(corpus))
+    assert data.plan(settings) == {
+        "files": 30,
+        "bytes on disk": sum(path.stat().st_size for path in corpus.iterdir()),
+    }
+    assert data.plan(data.Config(out=tmp_path / "out"))["files"] > 300
+
+
+def test_the_standard_library_is_the_default_corpus(tmp_path):
+    settings = data.Config(out=tmp_path / "out", workers=1, max_bytes=300_000)
+    with files.run_folder(settings.out, config.resolved(settings)) as folder:
+        data.run(settings, folder)
+    counts = json.loads((settings.out / "data.json").read_text())
+    assert counts["kept"]["prose"]["bytes"] > 250_000

@@ -1,0 +1,98 @@
+import pytest
+
+from baiwen import config, files
+from baiwen.data.document import document
+from baiwen.data.shards import Shards, names
+from baiwen.data.writers import Writers
+from baiwen.errors import UserError
+from baiwen.stages import shards
+from baiwen.tokenizer import bpe
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    bpe.train(["a few words, again and again and again a few words"] * 5, 260).save(folder)
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path, tokenizer_folder, monkeypatch):
+    monkeypatch.setattr("baiwen.data.writers.FILE_BYTES", 2000)
+    with Writers(tmp_path / "data") as keep:
+        for i in range(90):
+            keep.put(document(f"a few words, number {i} " * 5, {"domain": ["code", "web"][i % 2]}))
+    kept = {name: {"documents": 45, "bytes": 5355} for name in ("code", "web")}
+    files.write_json(tmp_path / "data" / "data.json", {"kept": kept})
+    return shards.Config(
+        out=tmp_path / "out", documents=tmp_path / "data", tokenizer=tokenizer_folder, workers=1
+    )
+
+
+def run(settings):
+    with files.run_folder(settings.out, config.resolved(settings)) as folder:
+        shards.run(settings, folder)
+
+
+def content(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in sorted(folder.glob("*/*"))
+        if path.parent.name != "state"
+    }
+
+
+def test_every_domain_becomes_a_source_with_a_shard_for_each_file(settings):
+    run(settings)
+    assert names(settings.out) == ["code", "web"]
+    source = Shards.open(settings.out / "web")
+    assert len(source.tokens) == len(list(settings.documents.glob("documents-web-*"))) > 1
+    assert len(source.ends) == 45
+    assert files.complete(settings.out)
+
+
+def test_processes_write_the_same_bytes_as_one(settings, tmp_path):
+    run(settings)
+    run(settings.model_copy(update={"out": tmp_path / "two", "workers": 2}))
+    assert content(settings.out) == content(tmp_path / "two")
+
+
+def test_a_killed_run_writes_only_what_was_not_finished(settings, monkeypatch):
+    finished = 0
+
+    def dying(job):
+        nonlocal finished
+        if finished == 3:
+            raise KeyboardInterrupt
+        finished += 1
+        return tokenize(job)
+
+    tokenize = shards.tokenize
+    monkeypatch.setattr(shards, "tokenize", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings)
+    times = {path: path.stat().st_mtime_ns for path in settings.out.glob("*/tokens-*.bin")}
+    assert len(times) == 3
+    victim = min(times)
+    victim.write_bytes(victim.read_bytes()[:-1])
+    monkeypatch.setattr(shards, "tokenize", tokenize)
+    run(settings)
+    again = [path for path, time in times.items() if path.stat().st_mtime_ns != time]
+    assert again == [victim]
+    once = content(settings.out)
+    whole = settings.model_copy(update={"out": settings.out.parent / "whole"})
+    run(whole)
+    assert content(whole.out) == once
+
+
+def test_a_plan_estimates_the_tokens(settings):
+    planned = shards.plan(settings)["tokens (estimate)"]
+    run(settings)
+    written = sum(len(Shards.open(settings.out / name)) for name in ("code", "web"))
+    assert abs(planned - written) < 0.05 * written
+
+
+def test_a_folder_without_documents_is_refused(settings, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="Give the folder of a data stage"):
+        run(settings.model_copy(update={"documents": tmp_path / "empty"}))
