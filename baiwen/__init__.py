@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
-
     from baiwen.engine.engine import Engine
+    from baiwen.engine.pretrained import load
     from baiwen.engine.sampler import Sampling
     from baiwen.model.transformer import Transformer
     from baiwen.tokenizer.tokenizer import Tokenizer
@@ -29,17 +28,8 @@ _HOMES = {
     "Engine": "baiwen.engine.engine",
     "Sampling": "baiwen.engine.sampler",
     "Tokenizer": "baiwen.tokenizer.tokenizer",
+    "load": "baiwen.engine.pretrained",
 }
-
-
-def load(
-    folder: "Path | str", device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
-) -> "tuple[Transformer, Tokenizer]":
-    """The model and the tokenizer of an HF folder; `dtype` None keeps the one of the files."""
-    from baiwen.model import weights
-    from baiwen.tokenizer.tokenizer import Tokenizer
-
-    return weights.load(folder, device, dtype), Tokenizer.load(folder)
 
 
 def save(model: "Transformer", tokenizer: "Tokenizer", folder: "Path | str") -> None:

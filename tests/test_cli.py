@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import io
 import os
 import shlex
 import signal
@@ -9,15 +10,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import torch
 from pydantic.fields import FieldInfo
 
+import baiwen
 from baiwen import cli, config, files, stages
-from baiwen.commands import plan, show
+from baiwen.commands import chat, doctor, plan, show
 from baiwen.config import Knobs
+from baiwen.model.sizes import SIZES
+from baiwen.model.transformer import Transformer
+from baiwen.tokenizer import bpe
 
 RECIPE = """# The smallest run there is.
 stage = "instruct"
@@ -42,7 +49,7 @@ def add(folder: Path, name: str, text: str) -> None:
     (folder / "recipes" / name).write_text(text)
 
 
-def baiwen(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+def process_of(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     command = [sys.executable, "-m", "baiwen", *arguments]
     root = str(Path(__file__).parents[1])
@@ -160,7 +167,7 @@ def test_mistakes_of_all_recipes_come_at_once(here, capsys):
         (["run", "recipes", "trian=3"], "with trian=3: trian is not a knob. Did you mean train?"),
         (["run", "recipes", "out.x=3"], "out.x=3: out is not a table"),
         (["show", "instuct"], "there is no stage instuct. Did you mean instruct?"),
-        (["chat", "runs/sft"], "there is no model folder at runs/sft. The folder . holds: empty"),
+        (["chat", "runs/sft"], "there is no model at runs/sft. The folder . holds: empty"),
         (["eval", "recipes", "--tsks", "x"], "unrecognized arguments: --tsks x"),
     ],
 )
@@ -212,7 +219,7 @@ def test_a_fault_of_ours_keeps_its_traceback(here, monkeypatch):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_prints_the_line_that_resumes_it(here, number, code):
     command = ["run", "recipes", "train=10000000", "instruct.seed=3"]
-    process = baiwen(*command)
+    process = process_of(*command)
     _await(Path("runs/instruct/run.json"))
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
@@ -231,10 +238,10 @@ def _await(path: Path, seconds: float = 60) -> None:
 
 
 def test_ranks_above_0_wait_for_what_rank_0_does_alone(here):
-    follower = baiwen("run", "recipes", RANK="1")
+    follower = process_of("run", "recipes", RANK="1")
     time.sleep(1)
     assert follower.poll() is None
-    leader = baiwen("run", "recipes", RANK="0")
+    leader = process_of("run", "recipes", RANK="0")
     assert (leader.wait(60), follower.wait(60)) == (0, 0)
     assert "done: runs/instruct" in leader.communicate()[1]
     assert follower.communicate() == ("", "")
@@ -325,3 +332,123 @@ def _fields(
         for part in get_args(field.annotation):
             if isinstance(part, type) and issubclass(part, Knobs):
                 yield from _fields(part, None, f"{key}{name}{step}.")
+
+
+# A model: loaded, talked to, scored.
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of random weights, large enough that every context gets another answer."""
+    folder = tmp_path_factory.mktemp("model") / "random"
+    tokenizer = bpe.train(["to be or not to be"] * 4, vocab_size=260)
+    shape = replace(
+        SIZES["tiny"],
+        vocab_size=384,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=False,
+        initializer_range=0.5,
+        eos_token_id=tokenizer.end_of_turn,
+    )
+    made = Transformer(shape)
+    made.init_weights(seed=1)
+    baiwen.save(made, tokenizer, folder)
+    return folder
+
+
+def test_the_names_of_the_package_load_a_model_and_save_it_again(model, tmp_path):
+    loaded, tokenizer = baiwen.load(model)
+    baiwen.save(loaded, tokenizer, tmp_path / "again")
+    again, other = baiwen.load(tmp_path / "again")
+    tokens = torch.tensor([tokenizer.encode("to be")])
+    assert torch.equal(loaded.logits(tokens), again.logits(tokens))
+    assert other.fingerprint == tokenizer.fingerprint
+    done = baiwen.Engine(again, other).generate(["to be"], baiwen.Sampling(max_tokens=3))
+    assert len(done[0].ids) <= 3
+    assert isinstance(tokenizer, baiwen.Tokenizer)
+    assert again.config.eos_token_id == tokenizer.end_of_turn
+
+
+def test_the_package_has_no_other_names():
+    with pytest.raises(AttributeError, match="no attribute 'Trainer'"):
+        baiwen.Trainer  # noqa: B018
+
+
+def chatting(model: Path, conversations: list[list[str]], system: str = "") -> list[str]:
+    """The greedy answers to the last line of each conversation, as `generate` gives them."""
+    engine = baiwen.Engine(*baiwen.load(model))
+    greedy = baiwen.Sampling(repetition_penalty=1.05, max_tokens=6)
+    messages = [
+        [{"role": "system", "content": system}] * bool(system)
+        + [
+            {"role": "assistant" if index % 2 else "user", "content": line}
+            for index, line in enumerate(lines)
+        ]
+        for lines in conversations
+    ]
+    return [done.text for done in engine.generate(messages, greedy)]
+
+
+def piped(model: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+    assert cli.main(["chat", str(model), "--temperature", "0", "--max-tokens", "6"]) == 0
+
+
+def test_chat_remembers_the_conversation(model, capsys, monkeypatch):
+    piped(model, ["to be", "", "or not"], monkeypatch)
+    (first,) = chatting(model, [["to be"]])
+    (second,) = chatting(model, [["to be", first, "or not"]])
+    assert capsys.readouterr().out == f"{first}\n{second}\n"
+    assert chatting(model, [["or not"]]) != [second]
+
+
+def test_chat_obeys_its_commands(model, capsys, monkeypatch):
+    lines = ["to be", "/system Be short.", "or not", "/reset", "to be", "/what", "/quit", "never"]
+    piped(model, lines, monkeypatch)
+    (before,) = chatting(model, [["to be"]])
+    second, third = chatting(model, [["or not"], ["to be"]], system="Be short.")
+    assert capsys.readouterr().out == f"{before}\n{second}\n{third}\n{chat.HELP}\n"
+    assert before != third
+
+
+def test_eval_prints_accuracy_and_bits_per_byte(here, model, capsys):
+    assert cli.main(["run", "recipes"]) == 0
+    arguments = ["--questions", "1", "--tasks", "runs/instruct/heldout.jsonl"]
+    arguments += ["--documents", "runs/instruct/documents.jsonl.zst"]
+    assert cli.main(["eval", str(model), *arguments]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    assert rows[0] == ["kind", "right", "95", "%", "n"]
+    kinds = len({row["kind"] for row in files.read_jsonl("runs/instruct/heldout.jsonl")})
+    assert rows[1][0] == "all" and rows[1][-1] == str(kinds)
+    place = rows.index(
+        ["source", "bits", "a", "byte", "95", "%", "gzip", "-9", "xz", "-9", "bytes"]
+    )
+    assert place == kinds + 2
+    assert float(rows[place + 1][1]) > float(
+        rows[place + 1][5]
+    )  # random weights, so worse than gzip
+
+
+def test_eval_needs_something_to_score_on(model, capsys):
+    assert "give --tasks FILE, --documents FILE or both" in failing(capsys, "eval", str(model))
+
+
+def test_the_doctor_finds_no_fault_here(capsys):
+    assert cli.main(["doctor"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[1] for line in lines] == [
+        "python", "torch", "cpu", "gpu", "memory", "disk", "packages", "tokenizer", "model",
+    ]  # fmt: skip
+    assert {line[0] for line in lines} <= {"ok", "note"}
+
+
+def test_the_doctor_ends_with_1_where_it_finds_a_fault(capsys, monkeypatch):
+    monkeypatch.setattr(
+        doctor, "TEXT", f"e\u0301{doctor.TEXT}"
+    )  # NFC makes one character of the two
+    assert cli.main(["doctor"]) == 1
+    assert "fault tokenizer" in capsys.readouterr().out

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from baiwen import dist, mistakes
+from baiwen.engine import pretrained
 from baiwen.engine.engine import Engine
 from baiwen.engine.sampler import Sampling
 from baiwen.errors import UserError
-from baiwen.model import weights
-from baiwen.tokenizer.tokenizer import Tokenizer
 
 Messages = list[dict[str, Any]]
 
@@ -34,7 +33,7 @@ def main(options: argparse.Namespace) -> None:
     """Load the model, then answer until the input ends."""
     folder = Path(options.model)
     if not folder.is_dir():
-        raise UserError(mistakes.missing("model folder", folder))
+        raise UserError(mistakes.missing("model", folder))
     sampling = Sampling(
         temperature=options.temperature,
         top_p=options.top_p,
@@ -44,8 +43,8 @@ def main(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     with dist.session(options.device, options.dtype) as world:
-        model = weights.load(folder, world.device, world.dtype)
-        converse(Engine(model, Tokenizer.load(folder)), sampling, options.system)
+        model, tokenizer = pretrained.load(folder, world.device, world.dtype)
+        converse(Engine(model, tokenizer), sampling, options.system)
 
 
 def converse(engine: Engine, sampling: Sampling, system: str | None) -> None:

@@ -29,9 +29,9 @@ def main(options: argparse.Namespace) -> None:
     if not paths:
         raise UserError("nothing to score on: give --tasks FILE, --documents FILE or both")
     model = Path(options.model)
-    for name, path in {"model folder": model, **paths}.items():
+    for name, path in {"model": model, **paths}.items():
         if not path.exists():
-            raise UserError(mistakes.missing(name, path))
+            raise UserError(mistakes.missing(f"file of {name}" if name in paths else name, path))
     scores = evaluate.score_model(
         model,
         tasks=paths.get("tasks"),
@@ -54,9 +54,9 @@ def _tasks(scores: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def _compression(scores: dict[str, dict[str, Any]]) -> Table:
+def _compression(scores: dict[str, Any]) -> Table:
     table = _table("source", "bits a byte", "95 %", "gzip -9", "xz -9", "bytes")
-    for source, score in scores.items():
+    for source, score in {"all": scores["all"], **scores["sources"]}.items():
         table.add_row(
             source,
             f"{score['bits_per_byte']:.3f}",
