@@ -258,7 +258,8 @@ def test_a_plan_writes_nothing_and_marks_what_differs(here, capsys):
     assert ["*", "train", "20", "20000"] in lines
     assert ["*", "seed", "3", "0"] in lines
     assert ["per_document", "4"] in lines
-    assert "documents: runs/instruct/documents.jsonl.zst is not there yet" in shown
+    awaited = "documents: runs/instruct/documents.jsonl.zst is not there yet; instruct writes it"
+    assert awaited in shown
     assert not Path("runs").exists()
 
 

@@ -1,13 +1,14 @@
 """`baiwen plan RECIPE|FOLDER [key=value ...]`: what a run would take, with nothing run or written.
 
 Of each recipe: every knob as it would be used, those that differ from their default marked with the
-default beside them; the inputs that are not there yet; and, where the stage has a function
-`plan(config) -> {name: figure}`, its figures (parameters, FLOPs, tokens, memory, time, disk).
+default beside them; where the stage has a function `plan(config) -> {name: figure}`, its figures
+(parameters, FLOPs, tokens, memory, time, disk); and the inputs that are not there yet.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -16,31 +17,45 @@ from baiwen import config, stages
 from baiwen.config import Knobs
 from baiwen.stages import Recipe
 
+PLAIN_WIDTH = 120  # of the table where there is no terminal
+
 
 def main(options: argparse.Namespace) -> None:
     """Print the plan of every recipe."""
-    console = Console(highlight=False, soft_wrap=True)
-    for recipe in stages.load(options.recipe, options.overrides):
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    console = Console(highlight=False, markup=False, width=width)
+    recipes = stages.load(options.recipe, options.overrides)
+    for index, recipe in enumerate(recipes):
+        console.print(f"{recipe.path}: {recipe.stage}", style="bold")
         console.print(_table(recipe))
-        for key, path in config.inputs(recipe.config):
-            if not path.exists():
-                console.print(f"[yellow]{key}: {path} is not there yet[/yellow]")
+        for line in _awaited(recipe, recipes[:index]):
+            console.print(line, style="yellow", soft_wrap=True)
         console.print()
 
 
 def _table(recipe: Recipe) -> Table:
-    table = Table("knob", "value", "default", title=f"{recipe.path}: {recipe.stage}", box=None)
-    table.title_justify = "left"
+    table = Table("  knob", "value", "default", box=None)
+    for column in table.columns:
+        column.overflow = "fold"
     for key, value, default in knobs(recipe.config):
         changed = value != default
         style = "bold" if changed else "dim"
         table.add_row(f"{'*' if changed else ' '} {key}", value, default * changed, style=style)
-    figures = recipe.module.plan(recipe.config) if hasattr(recipe.module, "plan") else {}
-    if figures:
-        table.add_section()
-    for name, figure in figures.items():
-        table.add_row(f"  {name}", figure if isinstance(figure, str) else f"{figure:,}", "")
+    if hasattr(recipe.module, "plan"):
+        table.add_row()
+        for name, figure in recipe.module.plan(recipe.config).items():
+            table.add_row(f"  {name}", figure if isinstance(figure, str) else f"{figure:,}")
     return table
+
+
+def _awaited(recipe: Recipe, earlier: Sequence[Recipe]) -> Iterator[str]:
+    """A line for each input that is not there yet, and who will write it."""
+    for key, path in config.inputs(recipe.config):
+        if not path.exists():
+            writers = [before.name for before in earlier if path.is_relative_to(before.out)]
+            yield f"  {key}: {path} is not there yet; " + (
+                f"{writers[-1]} writes it" if writers else "no recipe here writes it"
+            )
 
 
 def knobs(
@@ -55,8 +70,10 @@ def knobs(
             inner = default if isinstance(default, type(value)) else None
             yield from knobs(value, inner, f"{key}{name}.")
         else:
+            text = _toml(values[name])
             needed = above is None and field.is_required()
-            yield f"{key}{name}", _toml(values[name]), "required" if needed else _toml(default)
+            same = values[name] == default  # also 1 and 1.0, which read differently
+            yield f"{key}{name}", text, "required" if needed else text if same else _toml(default)
 
 
 def _toml(value: object) -> str:
