@@ -212,7 +212,7 @@ def assemble(rows: Sequence[tuple[Pool, int]], length: int) -> Batch:
         positions=torch.from_numpy(positions),
         documents=Documents.of(lengths, padding),
         count=float(mask.sum(dtype=np.float64)),
-        real=sum(int(pool.pieces.length[pool.rows[row]].sum()) for pool, row in rows),
+        real=tokens.size - sum(padding),
     )
 
 

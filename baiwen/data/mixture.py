@@ -1,8 +1,8 @@
 """Which share of the rows each source gives, and each length of document.
 
     [mixture]
-    weights = {prose = 0.5, code = 0.3, tasks = 0.2}     # of all rows
-    long_share = 0.4                                     # report: 40 % at the longest, 60 % shorter
+    weights = {tasks = 0.2, code = 0.3}     # of all rows; the other sources share the rest by size
+    long_share = 0.4                        # report: 40 % at the longest, 60 % shorter
 
 With `long_share`, every source is parted into its long documents and the rest, packed apart, and
 each kind gives its share of the rows. Within a kind the sources keep their weights' proportions.
@@ -32,7 +32,7 @@ Count = Annotated[int, Field(gt=0)]
 class Mixture(Knobs):
     """The shares of a run's rows."""
 
-    weights: dict[str, Weight] | None = None  # of the rows, by source; none: by size
+    weights: dict[str, Weight] | None = None  # of the rows, by source; the others share the rest
     long_share: Share | None = None  # of the rows, from long documents; report: 0.4 (Turbo 1M)
     long_at: Count | None = None  # tokens that make a document long; none: half of sequence_length
 
@@ -44,7 +44,7 @@ def pools(
     mixture = mixture or Mixture()
     folder, names = Path(folder), shards.names(folder)
     _check_weights(mixture.weights, names)
-    used = [name for name in names if not mixture.weights or mixture.weights[name] > 0]
+    used = [name for name in names if not mixture.weights or mixture.weights.get(name) != 0]
     sources = {name: Shards.open(folder / name, fingerprint) for name in used}
     for name, source in sources.items():
         if len(source) < sequence_length:
@@ -75,12 +75,13 @@ def _check_weights(weights: Mapping[str, float] | None, names: Sequence[str]) ->
         if name not in names:
             hint = mistakes.nearest(name, names)
             raise UserError(f"mixture.weights: there is no source {name!r}.{hint} {listed}")
-    for name in names:
-        if name not in weights:
-            raise UserError(
-                f"mixture.weights: {name} has none. Give it one, or 0 to leave it out. {listed}"
-            )
-    if not any(weights.values()):
+    others = [name for name in names if name not in weights]
+    if others and sum(weights.values()) >= 1:
+        raise UserError(
+            f"mixture.weights: nothing is left of the rows for {', '.join(others)}. Give every "
+            "source a weight (0 leaves it out), or let the weights add up to less than 1."
+        )
+    if not others and not any(weights.values()):
         raise UserError("mixture.weights: all weights are 0, so there is nothing to train on")
 
 
@@ -114,7 +115,13 @@ def _pool(name: str, source: Shards, sequence_length: int, kept: np.ndarray | No
 def _weighted(
     packed: Mapping[str, Pool], weights: Mapping[str, float] | None, share: float
 ) -> list[Pool]:
-    """The pools with their parts of `share`, in proportion to their weights or else their size."""
-    own = {name: weights[name] if weights else pool.tokens for name, pool in packed.items()}
+    """The pools with their parts of `share`: their weights, or of what is left by their size."""
+    weights = weights or {}
+    unnamed = sum(pool.tokens for name, pool in packed.items() if name not in weights)
+    left = 1 - sum(weights.values())
+    own = {
+        name: weights[name] if name in weights else left * pool.tokens / unnamed
+        for name, pool in packed.items()
+    }
     total = sum(own.values())
     return [replace(pool, weight=share * own[name] / total) for name, pool in packed.items()]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from baiwen.data.loader import Loader, Split, assemble
+from baiwen.data.loader import Loader, Split, assemble, sample
 from baiwen.data.pack import best_fit
 from baiwen.data.pool import Pool, cut
 from baiwen.errors import UserError
@@ -167,6 +167,20 @@ def test_numbers_that_do_not_divide_are_named_with_ones_that_do(numbers, message
 def test_an_empty_source_is_refused_by_name():
     with pytest.raises(UserError, match="web is empty"):
         Loader([pool_of([1, 1], 16)], Split(16, 16, 16))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_sample_is_fixed_and_parted_among_the_ranks(ranks):
+    pool = random_pool(3)
+    split = Split(16, 128, 32)
+    (whole,) = sample(pool, Split(16, 256, 256), tokens=256)
+    found = []
+    for rank in range(ranks):
+        part = sample(pool, Split(16, 128, 32, rank, ranks), tokens=256)
+        assert [len(batch.tokens) for batch in part] == [2] * (8 // ranks)
+        found += [row for batch in part for row in batch.tokens.tolist()]
+    assert found == whole.tokens.tolist()
+    assert len(sample(pool, split, tokens=10**9)) == len(pool.rows) // 2
 
 
 def test_describe_tells_shares_and_fill():

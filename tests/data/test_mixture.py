@@ -31,6 +31,15 @@ def test_weights_are_shares_of_the_rows(folder, tokenizer):
     assert {pool.name: pool.weight for pool in found} == {"long": 0.25, "short": 0.75}
 
 
+def test_sources_without_a_weight_share_the_rest_by_size(folder, tokenizer):
+    by_size = {pool.name: pool.tokens for pool in pools(folder, tokenizer.fingerprint, 64)}
+    found = pools(folder, tokenizer.fingerprint, 64, Mixture(weights={"long": 0.4}))
+    rest = by_size["both"] + by_size["short"]
+    assert {pool.name: pool.weight for pool in found} == pytest.approx(
+        {name: 0.4 if name == "long" else 0.6 * by_size[name] / rest for name in by_size}
+    )
+
+
 def test_long_share_parts_documents_by_length(folder, tokenizer):
     mixture = Mixture(long_share=0.4, long_at=50)
     loader = Loader(pools(folder, tokenizer.fingerprint, 64, mixture), Split(64, 640, 640))
@@ -61,7 +70,7 @@ def test_weights_keep_their_proportions_within_each_length(folder, tokenizer):
     ("mixture", "length", "message"),
     [
         (Mixture(weights={"lon": 1}), 64, "no source 'lon'. Did you mean long?"),
-        (Mixture(weights={"long": 1}), 64, "both has none. Give it one, or 0"),
+        (Mixture(weights={"long": 1}), 64, "nothing is left of the rows for both, short."),
         (Mixture(weights={"long": 0, "short": 0, "both": 0}), 64, "all weights are 0"),
         (Mixture(), 100_000, "are less than one row of sequence_length = 100,000"),
         (Mixture(long_share=0.5, long_at=500), 64, "with at least 500 tokens (the longest has 94)"),
