@@ -1,0 +1,1 @@
+"""The engine: a trained model that answers."""
