@@ -3,9 +3,9 @@
     python benchmarks/tokenizer.py                    # 40 MB of the standard library's text
     python benchmarks/tokenizer.py --corpus PATH --megabytes 100 --vocab 32000 --write
 
-The sides take turns (A B A B ...), and the least time of each counts, on the CPU and on the wall. The
-last columns divide a side's time by ours: above 1, ours is faster. With --write the page goes to
-`benchmarks/results/tokenizer.md`.
+The sides take turns (A B A B ...), and the least time of each counts, on the CPU and on the wall.
+The last columns divide a side's time by ours: above 1, ours is faster. With --write the page goes
+to `benchmarks/results/tokenizer.md`.
 """
 
 import argparse

@@ -33,14 +33,6 @@ class Piece(NamedTuple):
     answer: int | None = None
 
 
-class Span(NamedTuple):
-    """Neighbouring words as one text, or one control token."""
-
-    text: str
-    control: bool
-    answer: int | None
-
-
 def pieces(
     conversation: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]] | None = None,
@@ -63,13 +55,13 @@ def pieces(
         yield from _head("assistant")
 
 
-def spans(parts: Iterable[Piece]) -> Iterator[Span]:
-    """Pieces with neighbouring words joined, up to the border of an answer."""
+def joined(parts: Iterable[Piece]) -> Iterator[Piece]:
+    """The pieces with neighbouring words as one, up to the border of an answer."""
     for (is_control, answer), group in groupby(parts, key=lambda part: (part.control, part.answer)):
         if is_control:
-            yield from (Span(part.text, True, answer) for part in group)
+            yield from group
         else:
-            yield Span("".join(part.text for part in group), False, answer)
+            yield Piece("".join(part.text for part in group), answer=answer)
 
 
 def _said(turn: Message) -> Iterator[Piece]:

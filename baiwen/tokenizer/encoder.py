@@ -36,9 +36,7 @@ class Encoder:
     """Encodes text; no character sequence ever becomes a control token."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._exact = backend(
-            models.BPE(vocab=vocabulary.ids, merges=[*vocabulary.merges], fuse_unk=False)
-        )
+        self._exact = backend(models.BPE(vocab=vocabulary.ids, merges=[*vocabulary.merges]))
         self._fast = _tiktoken(vocabulary) if _merges_make_ids(vocabulary) else None
         if self._fast and not all(map(self._agree, _probe(vocabulary))):
             self._fast = None

@@ -96,14 +96,16 @@ def _call(call: object, where: str) -> Call:
 
 def _arguments(arguments: object, where: str) -> object:
     """The object itself, so that JSON text is not encoded a second time."""
-    if isinstance(arguments, str) and arguments:
+    if arguments in (None, ""):
+        return {}
+    if isinstance(arguments, str):
         try:
             return json.loads(arguments)
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{where}.arguments is text, but not the JSON of an object: {error}"
             ) from error
-    return arguments or {}
+    return arguments
 
 
 def _json(value: object, where: str) -> str:

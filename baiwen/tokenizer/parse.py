@@ -23,7 +23,7 @@ _TAG = re.compile(r"<tool_call>|<tools>")
 _FENCE = re.compile(r"```(?:json|JSON)?[ \t]*\n")
 _OPEN = re.compile(f"{_TAG.pattern}|{_FENCE.pattern}")
 _SPACE = re.compile(r"\s*")
-_CLOSE = re.compile(r"\s*(?:```)?\s*(?:</tool_call>|</tools>)|\s*```")
+_CLOSE = re.compile(r"\s*(?:```)?\s*(?:</tool_call>|</tools>)|\s*```(?!\w)")
 _LIMIT = re.compile(r"```|</?tool_call>|</?tools>|\Z")
 _ENDS = (control.IM_END, control.END_OF_TEXT)
 _DECODER = json.JSONDecoder(strict=False)  # a raw line break inside a string is forgiven
@@ -112,12 +112,14 @@ def _value_at(text: str, start: int) -> tuple[object, int]:
 
 def _value(text: str) -> object:
     """The one JSON value that `text` is, repaired if need be; None where it is none."""
-    for candidate in (text, _TOKEN.sub(_repaired, text)):
-        try:
-            return _DECODER.decode(candidate)
-        except (ValueError, RecursionError):
-            continue
-    return None
+    return _decoded(text) or _decoded(_TOKEN.sub(_repaired, text))
+
+
+def _decoded(text: str) -> object:
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _repaired(token: re.Match[str]) -> str:
@@ -146,7 +148,9 @@ def _call(value: object, strict: bool) -> dict[str, Any] | None:
     key = "parameters" if "parameters" in value and "arguments" not in value else "arguments"
     if strict and value.keys() != {"name", key}:
         return None
-    arguments = value.get(key) or {}
-    if isinstance(arguments, str):
+    arguments = value.get(key)
+    if arguments in (None, ""):
+        arguments = {}
+    elif isinstance(arguments, str):
         arguments = _value(arguments)
     return {"name": value["name"], "arguments": arguments} if isinstance(arguments, dict) else None

@@ -11,6 +11,7 @@ byte for byte, and the same tokenizer.json but for the order of keys in `added_t
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,5 @@ def _foreign(tokens: Iterable[str]) -> Iterable[str]:
 
 
 def _refuse(folder: Path, what: str, found: Iterable[str]) -> None:
-    examples = [text for text, _ in zip(found, range(3), strict=False)]
-    if examples:
+    if examples := list(islice(found, 3)):
         raise UserError(f"{folder}: damaged or not a Qwen tokenizer: {what}, such as {examples}")

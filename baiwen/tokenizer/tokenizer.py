@@ -19,7 +19,7 @@ import numpy as np
 
 from baiwen.errors import UserError
 from baiwen.tokenizer import chat, control, storage
-from baiwen.tokenizer.chat import Piece, Span
+from baiwen.tokenizer.chat import Piece
 from baiwen.tokenizer.encoder import Encoder
 from baiwen.tokenizer.parse import Parsed, parse
 from baiwen.tokenizer.stream import StreamDecoder
@@ -90,20 +90,20 @@ class Tokenizer:
         train: loss on what the assistant says and its end marker, in all its turns or the last.
         `UserError` names the message that is wrong. The form of messages: `tokenizer/messages.py`.
         """
-        spans = list(chat.spans(chat.pieces(messages, tools, generate)))
-        answers = {span.answer for span in spans if span.answer is not None}
+        pieces = list(chat.joined(chat.pieces(messages, tools, generate)))
+        answers = {piece.answer for piece in pieces if piece.answer is not None}
         trained = answers if train == "all" else {max(answers, default=None)}
         ids: list[int] = []
         mask: list[int] = []
-        for span in spans:
-            added = self._span(span)
+        for piece in pieces:
+            added = self._piece(piece)
             ids += added
-            mask += [int(span.answer is not None and span.answer in trained)] * len(added)
-        return Rendered(ids, mask, "".join(span.text for span in spans))
+            mask += [int(piece.answer is not None and piece.answer in trained)] * len(added)
+        return Rendered(ids, mask, "".join(piece.text for piece in pieces))
 
     def assemble(self, pieces: Iterable[Piece]) -> list[int]:
         """The ids of pieces: control tokens by name, everything else as words."""
-        return [token for span in chat.spans(pieces) for token in self._span(span)]
+        return [token for piece in chat.joined(pieces) for token in self._piece(piece)]
 
     def parse(self, text: str) -> Parsed:
         """Content and tool calls of what the assistant said; never raises."""
@@ -157,5 +157,5 @@ class Tokenizer:
             raise UserError(f"token {token} is outside the vocabulary of {len(self)} tokens")
         return self._spellings[token]
 
-    def _span(self, span: Span) -> list[int]:
-        return [self.id(span.text)] if span.control else self.encode(span.text)
+    def _piece(self, piece: Piece) -> list[int]:
+        return [self.id(piece.text)] if piece.control else self.encode(piece.text)

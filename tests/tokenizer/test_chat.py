@@ -74,7 +74,7 @@ def test_golden_vectors(qwen, golden):
         assert (found.text, found.ids) == (row["text"], row["ids"])
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(messages=CONVERSATIONS, tools=TOOLS, generate=st.booleans())
 def test_text_is_that_of_the_published_template_and_of_ours(
     small, theirs, published, messages, tools, generate
@@ -145,6 +145,7 @@ def test_a_conversation_without_answer_has_no_loss(small):
 
 
 @pytest.mark.parametrize("which", ["small", "qwen"])
+@settings(max_examples=60)
 @given(messages=CONVERSATIONS, answer=ANSWERS, tools=TOOLS)
 def test_a_prompt_is_a_prefix_of_prompt_and_answer(which, messages, answer, tools, request):
     tokenizer = request.getfixturevalue(which)

@@ -1,6 +1,7 @@
 """Code forms: exact strings of spec 2.3, markers by id, names of markers in text as text."""
 
 import pytest
+import tokenizers
 
 from baiwen.errors import UserError
 from baiwen.tokenizer import control
@@ -52,9 +53,10 @@ def test_a_repository_of_whole_files_ends(small):
     )
 
 
-def test_the_ids_are_those_of_the_whole_string(qwen, shared, tmp_path):
-    from_library = pytest.importorskip("tokenizers").Tokenizer
-    library = from_library.from_file(str(shared / "tokenizer" / "qwen2.5" / "tokenizer.json"))
+def test_the_ids_are_those_of_the_whole_string(qwen, shared):
+    library = tokenizers.Tokenizer.from_file(
+        str(shared / "tokenizer" / "qwen2.5" / "tokenizer.json")
+    )
     ids = repository(qwen, "baiwen", [("a.py", "import b\n"), ("b.py", HOLE)]).ids
     assert library.encode(qwen.decode(ids)).ids == ids
 

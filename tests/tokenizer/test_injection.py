@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import pytest
 from tokenizers import normalizers
 
 from baiwen.tokenizer import chat, control
@@ -66,18 +67,26 @@ def demanded(messages, tools, generate):
     return Counter({**counts, control.TOOL_CALL: calls, control.TOOL_CALL_END: calls})
 
 
+@pytest.mark.slow
 def test_only_the_structure_makes_control_tokens(small):
     rng = random.Random(0)
-    regular = len(small.vocabulary.tokens)
+    names = {token: name for name, token in small.vocabulary.control_ids.items()}
     for _ in range(CONVERSATIONS):
         messages = [message(rng) for _ in range(rng.randrange(1, 5))]
         tools = [tool(rng) for _ in range(rng.randrange(2))]
         generate = rng.random() < 0.5
         ids = small.render(messages, tools, generate).ids
-        found = Counter(small.decode([token]) for token in ids if token >= regular)
+        found = Counter(names[token] for token in ids if token in names)
         assert found == demanded(messages, tools, generate)
-        spans = chat.spans(chat.pieces(messages, tools, generate))
-        assert small.decode(ids) == "".join(NFC(span.text) for span in spans)
+
+
+def test_all_text_of_all_fields_is_there(small):
+    rng = random.Random(2)
+    for _ in range(1_000):
+        messages, tools = [message(rng), message(rng)], [tool(rng)]
+        pieces = chat.joined(chat.pieces(messages, tools))
+        expected = "".join(NFC(piece.text) for piece in pieces)
+        assert small.decode(small.render(messages, tools).ids) == expected
 
 
 def test_control_strings_in_text_are_encoded_as_text(small):

@@ -39,6 +39,7 @@ WRONG = {
     r"messages\[1\]\.tool_calls\[0\]\.name is 'a\"b'": called(name='a"b'),
     r"tool_calls\[0\]\.arguments is text, but not the JSON": called(arguments="{city: Rome}"),
     r"tool_calls\[0\]\.arguments must be an object, not \[1\]": called(arguments=[1]),
+    r"tool_calls\[0\]\.arguments must be an object, not \[\]": called(arguments=[]),
     r"tool_calls\[0\]\.arguments must be an object, not 'x'": called(arguments='"x"'),
     r"tool_calls\[0\]\.arguments cannot be written as JSON": called(arguments={"a": {1, 2}}),
     r"tool_calls\[0\]\.arguments holds a lone surrogate": called(arguments='{"a": "\\ud800"}'),

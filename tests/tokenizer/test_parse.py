@@ -101,6 +101,7 @@ def test_python_spelling_is_repaired_where_it_is_unambiguous(text, expected):
         ),
         (f"<tool_call>\n{JSON}\n<tool_call>\n{NEXT}", "", [CALL, OTHER]),
         (f"<tool_call>\n{JSON}\n{NEXT}\n</tool_call>", "", [CALL, OTHER]),
+        (f"<tool_call>\n{JSON}\n```python\n1\n```", "\n```python\n1\n```", [CALL]),
         (f"First:\n```json\n{JSON}\n```\nthen wait.", "First:\nthen wait.", [CALL]),
     ],
 )
@@ -116,6 +117,7 @@ def test_words_and_calls_are_told_apart(text, content, calls):
         '<tool_call>\n{"name": "weather", "arguments": ["Rome"]}\n</tool_call>',
         '<tool_call>\n{"arguments": {"city": "Rome"}}\n</tool_call>',
         '<tool_call>\n{"name": 3, "arguments": {}}\n</tool_call>',
+        '<tool_call>\n{"name": "weather", "arguments": false}\n</tool_call>',
         "<tool_call>\n{'name': 'f', 'arguments': {'a': 'it's'}}\n</tool_call>",
         "<tool_call></tool_call>",
         '{"name": "Ada", "age": 36}',
@@ -130,7 +132,7 @@ def test_what_is_no_call_stays_in_the_content(text):
     assert parse(text) == Parsed(text, [])
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(content=PLAIN, calls=st.lists(CALLS, max_size=3))
 def test_what_render_wrote_is_read_back(small, content, calls):
     answer = {"role": "assistant", "content": content, "tool_calls": calls}
@@ -139,7 +141,7 @@ def test_what_render_wrote_is_read_back(small, content, calls):
     assert parse(small.decode(said)) == Parsed(content, calls)
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(text=TAGGED | st.text())
 def test_nothing_raises(text):
     found = parse(text)
@@ -162,7 +164,7 @@ def test_nothing_raises(text):
     ],
 )
 def test_long_nonsense_takes_no_time(piece):
-    text = "<tool_call>" + piece * 20_000
+    text = "<tool_call>" + piece * 5_000
     start = time.process_time()
     assert parse(text) == Parsed(text, [])
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 2

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,16 +30,13 @@ def test_a_stream_of_any_bytes_gives_what_decode_gives(small):
         assert "".join(streamed(small, ids)) == small.decode(ids)
 
 
-@pytest.mark.parametrize("which", ["small", "qwen"])
-def test_decode_is_that_of_tokenizers(which, request, tmp_path):
-    from_library = pytest.importorskip("tokenizers").Tokenizer
-    tokenizer = request.getfixturevalue(which)
-    tokenizer.save(tmp_path)
-    library = from_library.from_file(str(tmp_path / "tokenizer.json"))
+def test_decode_is_that_of_tokenizers(small, tmp_path):
+    small.save(tmp_path)
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     rng = random.Random(0)
     for _ in range(500):
-        ids = [rng.randrange(len(tokenizer)) for _ in range(10)]
-        assert tokenizer.decode(ids) == library.decode(ids, skip_special_tokens=False)
+        ids = [rng.randrange(len(small)) for _ in range(10)]
+        assert small.decode(ids) == library.decode(ids, skip_special_tokens=False)
 
 
 def test_a_stream_never_gives_half_a_character(small):
