@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from baiwen import config, stages
-from baiwen.config import Knobs
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted({path.parent for path in (ROOT / "recipes").rglob("*.toml")})
@@ -30,17 +29,6 @@ def test_a_recipe_is_read_aloud(path):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 40
     assert text.startswith("#"), "the first line says what the recipe does"
-
-
-@every_folder
-def test_a_recipe_says_only_what_differs_from_the_default(folder):
-    said = [
-        f"{recipe.path.name}: {'.'.join(names)}"
-        for recipe in stages.load(folder)
-        for names, value in knobs(config.read(recipe.path))
-        if value == default(type(recipe.config), names)
-    ]
-    assert said == []
 
 
 @every_folder
@@ -69,23 +57,3 @@ def test_every_override_in_the_documents_exists():
     for name, recipe, assignment in shown:
         assert stages.load(ROOT / recipe, assignment), f"{name} shows {recipe} {assignment}"
     assert shown, "the README shows how a recipe is run"
-
-
-def knobs(raw: dict, names: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], object]]:
-    """The knobs that a recipe sets, each with its keys from the top."""
-    found: list[tuple[tuple[str, ...], object]] = []
-    for name, value in raw.items():
-        here = (*names, name)
-        found += knobs(value, here) if isinstance(value, dict) else [(here, value)]
-    return [(keys, value) for keys, value in found if keys != ("stage",)]
-
-
-def default(table: type[Knobs], names: tuple[str, ...]) -> object:
-    """The default of a knob as plain JSON, and a value that equals nothing where it has none."""
-    first, *rest = names
-    if first not in table.model_fields or table.model_fields[first].is_required():
-        return ...
-    value = table.model_fields[first].get_default()
-    for name in rest:
-        value = getattr(value, name, ...)
-    return config.resolved(value) if isinstance(value, Knobs) else value
