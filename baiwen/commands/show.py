@@ -37,22 +37,22 @@ class Knob:
     comment: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Module:
-    """A source file: its text, its tree and its comments, by line."""
+    """A source file: its lines as the UTF-8 that `ast` counts columns in, and its tree."""
 
-    text: str
+    lines: list[bytes]
     tree: ast.Module
-    beside: dict[int, str]  # comments after code
-    alone: dict[int, tuple[int, str]]  # comments on a line of their own, with their columns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
-    """A class of knobs and the module it stands in."""
+    """A class of knobs, the module it stands in, and the comments of its lines."""
 
     node: ast.ClassDef
     module: Module
+    beside: dict[int, str]  # comments after code
+    alone: dict[int, tuple[int, str]]  # comments on a line of their own, with their columns
 
 
 def main(options: argparse.Namespace) -> None:
@@ -109,12 +109,12 @@ def _knobs(table: Table) -> list[Knob]:
             found |= {knob.key: knob for knob in _knobs(inherited)}
     for field in table.node.body:
         if isinstance(field, ast.AnnAssign) and "ClassVar" not in ast.unparse(field.annotation):
-            found |= {knob.key: knob for knob in _field(field, table.module)}
+            found |= {knob.key: knob for knob in _field(field, table)}
     return list(found.values())
 
 
-def _field(field: ast.AnnAssign, module: Module) -> list[Knob]:
-    name = ast.unparse(field.target)
+def _field(field: ast.AnnAssign, table: Table) -> list[Knob]:
+    name, module = ast.unparse(field.target), table.module
     inner = _find(ast.unparse(field.annotation), module)
     if isinstance(inner, Table):
         given = {}
@@ -125,7 +125,7 @@ def _field(field: ast.AnnAssign, module: Module) -> list[Knob]:
             for knob in _knobs(inner)
         ]
     kind = _type(field.annotation, module)
-    knob = Knob(name, kind, _default(field.value, module), _comment(field, module))
+    knob = Knob(name, kind, _default(field.value, module), _comment(field, table))
     return [knob, *_items(name, field.annotation, module)]
 
 
@@ -162,23 +162,25 @@ def _default(node: ast.expr | None, module: Module) -> str:
     """The default as the source has it; for a short constant, what the constant is."""
     if node is None:
         return ""
-    text = ast.get_source_segment(module.text, node) or ""
     constant = _find(ast.unparse(node), module)
     if isinstance(constant, ast.Constant | ast.Tuple) and len(ast.unparse(constant)) <= 40:
         return ast.unparse(constant).replace("'", '"')
-    return text
+    lines = module.lines[node.lineno - 1 : node.end_lineno]
+    lines[-1] = lines[-1][: node.end_col_offset]
+    lines[0] = lines[0][node.col_offset :]
+    return " ".join(line.decode().strip() for line in lines)
 
 
-def _comment(field: ast.AnnAssign, module: Module) -> str:
+def _comment(field: ast.AnnAssign, table: Table) -> str:
     """The comment beside a field, with what goes on below it; else the lines above it."""
     last = field.end_lineno or field.lineno
-    if last in module.beside:
-        told = [module.beside[last]]
-        while (below := module.alone.get(last + len(told))) and below[0] > field.col_offset:
+    if last in table.beside:
+        told = [table.beside[last]]
+        while (below := table.alone.get(last + len(told))) and below[0] > field.col_offset:
             told.append(below[1])
         return " ".join(told)
     told = []
-    while (above := module.alone.get(field.lineno - 1 - len(told))) and (
+    while (above := table.alone.get(field.lineno - 1 - len(told))) and (
         above[0] == field.col_offset
     ):
         told.append(above[1])
@@ -191,17 +193,23 @@ def _comment(field: ast.AnnAssign, module: Module) -> str:
 @cache
 def _module(name: str) -> Module:
     path = PACKAGE.parent.joinpath(*name.split("."))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    text = path.read_text(encoding="utf-8")
+    source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_bytes()
+    return Module(source.splitlines(), ast.parse(source, filename=str(path)))
+
+
+@cache
+def _table(node: ast.ClassDef, module: Module) -> Table:
+    lines = module.lines[node.lineno - 1 : node.end_lineno]
     beside, alone = {}, {}
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    for token in tokenize.tokenize(io.BytesIO(b"\n".join(lines)).readline):
         if token.type == tokenize.COMMENT:
-            (line, column), told = token.start, token.string.lstrip("#: ").rstrip()
+            line, column = token.start[0] + node.lineno - 1, token.start[1]
+            told = token.string.lstrip("#: ").rstrip()
             if token.line[:column].strip():
                 beside[line] = told
             else:
                 alone[line] = column, told
-    return Module(text, ast.parse(text), beside, alone)
+    return Table(node, module, beside, alone)
 
 
 def _find(name: str, module: Module) -> Table | ast.expr | None:
@@ -210,7 +218,7 @@ def _find(name: str, module: Module) -> Table | ast.expr | None:
     for node in module.tree.body:
         match node:
             case ast.ClassDef() if node.name == name:
-                return Table(node, module)
+                return _table(node, module)
             case ast.Assign(targets=[ast.Name(id=target)]) if target == name:
                 return node.value
             case ast.ImportFrom(module=str(source)) if source.partition(".")[0] == "baiwen":
