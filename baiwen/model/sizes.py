@@ -54,7 +54,7 @@ def _mixture(
 
 
 _TINY = replace(
-    _shape(256, 6, 4, 2, 768, TINY_VOCABULARY),
+    _shape(192, 6, 3, 1, 512, TINY_VOCABULARY),
     max_position_embeddings=2048,
     rope_theta=10_000.0,
     tie_word_embeddings=True,

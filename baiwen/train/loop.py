@@ -78,7 +78,7 @@ def train(
     SystemExit(143) once the state is saved after a signal, and a UserError after `max_skipped`
     skipped steps in a row.
     """
-    optimizers = build(model, optim, sharded=world.size > 1)
+    optimizers = build(model, optim, sharded=world.size > 1, dtype=world.dtype)
     guard = Guard(max_skipped=loop.max_skipped, skip_spikes=loop.skip_spikes)
     state = Checkpoints(out / "state", model, optimizers, world, keep=loop.keep)
     start = _resume(state, guard)

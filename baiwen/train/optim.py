@@ -6,19 +6,20 @@
     muon = true          # matrices of attention and MLP; embeddings, head, norms, biases keep AdamW
 
 Weight decay falls on tensors of two or more dimensions (matrices, experts and embeddings), never
-on norms and biases. Muon (Jordan et al. 2024) runs with the update scaled to AdamW's root mean
-square (Liu et al. 2025), so one learning rate and one decay serve both.
+on norms and biases.
 """
 
 from collections.abc import Sequence
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from baiwen.config import Knobs
 from baiwen.errors import UserError
+from baiwen.train.muon import Muon
 
 
 class Optim(Knobs):
@@ -33,9 +34,16 @@ class Optim(Knobs):
     muon: bool = False  # Muon for the blocks' matrices (one process only); not in the report
 
 
-def build(model: nn.Module, optim: Optim, *, sharded: bool = False) -> list[Optimizer]:
+def build(
+    model: nn.Module,
+    optim: Optim,
+    *,
+    sharded: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> list[Optimizer]:
     """The optimizers that together own every parameter of `model` once.
 
+    `dtype` is that of Muon's matmuls: bf16 where the device is fast at it.
     `sharded` says that the parameters are split over ranks (FSDP2), where Muon cannot see whole
     matrices: a UserError.
     """
@@ -56,14 +64,7 @@ def build(model: nn.Module, optim: Optim, *, sharded: bool = False) -> list[Opti
         AdamW(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True)
     ]
     if muon:
-        optimizers.append(
-            Muon(
-                muon.values(),
-                lr=optim.lr,
-                weight_decay=optim.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
+        optimizers.append(Muon(muon.values(), optim.lr, optim.weight_decay, dtype=dtype))
     return optimizers
 
 
