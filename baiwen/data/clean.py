@@ -19,11 +19,11 @@ import xxhash
 
 from baiwen import files
 from baiwen.data import filters
-from baiwen.data.document import Document, squeezed
+from baiwen.data.document import Document
 from baiwen.data.executor import ordered
 from baiwen.data.filters import Settings
 from baiwen.data.read import Chunk
-from baiwen.data.split import HeldOut
+from baiwen.data.split import HeldOut, family_hash
 from baiwen.data.writers import Writers
 from baiwen.errors import UserError
 
@@ -33,11 +33,12 @@ FLAWS_SHOWN = 3  # unreadable documents that an error names
 
 @dataclass(frozen=True)
 class Judged:
-    """A document, why it goes (None: it stays), and the digest that its duplicates share."""
+    """What a process finds out about a document."""
 
     document: Document
-    reason: str | None
-    digest: bytes
+    reason: str | None  # why it goes; None: it stays, unless it is a duplicate
+    digest: bytes  # the same for all its duplicates
+    family: int  # the hash that decides whether it is held out
 
 
 @dataclass
@@ -82,8 +83,9 @@ def judge(chunk: Chunk, settings: Settings) -> list[Judged]:
             reason: str | None = UNREADABLE
         else:
             reason = filters.verdict(document, settings) if chunk.filtered else None
-        digest = xxhash.xxh3_128_digest(squeezed(document.text).encode())
-        found.append(Judged(replace(document), reason, digest))  # without its cached words
+        digest = xxhash.xxh3_128_digest(document.squeezed.encode())
+        bare = replace(document)  # without its cached words
+        found.append(Judged(bare, reason, digest, family_hash(document)))
     return found
 
 
@@ -115,7 +117,7 @@ def write(documents: Iterable[Judged], folder: Path, heldout: HeldOut) -> Counts
                 counts.add(reason, document)
                 continue
             seen.add(entry.digest)
-            for trained in heldout.offer(document):
+            for trained in heldout.offer(document, entry.family):
                 keep.put(trained)
                 counts.add("kept", trained)
     with files.jsonl_writer(folder / "heldout.jsonl.zst") as hold:

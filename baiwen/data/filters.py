@@ -61,16 +61,17 @@ def known(settings: Settings) -> Settings:
 
 def word_count(document: Document, least: int = 50, most: int = 100_000) -> str | None:
     """Too short to teach anything, or no single text (Gopher)."""
-    if len(document.words) < least:
+    count = len(document.words) + document.unspaced
+    if count < least:
         return "too few words"
-    return "too many words" if len(document.words) > most else None
+    return "too many words" if count > most else None
 
 
 def mean_word_length(document: Document, least: float = 3, most: float = 10) -> str | None:
     """No words of a language (Gopher); only for scripts that write spaces."""
     if not document.spaced:
         return None
-    mean = sum(map(len, document.words)) / max(len(document.words), 1)
+    mean = len("".join(document.words)) / max(len(document.words), 1)
     return None if least <= mean <= most else "word length"
 
 
@@ -78,7 +79,7 @@ def symbols(document: Document, most: float = 0.1) -> str | None:
     """More than one `#` or ellipsis to ten words (Gopher)."""
     text = document.text
     count = max(text.count("#"), text.count("...") + text.count("…"))
-    return "symbols" if count > most * len(document.words) else None
+    return "symbols" if count > most * (len(document.words) + document.unspaced) else None
 
 
 def bullets(document: Document, most: float = 0.9) -> str | None:
@@ -97,8 +98,9 @@ def letters(document: Document, least: float = 0.8) -> str | None:
     """Tables and numbers: words without a single letter (Gopher)."""
     if not document.spaced:
         return None
-    count = sum(any(map(str.isalpha, word)) for word in document.words)
-    return "few letters" if count < least * len(document.words) else None
+    mixed = [word for word in document.words if not word.isalpha()]
+    without = sum(not any(map(str.isalpha, word)) for word in mixed)
+    return "few letters" if without > (1 - least) * len(document.words) else None
 
 
 def stop_words(document: Document, least: int = 2) -> str | None:

@@ -6,8 +6,8 @@ early: of too many candidates those with the lowest hashes stay, again in any or
 
     heldout = HeldOut(share=0.02, most=4 << 20)
     for document in documents:
-        for returned in heldout.offer(document):     # it, or others that lost their place to it
-            write(returned)
+        for returned in heldout.offer(document, family_hash(document)):
+            write(returned)              # it, or others that lost their place to it
     heldout.documents()
 """
 
@@ -30,9 +30,8 @@ class HeldOut:
         self._kept: list[tuple[int, int, Document]] = []  # a heap, the highest hash on top
         self._offered = 0
 
-    def offer(self, document: Document) -> Iterator[Document]:
-        """Hold the document out or not; yield what is to be trained on instead."""
-        key = family_hash(document)
+    def offer(self, document: Document, key: int) -> Iterator[Document]:
+        """Hold the document of family hash `key` out or not; yield what is trained on instead."""
         if key >= self.bar:
             yield document
             return

@@ -8,7 +8,7 @@ from baiwen.data.split import HeldOut, family_hash
 
 def split(documents, share, most):
     heldout = HeldOut(share, most)
-    trained = [kept for entry in documents for kept in heldout.offer(entry)]
+    trained = [kept for entry in documents for kept in heldout.offer(entry, family_hash(entry))]
     return {d.id for d in heldout.documents()}, {d.id for d in trained}
 
 
@@ -49,7 +49,7 @@ def test_the_share_is_met(documents):
 def test_a_limit_keeps_the_lowest_hashes_that_fit(documents):
     heldout = HeldOut(0.1, 3000)
     for entry in documents:
-        list(heldout.offer(entry))
+        list(heldout.offer(entry, family_hash(entry)))
     kept = heldout.documents()
     families = sorted({family_hash(d): 0 for d in documents if family_hash(d) < 0.1 * 2**64})
     size, expected = 0, set()
