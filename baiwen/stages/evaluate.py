@@ -34,6 +34,7 @@ from baiwen.verify import Verdict
 
 Count = Annotated[int, Field(gt=0)]
 FormName = Literal["chat", "document"]
+Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]  # part of a file's name
 
 
 class Model(Knobs):
@@ -48,7 +49,7 @@ class Config(Knobs):
     """What to measure on which checkpoints."""
 
     out: Path  # the run folder
-    models: dict[str, Model]  # by the name they have in the report
+    models: dict[Name, Model]  # by the name they have in the report
     tasks: Input | None = None  # held-out questions, heldout.jsonl of `instruct`
     questions: Count | None = None  # how many of each kind; default all
     max_tokens: Count = 96  # of an answer

@@ -1,0 +1,141 @@
+"""Figures as inline SVG that takes its colours from the page, so light and dark both fit.
+
+    curves([Curve("training", steps, loss), Curve("held out", steps, loss, dots=True)], lr)
+    intervals({"base": {"counting": (0.1, 0.05, 0.2)}, "sft": {...}})
+
+Drawn by matplotlib with text kept as text. Colours are drawn as stand-ins that become CSS variables
+(with a fallback for a figure that is looked at alone). The same data gives the same bytes.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from baiwen.report.words import printable
+
+INK, RULE, SOFT = "#010101", "#020202", "#030303"
+SERIES = ("#a00001", "#a00002", "#a00003", "#a00004")
+THEME = {
+    INK: "currentColor",
+    RULE: "var(--rule, #dfe3e8)",
+    SOFT: "var(--soft, #5b6675)",
+    SERIES[0]: "var(--one, #1f66ad)",
+    SERIES[1]: "var(--two, #c2571a)",
+    SERIES[2]: "var(--three, #2c7d4f)",
+    SERIES[3]: "var(--four, #8a4fb0)",
+}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "baiwen",
+    "text.parse_math": False,  # a "$" in a name is a dollar
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # the one that matplotlib carries, for measuring
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.labelcolor": SOFT,
+    "axes.edgecolor": RULE,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+POINTS = 400  # of a curve at most; the rest are averaged
+LONGEST_LABEL = 40  # characters
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A named series; `dots` marks each point, for what is measured now and then."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    dots: bool = False
+
+
+def curves(losses: Sequence[Curve], rate: Curve) -> str:
+    """Loss over steps, and the learning rate in a strip below."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 3.9), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        for curve, colour in zip(losses, SERIES, strict=False):
+            _draw(above, curve, colour)
+        _draw(below, rate, SOFT)
+        above.set_ylabel("loss, nats a token")
+        above.legend(loc="upper right")
+        below.set_ylabel(rate.name)
+        below.set_xlabel("step")
+        below.set_ylim(bottom=0)
+        return _svg(figure)
+
+
+def intervals(models: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> str:
+    """Accuracy by kind: a dot for the value and a line for its 95 % interval, models beside.
+
+    models: model -> kind -> (value, low, high), all in [0, 1]; every model has the same kinds.
+    """
+    kinds = list(next(iter(models.values())))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 0.9 + 0.34 * len(kinds)), layout="constrained")
+        axes = figure.subplots()
+        for index, (name, by_kind) in enumerate(models.items()):
+            colour = SERIES[index % len(SERIES)]
+            shift = 0.18 * (index - (len(models) - 1) / 2)
+            places = [row + shift for row in range(len(kinds))]
+            values, lows, highs = zip(*(by_kind[kind] for kind in kinds), strict=True)
+            axes.hlines(places, lows, highs, color=colour, linewidth=2)
+            axes.plot(values, places, "o", color=colour, markersize=5.5, label=_label(name))
+        axes.set_yticks(range(len(kinds)), list(map(_label, kinds)))
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.set_xlim(-0.02, 1.02)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        figure.legend(loc="outside upper right", ncols=len(models))
+        return _svg(figure)
+
+
+def _draw(axes: Axes, curve: Curve, colour: str) -> None:
+    x, y = _thinned(curve.x), _thinned(curve.y)
+    look: dict[str, Any] = {"marker": "o", "markersize": 4} if curve.dots else {}
+    axes.plot(x, y, color=colour, linewidth=1.4, label=_label(curve.name), **look)
+
+
+def _label(name: str) -> str:
+    """A name as it fits into a drawing."""
+    line = " ".join(printable(name).split())
+    return line if len(line) <= LONGEST_LABEL else f"{line[: LONGEST_LABEL - 1]}…"
+
+
+def _thinned(values: Sequence[float]) -> list[float]:
+    """At most POINTS means of neighbours."""
+    size = -(-len(values) // POINTS)
+    pieces = [values[at : at + size] for at in range(0, len(values), size or 1)]
+    return [sum(piece) / len(piece) for piece in pieces]
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an <svg> element with the page's colours and no fixed size."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = re.sub(r"#[0-9a-f]{6}\b", lambda found: THEME.get(found[0], found[0]), svg)
+    svg = svg.replace("'DejaVu Sans'", "system-ui")
+    used = set(re.findall(r"#([\w.-]+)", svg))  # ids of clips and markers; the others only collide
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
+    return svg[svg.index("<svg") :].strip()

@@ -1,0 +1,170 @@
+"""The sections of what was measured: results, accuracy by task, bits per byte, answers.
+
+    for block in accuracy([read("evaluate", Path("runs/tiny/evaluate"))]): ...
+
+Each yields nothing where no run folder has scores.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from baiwen.report import figures
+from baiwen.report.page import Block, Cards, Code, Figure, Sample, Table, Text
+from baiwen.report.runs import Run
+from baiwen.report.words import count, duration, percent, points, probability
+
+SAMPLES = 2  # right ones and wrong ones of each kind that are shown
+LONGEST = 1200  # characters of a sample's part
+
+
+def results(runs: Sequence[Run]) -> Iterator[Block]:
+    """The few numbers that matter most, and the command that gives them."""
+    cards = [card for run, scores in _scored(runs) for card in _score_cards(scores)]
+    seconds = sum(run.seconds for run in runs)
+    if seconds:
+        cards.append(("Wall time", duration(seconds), f"{len(runs)} stages"))
+    if cards:
+        yield Cards(cards)
+    for command in dict.fromkeys(run.record.get("command") for run in runs):
+        if command:
+            yield Code(command)
+
+
+def accuracy(runs: Sequence[Run]) -> Iterator[Block]:
+    """Accuracy by task of every model, and the paired difference of each two."""
+    for run, scores in _scored(runs):
+        tested = {name: model for name, model in scores["models"].items() if "tasks" in model}
+        if not tested:
+            continue
+        source = run.source("scores.json")
+        marks = {
+            f"{name} ({model['form']})": {
+                kind: (score["accuracy"], score["low"], score["high"])
+                for kind, score in model["tasks"].items()
+            }
+            for name, model in tested.items()
+        }
+        alt = "Accuracy by task with 95 % intervals, one dot a model; the numbers are in the table"
+        yield Figure("accuracy.svg", figures.intervals(marks), alt, source)
+        yield _accuracy_table(tested, source)
+        yield from _differences(scores["differences"], source)
+        yield from _odd_verdicts(tested)
+
+
+def compression(runs: Sequence[Run]) -> Iterator[Block]:
+    """Bits per byte of every model beside gzip and xz."""
+    for run, scores in _scored(runs):
+        measured = {n: m["compression"] for n, m in scores["models"].items() if "compression" in m}
+        if not measured:
+            continue
+        first = next(iter(measured.values()))
+        parts = {"all": first["all"], **first["sources"]}
+        rows = []
+        for part, about in parts.items():
+            found = [m["all"] if part == "all" else m["sources"][part] for m in measured.values()]
+            rows.append(
+                [part, count(about["documents"]), count(about["bytes"])]
+                + [_bits(figure) for figure in found]
+                + [f"{about['xz']:.3f}", f"{about['gzip']:.3f}"]
+            )
+        yield Text(
+            "Held-out documents; fewer bits are better. The interval is over documents. xz -9e and "
+            "gzip -9 get the same bytes as one stream."
+        )
+        head = ["source", "documents", "bytes", *measured, "xz", "gzip"]
+        yield Table(head, rows, run.source("scores.json"))
+
+
+def answers(runs: Sequence[Run]) -> Iterator[Block]:
+    """The first right and the first wrong answers of the last model, by kind."""
+    for run, scores in _scored(runs):
+        tested = [name for name, model in scores["models"].items() if "tasks" in model]
+        if not tested:
+            continue
+        name = tested[-1]
+        file = f"samples-{name}-{scores['models'][name]['form']}.jsonl"
+        rows = sorted(run.rows(file), key=lambda row: (row["kind"], row["verdict"]))
+        if rows:
+            yield Text(f"Of {name}: the first right and wrong ones of each kind in {file}.")
+        for _, group in groupby(rows, key=lambda row: (row["kind"], row["verdict"])):
+            for row in list(group)[:SAMPLES]:
+                yield _sample(row)
+
+
+def _scored(runs: Sequence[Run]) -> Iterator[tuple[Run, dict[str, Any]]]:
+    for run in runs:
+        scores = run.table("scores.json")
+        if scores.get("models"):
+            yield run, scores
+
+
+def _score_cards(scores: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for name, model in scores["models"].items():
+        if "tasks" in model:
+            every = model["tasks"]["all"]
+            remark = f"{_between(every, percent)}, n = {every['n']}, as {model['form']}"
+            yield f"{name}: held-out tasks", percent(every["accuracy"]), remark
+    for name, kinds in scores.get("differences", {}).items():
+        remark = f"points, {_between(kinds['all'], points)}, paired"
+        yield name, points(kinds["all"]["value"]), remark
+    for name, model in scores["models"].items():
+        if "compression" in model:
+            every = model["compression"]["all"]
+            remark = f"bits per byte; xz -9e needs {every['xz']:.3f}"
+            yield f"{name}: held-out text", f"{every['bits_per_byte']:.3f}", remark
+
+
+def _accuracy_table(models: dict[str, Any], source: str) -> Table:
+    head = ["task", "n"]
+    for name, model in models.items():
+        head += [f"{name} ({model['form']})", "95 % interval"]
+    rows = []
+    for kind, about in next(iter(models.values()))["tasks"].items():
+        row = [kind, count(about["n"])]
+        for model in models.values():
+            score = model["tasks"][kind]
+            row += [percent(score["accuracy"]), _between(score, percent)]
+        rows.append(row)
+    return Table(head, rows, source)
+
+
+def _differences(differences: dict[str, Any], source: str) -> Iterator[Block]:
+    for name, kinds in differences.items():
+        rows = [
+            [kind, points(d["value"]), _between(d, points), probability(d["p"])]
+            for kind, d in kinds.items()
+        ]
+        yield Table([name, "points", "95 % interval", "McNemar's p"], rows, source)
+
+
+def _odd_verdicts(models: dict[str, Any]) -> Iterator[Block]:
+    """Answers that no verifier could judge; they count as not right, and are not hidden."""
+    for name, model in models.items():
+        verdicts = model["tasks"]["all"]["verdicts"]
+        odd = {
+            verdict: n for verdict, n in verdicts.items() if verdict not in ("right", "wrong") and n
+        }
+        if odd:
+            told = ", ".join(f"{n} {verdict}" for verdict, n in odd.items())
+            yield Text(f"{name}: not judged, and counted as not right: {told}.")
+
+
+def _sample(row: dict[str, Any]) -> Sample:
+    truth = row["truth"]
+    told = truth if isinstance(truth, str) else json.dumps(truth, ensure_ascii=False)
+    parts = [("asked", row["prompt"]), ("answered", row["answer"]), ("truth", told)]
+    return Sample(row["kind"], row["verdict"], [(label, _cut(text)) for label, text in parts])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"[...] {text[-LONGEST:]}"
+
+
+def _bits(figure: dict[str, Any]) -> str:
+    return f"{figure['bits_per_byte']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
+def _between(estimate: dict[str, Any], write: Callable[[float], str]) -> str:
+    return f"{write(estimate['low'])} to {write(estimate['high'])}"

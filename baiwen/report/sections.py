@@ -1,0 +1,30 @@
+"""The sections of the report, in order: what came out first, then how it was made.
+
+    sections([read("data", Path("runs/tiny/data")), read("sft", Path("runs/tiny/sft")), ...])
+
+A section whose files are absent is left out. Every table and figure names the files that its
+numbers come from.
+"""
+
+from collections.abc import Sequence
+
+from baiwen.report import making, results
+from baiwen.report.page import Section
+from baiwen.report.runs import Run
+
+ALL = {
+    "Results": results.results,
+    "Accuracy by task": results.accuracy,
+    "Bits per byte": results.compression,
+    "Answers": results.answers,
+    "Training": making.training,
+    "Data": making.data,
+    "Stages": making.stages,
+    "Recipes": making.recipes,
+}
+
+
+def sections(runs: Sequence[Run]) -> list[Section]:
+    """All sections that the folders have something for."""
+    found = [Section(title, list(section(runs))) for title, section in ALL.items()]
+    return [section for section in found if section.blocks]

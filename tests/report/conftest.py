@@ -1,0 +1,71 @@
+"""A run's folders, small and made by hand, with text that would like to get out of its cell."""
+
+import json
+import math
+
+import pytest
+
+HOSTILE = (
+    '<script>alert("1")</script>\'"&amp; | `code` ```` [x](javascript:a) **b** $\\alpha$ '
+    "\x00\x1b\x7f"
+)
+
+
+def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = value if isinstance(value, list) else [value]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def accuracy(right, n):
+    verdicts = {"right": right, "wrong": n - right - 1, "undecided": 1, "error": 0, "timeout": 0}
+    score = {"accuracy": right / n, "n": n, "standard_error": 0.1}
+    return score | {"low": max(0, right / n - 0.1), "high": right / n + 0.1, "verdicts": verdicts}
+
+
+def bits(value):
+    figures = {"documents": 3, "bytes": 3000, "tokens": 900, "gzip": 3, "xz": 2.5}
+    interval = {"standard_error": 0.1, "low": value - 0.2, "high": value + 0.2}
+    return figures | {"bits_per_byte": value} | interval
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Folders by name: data, shards, instruct, pretrain, sft, evaluate."""
+    tmp_path = tmp_path_factory.mktemp("runs")
+    kinds = {"all": accuracy(5, 20), "sums": accuracy(2, 10), HOSTILE: accuracy(3, 10)}
+    model = {"form": "chat", "tasks": kinds, "forms": {"chat": kinds}}
+    model["compression"] = {"all": bits(1.9), "sources": {"code": bits(1.5), HOSTILE: bits(2.2)}}
+    gain = {"value": 0.5, "n": 20, "standard_error": 0.1, "low": 0.3, "high": 0.7, "p": 1e-9}
+    differences = {f"sft - {HOSTILE}": {"all": gain, "sums": gain, HOSTILE: gain}}
+    models = {HOSTILE: model, "sft": model}
+    write(tmp_path / "evaluate/scores.json", {"models": models, "differences": differences})
+    samples = [
+        {"kind": kind, "prompt": HOSTILE, "answer": HOSTILE, "truth": {"a": HOSTILE}, "verdict": v}
+        for kind in ("sums", HOSTILE)
+        for v in ("right", "wrong", "undecided")
+    ]
+    write(tmp_path / "evaluate/samples-sft-chat.jsonl", samples)
+    rows = [
+        {"step": n, "loss": 8 / math.sqrt(n), "lr": 1e-3 / n, "tokens": 4096, "mfu": 0.3}
+        | {"tokens_per_second": 9000.0, "memory": 2**30, "skipped": 0, "grad_norm": None}
+        | ({"heldout_loss": 8.1 / math.sqrt(n)} if n % 10 == 0 else {})
+        for n in range(1, 41)
+    ]
+    rows[7]["loss"] = None  # a step whose loss was not finite
+    for name in ("pretrain", "sft"):
+        write(tmp_path / name / "metrics.jsonl", rows)
+    write(tmp_path / "data/data.json", {"kept": {"code": {"documents": 1032, "bytes": 3_500_000}}})
+    write(tmp_path / "shards/code/index.json", {"documents": 9, "tokens": 100, "bytes": 330})
+    write(tmp_path / "instruct/instruct.json", {"kinds": {"sums": {"train": 90, "heldout": 10}}})
+    for name in ("data", "shards", "instruct", "pretrain", "sft", "evaluate"):
+        write(tmp_path / name / "recipe.json", {"stage": name, "note": HOSTILE})
+        record = {"command": f"baiwen run {HOSTILE}", "versions": {"torch": "2"}, "seconds": 61.0}
+        record |= {"host": {"cpu": HOSTILE, "cores": 2}, "started": "2026-01-01T00:00:00+00:00"}
+        write(tmp_path / name / "run.json", record)
+    return {path.name: path for path in sorted(tmp_path.iterdir())}

@@ -1,0 +1,95 @@
+"""The sections: what they tell, and that they tell what is there of a run that is half done."""
+
+from itertools import combinations
+
+import pytest
+
+from baiwen.report import page
+from baiwen.report.page import Cards, Sample, Table, Text
+from baiwen.report.runs import Run
+from baiwen.report.sections import sections
+from baiwen.report.words import count, duration, percent, points, probability, short, size
+
+
+@pytest.fixture(scope="module")
+def made(folders):
+    return sections([Run(name, path) for name, path in folders.items()])
+
+
+def blocks(made, kind):
+    return [block for section in made for block in section.blocks if isinstance(block, kind)]
+
+
+def table(made, first):
+    return next(table for table in blocks(made, Table) if table.head[0] == first)
+
+
+def test_any_part_of_the_folders_makes_a_report(folders):
+    for n in (1, 5):
+        for names in combinations(folders, n):
+            report = page.Page("t", sections([Run(name, folders[name]) for name in names]))
+            assert page.html(report)
+            assert page.markdown(report)
+
+
+def test_an_empty_folder_makes_an_empty_report(tmp_path):
+    assert sections([Run("nothing", tmp_path)]) == []
+    assert sections([Run("absent", tmp_path / "absent")]) == []
+
+
+def test_accuracy_stands_with_its_n_and_interval(made):
+    row = next(row for row in table(made, "task").rows if row[0] == "sums")
+    assert row[1:4] == ["10", "20.0 %", "10.0 % to 30.0 %"]
+
+
+def test_the_gain_is_on_the_first_screen_in_points(made):
+    cards = [card for block in blocks(made, Cards) for card in block.cards]
+    assert ("+50.0", "points, +30.0 to +70.0, paired") in [card[1:] for card in cards]
+
+
+def test_answers_that_no_verifier_could_judge_are_told(made):
+    told = [block.text for block in blocks(made, Text)]
+    assert any("counted as not right: 1 undecided" in text for text in told)
+
+
+def test_right_and_wrong_answers_of_each_kind_are_shown(made):
+    samples = blocks(made, Sample)
+    assert {s.verdict for s in samples if s.title == "sums"} == {"right", "wrong", "undecided"}
+
+
+def test_speed_is_the_median_steps_and_tokens_are_all(made):
+    row = next(row for row in table(made, "stage").rows if row[0] == "sft")
+    assert row[1:] == ["40", "164k", "1.265", "1.281", "9k", "30.0 %", "1.0 GiB", "0"]
+
+
+def test_wall_time_adds_up(made, folders):
+    rows = table(made, "run").rows
+    assert rows[-1][2] == duration(61 * len(folders))
+
+
+def test_dropped_documents_stand_with_their_reason(made):
+    assert table(made, "outcome").rows == [["kept", "code", "1,032", "3,500,000"]]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (percent(0.8125), "81.2 %"),
+        (points(-0.05), "-5.0"),
+        (points(0.425), "+42.5"),
+        (duration(3.21), "3.2 s"),
+        (duration(59.96), "1 min 00 s"),
+        (duration(245), "4 min 05 s"),
+        (duration(7322), "2 h 02 min"),
+        (count(1234567), "1,234,567"),
+        (short(950), "950"),
+        (short(163_840), "164k"),
+        (short(18e12), "18T"),
+        (size(2**31), "2.0 GiB"),
+        (size(12), "12 B"),
+        (probability(1e-9), "< 0.0001"),
+        (probability(0.0421), "0.0421"),
+    ],
+)
+def test_numbers_are_written_for_a_reader(written, expected):
+    assert written == expected
