@@ -159,10 +159,12 @@ def _say(text: str, code: int) -> int:
 
 
 def _typed() -> str:
-    """The command as it was typed."""
+    """The command as it was typed; torchrun's own options as far as its workers know them."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        size = os.environ["LOCAL_WORLD_SIZE"]
-        return shlex.join(["torchrun", "--nproc-per-node", size, "-m", "baiwen", *sys.argv[1:]])
+        nodes, ranks = os.environ["GROUP_WORLD_SIZE"], os.environ["LOCAL_WORLD_SIZE"]
+        many = [] if nodes == "1" else ["--nnodes", nodes]
+        torchrun = ["torchrun", *many, "--nproc-per-node", ranks]
+        return shlex.join([*torchrun, "-m", "baiwen", *sys.argv[1:]])
     module = len(sys.orig_argv) > 2 and "-m" in sys.orig_argv[1:3]
     return shlex.join(sys.orig_argv if module else sys.argv)
 

@@ -122,6 +122,19 @@ def test_an_input_may_come_from_an_earlier_recipe_but_not_from_a_later_one(here,
     assert not Path("runs").exists()
 
 
+def test_what_a_finished_run_has_read_may_be_gone(here):
+    corpus = Path("corpus.txt")
+    corpus.write_text("to be or not to be\n" * 20)
+    add(
+        here,
+        "2-tokenizer.toml",
+        TOKENIZER.replace("runs/instruct/documents.jsonl.zst", "corpus.txt"),
+    )
+    assert cli.main(["run", "recipes", "vocab_size=258"]) == 0
+    corpus.unlink()
+    assert cli.main(["run", "recipes", "vocab_size=258"]) == 0
+
+
 # Mistakes: exit code 2, a message, no traceback.
 
 
