@@ -48,14 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parse(arguments)
         # A command's module imports what it needs (torch, most of all), so it is imported here.
-        return importlib.import_module(f"baiwen.commands.{options.command}").main(options) or 0
+        code = importlib.import_module(f"baiwen.commands.{options.command}").main(options)
+        sys.stdout.flush()  # here, where a reader that has left is caught
+        return code or 0
     except UserError as error:
-        return _say(f"baiwen: {error}", 2)
+        return _complain(str(error))
     except (KeyboardInterrupt, SystemExit) as stop:
         code = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
         if code not in (INTERRUPTED, TERMINATED):
             raise
-        return _say(f"baiwen: interrupted; resume with: {_typed()}", code)
+        if arguments[0] == "run" and os.environ.get("RANK", "0") == "0":  # one line for all ranks
+            print(f"baiwen: interrupted; resume with: {_typed()}", file=sys.stderr)
+        return code
     except BrokenPipeError:  # the reader of our output, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -63,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = _exhausted(error)
         if told is None:
             raise
-        return _say(f"baiwen: {told}, then go on with: {_typed()}", 2)
+        return _complain(f"{told}, then go on with: {_typed()}")
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -151,11 +155,11 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(TERMINATED)
 
 
-def _say(text: str, code: int) -> int:
-    """Print for a person, once however many ranks there are, and return the exit code."""
-    if os.environ.get("RANK", "0") == "0":
-        print(text, file=sys.stderr)
-    return code
+def _complain(text: str) -> int:
+    """Print for a person, and return the exit code; under torchrun any rank may have to."""
+    rank = f" (rank {os.environ['RANK']})" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+    print(f"baiwen{rank}: {text}", file=sys.stderr)
+    return 2
 
 
 def _typed() -> str:

@@ -260,6 +260,13 @@ def test_ranks_above_0_wait_for_what_rank_0_does_alone(here):
     assert follower.communicate() == ("", "")
 
 
+def test_a_reader_that_leaves_early_is_no_error():
+    command = f"{shlex.quote(sys.executable)} -m baiwen show pretrain | head -1"
+    told = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert told.stdout.startswith("pretrain: ")
+    assert told.stderr == ""
+
+
 # Plan: nothing is run or written.
 
 
