@@ -1,8 +1,8 @@
 """The one error that is meant for a person.
 
 A mistake of the user (a misspelt key, a missing file, a damaged checkpoint) is a `UserError`: the
-command line prints its message without a traceback and exits with 2. Everything else that goes wrong
-is ours and keeps its traceback.
+command line prints its message without a traceback and exits with 2. Everything else that goes
+wrong is ours and keeps its traceback.
 
     raise UserError("recipes/tiny/5-pretrain.toml: steps = -3 must be above 0")
 """
