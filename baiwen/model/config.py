@@ -124,9 +124,15 @@ class ModelConfig:
         values.update(_rope(raw, source))
         _check_types(values, source)
         try:
-            return cls(**values)
+            config = cls(**values)
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
+        if raw.get("head_dim") not in (None, config.head_dim):
+            raise UserError(
+                f"{source}: head_dim = {raw['head_dim']!r} must be hidden_size / "
+                f"num_attention_heads = {config.head_dim}"
+            )
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """The fields of a config.json that transformers of any age, vLLM and SGLang read."""
@@ -249,19 +255,10 @@ def _refuse_unsupported(raw: Mapping[str, Any], source: str) -> None:
             raw.get("quantization_config") is None,
             "quantized weights are not read; start from the bf16 release of the model",
         ),
-        (
-            raw.get("head_dim") in (None, _head_dim(raw)),
-            f"head_dim = {raw.get('head_dim')} differs from hidden_size / num_attention_heads",
-        ),
     ]
     for holds, problem in rules:
         if not holds:
             raise UserError(f"{source}: {problem}")
-
-
-def _head_dim(raw: Mapping[str, Any]) -> float | None:
-    heads, hidden = raw.get("num_attention_heads"), raw.get("hidden_size")
-    return hidden / heads if heads and hidden else None
 
 
 def _rope(raw: Mapping[str, Any], source: str) -> dict[str, Any]:

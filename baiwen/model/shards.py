@@ -49,10 +49,9 @@ def entries(folder: Path) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for file in sorted(set(listed.values())):
         for name, entry in read_header(_inside(folder, file)).items():
-            if name in found:
-                raise UserError(f"{folder}: {name} is in {found[name].file.name} and in {file}")
             if listed.get(name) != file:
-                raise UserError(f"{folder / INDEX} does not list {name}, which is in {file}")
+                place = f"places in {listed[name]}" if name in listed else "does not list"
+                raise UserError(f"{folder / file} holds {name}, which {INDEX} {place}")
             found[name] = entry
     for name in listed.keys() - found.keys():
         raise UserError(f"{folder / listed[name]} lacks {name}, which {INDEX} places there")

@@ -101,11 +101,11 @@ class Transformer(nn.Module):
         positions [B, T] default to those of `documents`, of the cache, or 0 ... T-1. Raises
         UserError beyond the length where plain attention is exact.
         """
+        self._refuse_too_long(tokens, documents, cache)
         if cache is not None:
             positions = cache.extend(tokens.shape[1])
         elif positions is None:
             positions = _positions(tokens, documents)
-        self._refuse_too_long(tokens, documents, cache)
         angles = rope.tables(self.config, positions)
         x = self.model.embed_tokens(tokens)  # [B, T, C]
         routings = []
@@ -143,7 +143,7 @@ class Transformer(nn.Module):
         if limit is None:
             return
         length = documents.longest if documents else tokens.shape[1]
-        length = cache.longest if cache else length
+        length += cache.longest if cache else 0
         if length > limit:
             raise UserError(
                 f"an input of {length} tokens needs dual chunk attention, which is not built; "

@@ -1,0 +1,83 @@
+"""config.json: what is read, and what is refused with a word on why."""
+
+import pytest
+
+from baiwen.errors import UserError
+from baiwen.model.config import ModelConfig
+from baiwen.model.sizes import SIZES
+
+RAW = SIZES["0.5b"].to_dict()
+MOE = SIZES["a2.7b"].to_dict()
+
+REFUSED = [
+    ({"architectures": ["LlamaForCausalLM"]}, "not ours"),
+    ({"architectures": None}, "not ours"),
+    ({"model_type": "qwen2_moe"}, "contradicts"),
+    ({"hidden_act": "gelu"}, "hidden_act"),
+    ({"use_sliding_window": True}, "use_sliding_window"),
+    ({"layer_types": ["sliding_attention"]}, "use_sliding_window"),
+    ({"attention_dropout": 0.1}, "attention_dropout"),
+    ({"quantization_config": {"bits": 4}}, "bf16 release"),
+    ({"use_mrope": True}, "use_mrope"),
+    ({"head_dim": 80}, "head_dim"),
+    ({"num_attention_heads": 15}, "not a multiple"),
+    ({"num_key_value_heads": 4}, "not a multiple"),
+    ({"num_hidden_layers": 0}, "above 0"),
+    ({"hidden_size": "896"}, "must be of type int"),
+    ({"rms_norm_eps": True}, "must be of type float"),
+    ({"torch_dtype": "float8"}, "torch_dtype"),
+    ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear"),
+    ({"rope_scaling": {"factor": 2.0}}, "unknown"),
+    ({"rope_scaling": {"type": "yarn"}}, "factor"),
+    ({"rope_scaling": {"type": "yarn", "factor": -4}}, "above 0"),
+    ({"rope_scaling": {"type": "yarn", "factor": 4, "mscale": 2.0}}, "mscale"),
+    ({"dual_chunk_attention_config": {"chunk_size": 8}}, "original_max_position_embeddings"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), REFUSED)
+def test_what_is_not_built_is_refused_by_name(change, reason):
+    with pytest.raises(UserError, match=reason) as caught:
+        ModelConfig.from_dict(RAW | change, "here/config.json")
+    assert "here/config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_experts": 0}, "num_experts"),
+        ({"num_experts_per_tok": 61}, "num_experts_per_tok"),
+        ({"moe_intermediate_size": 100}, "multiples of 8"),
+        ({"qkv_bias": False}, "qkv_bias"),
+    ],
+)
+def test_a_mixture_that_is_not_built_is_refused_by_name(change, reason):
+    with pytest.raises(UserError, match=reason):
+        ModelConfig.from_dict(MOE | change)
+
+
+def test_a_missing_field_is_named():
+    raw = {key: value for key, value in RAW.items() if key != "intermediate_size"}
+    with pytest.raises(UserError, match="intermediate_size is missing"):
+        ModelConfig.from_dict(raw)
+
+
+def test_unknown_keys_and_an_inactive_window_are_ignored():
+    extra = {"sliding_window": 16, "max_window_layers": 2, "use_cache": False, "foo": 1}
+    assert ModelConfig.from_dict(RAW | extra) == SIZES["0.5b"]
+
+
+def test_default_rope_scaling_is_none():
+    raw = RAW | {"rope_scaling": {"rope_type": "default"}}
+    assert ModelConfig.from_dict(raw) == SIZES["0.5b"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_configuration_survives_its_file(size):
+    assert ModelConfig.from_dict(SIZES[size].to_dict()) == SIZES[size]
+
+
+def test_layers_are_sparse_by_step_and_exception():
+    raw = MOE | {"decoder_sparse_step": 2, "mlp_only_layers": [3]}
+    config = ModelConfig.from_dict(raw)
+    assert [layer for layer in range(8) if config.sparse(layer)] == [1, 5, 7]
