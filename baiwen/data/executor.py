@@ -8,6 +8,7 @@ The function and the tasks are pickled by multiprocessing itself; nothing of it 
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -38,7 +39,7 @@ def ordered(function: Callable[[T], R], tasks: Iterable[T], workers: int = 0) ->
         return
     # Spawned, not forked: the parent may hold threads (torch, tokenizers, a progress bar).
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
     waiting: deque[Future[R]] = deque()
     try:
         for task in tasks:
@@ -53,3 +54,15 @@ def ordered(function: Callable[[T], R], tasks: Iterable[T], workers: int = 0) ->
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """End this worker when its parent ends, also by kill -9, which tells no child."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,4 +1,8 @@
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -18,6 +22,22 @@ def fail_at_three(number):
 
 def die(_number):
     os._exit(9)
+
+
+def own_number(_number):
+    time.sleep(0.1)
+    return os.getpid()
+
+
+ENDLESS = """
+import itertools, sys
+sys.path.insert(0, {folder!r})
+from baiwen.data.executor import ordered
+from test_executor import own_number
+if __name__ == "__main__":
+    for number in ordered(own_number, itertools.count(), workers=2):
+        print(number, flush=True)
+"""
 
 
 def test_answers_come_in_the_order_of_the_tasks():
@@ -48,3 +68,14 @@ def test_tasks_are_drawn_only_as_fast_as_they_are_worked_on():
     for done in range(10):
         assert next(answers) == done * done
         assert len(drawn) <= done + 4
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS.format(folder=os.path.dirname(__file__)))
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        for _ in range(4):
+            parent.stdout.readline()
+        parent.send_signal(signal.SIGKILL)
+        parent.communicate(timeout=30)  # until the last worker has closed its end of the pipe
