@@ -38,6 +38,7 @@ from baiwen.train.guard import Guard, stopping
 from baiwen.train.losses import Batch, Loss
 from baiwen.train.meter import Meter, steady
 from baiwen.train.optim import Optim, build, set_rate
+from baiwen.train.parallel import release
 from baiwen.train.schedule import Schedule, rate
 
 Objective = Callable[..., Loss]  # (outputs, batch) -> Loss
@@ -177,6 +178,7 @@ def evaluate(
         with world.autocast():
             outputs = model(placed.tokens, positions=placed.positions, documents=placed.documents)
             total += objective(outputs, placed).metrics["loss"]
+    release(model)
     return float(sum_over(world, total) / _totals(batches, world)[0])
 
 

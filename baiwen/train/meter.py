@@ -24,7 +24,7 @@ import torch
 from baiwen.dist import World
 
 PROBE_SIDE = {"cpu": 1024, "cuda": 8192}  # side of the square matrices of the probe
-PROBE_SECONDS = 0.2
+PROBE_SECONDS = 0.1
 
 
 class Meter:
@@ -65,7 +65,7 @@ class Meter:
 
 
 def peak_flops(world: World) -> float:
-    """FLOP/s of square matmuls in the run's dtype on this rank, the best of a fifth of a second."""
+    """FLOP/s of square matmuls in the run's dtype on this rank, the best of a tenth of a second."""
     side = PROBE_SIDE[world.device.type]
     factor = torch.ones(side, side, dtype=world.dtype, device=world.device)
     best, began = float("inf"), time.perf_counter()

@@ -5,8 +5,8 @@
 One process: nothing is sharded. Under torchrun every block is an FSDP2 unit (`fully_shard`): its
 weights are gathered, in bf16 where the run computes in it, for its forward and its backward pass,
 and its gradients are summed over the ranks in fp32. The root (embedding, final norm, head) is
-gathered in fp32, so that the residual stream stays fp32 as in one process, and stays gathered after
-the forward pass, because the loss multiplies with the head's weight then.
+gathered in fp32, so that the residual stream stays fp32 as in one process, and stays gathered
+until its backward pass, because the loss multiplies with the head's weight.
 """
 
 import torch
@@ -41,6 +41,12 @@ def shard(model: Transformer, parallel: Parallel, world: World) -> Transformer:
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
     return model
+
+
+def release(model: Transformer) -> None:
+    """Give up what a forward pass without a backward one leaves gathered: the root's weights."""
+    if isinstance(model, FSDPModule):
+        model.reshard()
 
 
 def _policy(param_dtype: torch.dtype | None = None) -> MixedPrecisionPolicy:

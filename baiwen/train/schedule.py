@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step.
+r"""The learning rate as a pure function of the step.
 
 Warm-up rises in a straight line to the peak; what follows falls to `final_lr`, which is absolute
 (the report gives SFT's as 7e-6 falling to 7e-7):

@@ -1,6 +1,6 @@
 """A run small enough to repeat many times: in a test, in a forked child, or under torchrun.
 
-python tests/train/tiny.py OUT steps=40 save_every=3 record=weights.json
+python tests/train/tiny.py OUT steps=40 model=moe
 """
 
 import dataclasses
@@ -79,8 +79,18 @@ def model(config=CONFIG, seed=0):
     return made
 
 
-def run(out, *, steps=30, save_every=4, rows=8, micro_rows=4, eval_every=6, config=CONFIG, **knobs):
-    """Train in `out`, resuming; returns the whole weights."""
+def run(
+    out,
+    *,
+    steps=30,
+    save_every=4,
+    rows=8,
+    micro_rows=4,
+    config=CONFIG,
+    schedule="cosine",
+    muon=False,
+):
+    """Train in `out`, resuming."""
     with dist.session("cpu", "float32", threads=1) as world:
         trained = shard(model(config), Parallel(), world)
         train(
@@ -88,9 +98,9 @@ def run(out, *, steps=30, save_every=4, rows=8, micro_rows=4, eval_every=6, conf
             loader(world, rows, micro_rows).step,
             lm,
             steps=steps,
-            optim=Optim(lr=1e-2, **knobs),
-            schedule=Schedule(warmup=0.1, final_lr=1e-4),
-            loop=Loop(save_every=save_every, eval_every=eval_every),
+            optim=Optim(lr=1e-2, muon=muon),
+            schedule=Schedule(shape=schedule, warmup=0, final_lr=1e-4),
+            loop=Loop(save_every=save_every, eval_every=6),
             world=world,
             out=Path(out),
             heldout=loader(world, rows, micro_rows, seed=9).step(0),
@@ -115,5 +125,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     knobs = dict(pair.split("=") for pair in sys.argv[2:])
     config = MOE if knobs.pop("model", "dense") == "moe" else CONFIG
+    knobs = {key: int(value) if value.isdigit() else value for key, value in knobs.items()}
     Path(sys.argv[1]).mkdir(exist_ok=True)
-    run(sys.argv[1], config=config, **{key: int(value) for key, value in knobs.items()})
+    run(sys.argv[1], config=config, **knobs)

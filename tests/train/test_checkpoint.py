@@ -1,0 +1,128 @@
+"""Checkpoints: whole or not there, finite, few, and enough to go on in the same bits."""
+
+import threading
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from baiwen import files
+from baiwen.errors import UserError
+from baiwen.train import checkpoint
+from baiwen.train.checkpoint import Checkpoints
+from baiwen.train.optim import Optim, build
+
+
+@pytest.fixture
+def made(tiny, world, tmp_path):
+    """A model after a step, its optimizers and the checkpoints of a folder."""
+    model = tiny.model()
+    optimizers = build(model, Optim(muon=True))
+    model(torch.zeros(1, 4, dtype=torch.long)).hidden.sum().backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    return model, Checkpoints(tmp_path / "state", model, optimizers, world, keep=2)
+
+
+def save(checkpoints, *steps, heldout=None):
+    for step in steps:
+        checkpoints.save(step, {"heldout": heldout})
+        checkpoints.wait()
+
+
+def test_everything_comes_back_in_the_same_bits(made, tiny, world):
+    model, checkpoints = made
+    save(checkpoints, 5)
+    torch.manual_seed(1)
+    fresh = tiny.model(seed=1)
+    optimizers = build(fresh, Optim(muon=True))
+    again = Checkpoints(checkpoints.folder, fresh, optimizers, world)
+    assert again.resume()["step"] == 5
+    for left, right in zip(model.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(left, right)
+    kept = dict(checkpoint.optimizer_tensors(model, checkpoints.optimizers))
+    found = dict(checkpoint.optimizer_tensors(fresh, optimizers))
+    assert kept.keys() == found.keys() and len(kept) > 20
+    assert all(torch.equal(kept[name], found[name]) for name in kept)
+
+
+def test_the_random_state_comes_back(made):
+    _, checkpoints = made
+    save(checkpoints, 5)
+    expected = torch.rand(3)
+    checkpoints.resume()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(made, monkeypatch):
+    model, checkpoints = made
+    gate, real = threading.Event(), checkpoint.save_file
+    monkeypatch.setattr(checkpoint, "save_file", lambda *a: (gate.wait(10), real(*a)))
+    before = model.model.norm.weight.detach().clone()
+    checkpoints.save(5, {"heldout": None})
+    with torch.no_grad():
+        model.model.norm.weight.add_(1)
+    gate.set()
+    checkpoints.wait()
+    saved = load_file(checkpoints.folder / "step-00000005" / "model.safetensors")
+    assert torch.equal(saved["model.norm.weight"], before)
+
+
+def test_the_last_ones_and_the_best_are_kept(made):
+    _, checkpoints = made
+    for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 1.5), (5, None)):
+        save(checkpoints, step, heldout=loss)
+    assert checkpoints.steps() == [2, 4, 5]
+    assert checkpoints.best().name == "step-00000002"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(made, name, capsys):
+    _, checkpoints = made
+    save(checkpoints, 1, 2)
+    path = checkpoints.folder / "step-00000002" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert checkpoints.resume()["step"] == 1
+    told = capsys.readouterr().err
+    assert "step 2 passed over" in told and name in told
+
+
+def test_no_whole_checkpoint_is_an_error_and_no_fresh_start(made):
+    _, checkpoints = made
+    save(checkpoints, 1)
+    (checkpoints.folder / "step-00000001" / "manifest.json").unlink()
+    with pytest.raises(UserError, match="not one of its 1 checkpoints is whole"):
+        checkpoints.resume()
+
+
+def test_nothing_that_is_not_finite_is_written(made):
+    model, checkpoints = made
+    save(checkpoints, 1)
+    with torch.no_grad():
+        model.model.norm.weight[3] = torch.nan
+    with pytest.raises(UserError, match=r"step 2: model\.norm\.weight holds NaN"):
+        save(checkpoints, 2)
+    assert checkpoints.steps() == [1]
+
+
+def test_what_fails_in_the_thread_is_raised_in_the_loop(made, monkeypatch):
+    _, checkpoints = made
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    checkpoints.save(1, {"heldout": None})
+    with pytest.raises(UserError, match="the disk is full"):
+        checkpoints.save(2, {"heldout": None})
+    assert checkpoints.steps() == []
+
+
+def test_a_checkpoint_holds_safetensors_and_json_only(made):
+    _, checkpoints = made
+    save(checkpoints, 1)
+    folder = checkpoints.folder / "step-00000001"
+    files.check(folder)
+    assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".json"}

@@ -1,0 +1,58 @@
+"""A run that was killed or stopped anywhere and goes on ends in the same bits as one left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def same(tiny, one, other):
+    assert tiny.weights(one) == tiny.weights(other)
+    assert tiny.metrics(one) == tiny.metrics(other)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """A run left alone: 23 steps, five to an epoch."""
+    out = tmp_path_factory.mktemp("whole")
+    tiny.run(out, steps=23)
+    return out
+
+
+@pytest.mark.parametrize("stop", [1, 5, 6, 12, 22])
+def test_a_run_stopped_at_any_step_goes_on_in_the_same_bits(
+    tiny, whole, tmp_path, stop, monkeypatch
+):
+    """Also on the border of an epoch (5), right after it, and between two checkpoints."""
+    steps = tiny.Loader.step
+
+    def until(self, step):
+        if step == stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        return steps(self, step)
+
+    monkeypatch.setattr(tiny.Loader, "step", until)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.run(tmp_path, steps=23)
+    monkeypatch.undo()
+    assert len(tiny.metrics(tmp_path)) == stop + 1
+    tiny.run(tmp_path, steps=23)
+    same(tiny, whole, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_in_the_same_bits(tiny, tmp_path):
+    """kill -9 at random moments, in steps and in the writing of checkpoints (each third step)."""
+    command = [sys.executable, str(HERE / "killed.py"), str(tmp_path), "8", "40"]
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 3
+    resumed = (tmp_path / "killed.log").read_text().count("resumed after step")
+    assert resumed >= 2
+    same(tiny, tmp_path / "whole", tmp_path / "killed")
