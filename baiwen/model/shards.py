@@ -11,12 +11,13 @@ foreign types are UserErrors that say what and where.
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from baiwen.errors import UserError
 
@@ -75,6 +76,24 @@ def read_header(file: Path) -> dict[str, Entry]:
             spans.append((span, name))
     _check_spans(sorted(spans), size - 8 - length, file)
     return found
+
+
+def write_shard(file: IO[bytes], tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    """Write one file, its tensors in `dtype`; no more than one of them is copied at a time."""
+    # The library would do, but it writes to a file of its own that only its owner may read.
+    kind = {dtype: name for name, dtype in DTYPES.items()}[dtype]
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    place = 0
+    for name, tensor in tensors.items():
+        end = place + tensor.numel() * dtype.itemsize
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    file.write(len(text).to_bytes(8, "little") + text)
+    for tensor in tensors.values():
+        plain = tensor.detach().to("cpu", dtype).contiguous()
+        file.write(plain.view(torch.uint8).numpy().data)
 
 
 def parse_json(text: bytes, file: Path) -> dict[str, Any]:

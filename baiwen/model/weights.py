@@ -17,13 +17,12 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from baiwen import files
 from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
-from baiwen.model.shards import INDEX, SINGLE, Entry, entries, parse_json
+from baiwen.model.shards import INDEX, SINGLE, Entry, entries, parse_json, write_shard
 from baiwen.model.transformer import Transformer
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -78,7 +77,7 @@ def save(
     `state` is a state dict of `Transformer`, on any device; it is written in `dtype` (None: its
     own), in files of at most `shard_bytes`. Every file appears whole or not at all; that the folder
     does is the caller's part (`files.writing_folder`, or the seal of its run folder).
-    Raises UserError for a weight that is NaN or infinite, before the folder's config is touched.
+    Raises UserError for a weight that is NaN or infinite, before anything is written.
     """
     folder = Path(folder)
     dtype = dtype or next(iter(state.values())).dtype
@@ -87,13 +86,11 @@ def save(
     if len(shards) > 1:
         total = len(shards)
         names = [f"model-{number:05}-of-{total:05}.safetensors" for number in range(1, total + 1)]
+    for key, tensor in _tensors(state, config):
+        _finite(key, tensor.detach().to(dtype), folder)
     for name, shard in zip(names, shards, strict=True):
-        tensors = {
-            key: _finite(key, tensor.detach().to("cpu", dtype).contiguous(), folder)
-            for key, tensor in shard.items()
-        }
         with files.writing(folder / name) as file:
-            save_file(tensors, file.name, metadata={"format": "pt"})
+            write_shard(file, shard, dtype)
     if len(shards) > 1:
         files.write_json(folder / INDEX, _index(names, shards, dtype.itemsize))
     written = replace(config, torch_dtype=str(dtype).removeprefix("torch."))
