@@ -27,6 +27,7 @@ from baiwen.data.split import HeldOut, family_hash
 from baiwen.data.writers import Writers
 from baiwen.errors import UserError
 
+KEPT, HELDOUT = "kept", "heldout"  # outcomes beside the reasons to go
 DUPLICATE, UNREADABLE = "duplicate", "unreadable"  # reasons beside the filters' own
 FLAWS_SHOWN = 3  # unreadable documents that an error names
 
@@ -74,6 +75,15 @@ class Counts:
                 "Mend or leave out these files, or raise max_unreadable to drop them."
             )
 
+    def check_kept(self) -> None:
+        """Stop with a `UserError` if nothing is left to train on."""
+        if not any(outcome == KEPT for outcome, _ in self.documents):
+            told = ", ".join(f"{outcome} {n:,}" for (outcome, _), n in self.documents.most_common())
+            raise UserError(
+                f"not one document is left to train on: {told or 'there were none'}. Loosen these "
+                "filters ([filters] NAME = false) or give other text."
+            )
+
 
 def judge(chunk: Chunk, settings: Settings) -> list[Judged]:
     """Read and filter a chunk: the part of the work that needs no other document."""
@@ -119,9 +129,9 @@ def write(documents: Iterable[Judged], folder: Path, heldout: HeldOut) -> Counts
             seen.add(entry.digest)
             for trained in heldout.offer(document, entry.family):
                 keep.put(trained)
-                counts.add("kept", trained)
+                counts.add(KEPT, trained)
     with files.jsonl_writer(folder / "heldout.jsonl.zst") as hold:
         for document in heldout.documents():
             hold(document.row())
-            counts.add("heldout", document)
+            counts.add(HELDOUT, document)
     return counts

@@ -37,12 +37,12 @@ class Document:
     @property
     def domain(self) -> str:
         """Which part of the corpus it belongs to."""
-        return self.meta.get("domain") or PROSE
+        return str(self.meta.get("domain") or PROSE)
 
     @property
     def family(self) -> str:
         """What it shares with the other documents made from the same original."""
-        return self.meta.get("family") or self.squeezed
+        return str(self.meta.get("family") or self.squeezed)
 
     @cached_property
     def squeezed(self) -> str:

@@ -4,7 +4,8 @@ The order is a pure function of (seed, step): nothing but the step's number is n
 the rows of a step do not depend on how many ranks share them or how small their micro-batches are.
 
     split = Split(sequence_length=512, tokens_per_step=8192, micro_tokens=4096)
-    loader = Loader(mixture.pools("runs/tiny/shards", tokenizer, 512, Mixture()), split, seed=0)
+    pools = mixture.pools("runs/tiny/shards", tokenizer.fingerprint, 512)
+    loader = Loader(pools, split, seed=0)
     for batch in loader.step(7):                     # two micro-batches of 8 rows
         batch.tokens                                 # [8, 512]
 
@@ -134,14 +135,6 @@ class Loader:
     def steps(self, epochs: float) -> int:
         """Steps of `epochs` epochs; rows of the next epoch fill the last one."""
         return math.ceil(epochs * self.steps_per_epoch)
-
-    def epochs(self, steps: int) -> dict[str, float]:
-        """How many times each pool is gone through in `steps` steps."""
-        rows = steps * self.split.rows
-        return {
-            pool.name: rows * int(count) / BLOCK / len(pool.rows)
-            for pool, count in zip(self.pools, self._turns.counts, strict=True)
-        }
 
     def describe(self) -> dict[str, Any]:
         """What is loaded, as plain values: for the log and the report."""

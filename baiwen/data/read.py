@@ -11,6 +11,7 @@ cannot be read (bytes that are not UTF-8, a broken line) comes as a document wit
 
 import glob
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,11 +112,23 @@ def _row(row: dict[str, Any], place: str, meta: dict[str, Any]) -> Document:
     if not isinstance(text, str):
         fields = ", ".join(row) or "none"
         return flawed(place, "", f"no string `text` (its fields: {fields})", meta)
-    given = {name: row[name] for name in FIELDS if row.get(name)}
+    given = {name: str(row[name]) for name in FIELDS if row.get(name)}
     if row.get("lang"):
-        given.setdefault("language", row["lang"])
-    merged = {**meta, **(own if isinstance(own, dict) else {}), **given}
+        given.setdefault("language", str(row["lang"]))
+    merged = {**meta, **(_plain(own) if isinstance(own, dict) else {}), **given}
     return document(text, merged, None if row.get("id") is None else str(row["id"]))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON or Parquet holds
+    """The value in types of JSON: dates, bytes, NaN and the like become their text."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    is_plain = value is None or isinstance(value, str | int)
+    if is_plain or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
 
 
 def _line_flaw(line: bytes) -> str:

@@ -71,6 +71,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
     heldout = HeldOut(config.heldout_share, config.heldout_bytes)
     counts = clean.write(log.track(documents, "data", unit="documents"), folder.path, heldout)
     counts.check_unreadable(config.max_unreadable)
+    counts.check_kept()
     files.write_json(folder.path / "data.json", counts.table())
     _report(counts)
 

@@ -1,6 +1,7 @@
 import gzip
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -47,6 +48,22 @@ def test_rows_of_every_container_give_the_same_documents(tmp_path):
         assert two.text == "二\n行"
         assert two.meta["source"] == "books"
         assert two.meta["language"] == "zh"
+
+
+def test_meta_of_any_type_becomes_plain_json(tmp_path):
+    meta = {"when": datetime(2024, 9, 19), "scores": [0.5, float("nan")], "raw": b"x", "n": 3}
+    table = pa.table({"text": ["one"], "meta": [meta], "domain": [7]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    (found,) = documents(tmp_path)
+    assert found.domain == "7"
+    del found.meta["source"]
+    assert json.loads(json.dumps(found.meta, allow_nan=False)) == {
+        "when": "2024-09-19 00:00:00",
+        "scores": [0.5, "nan"],
+        "raw": "b'x'",
+        "n": 3,
+        "domain": "7",
+    }
 
 
 def test_an_id_depends_on_the_text_alone(tmp_path):

@@ -50,6 +50,11 @@ def test_filters_of_the_recipe_change_what_is_kept(tmp_path, corpus):
     assert files.read_json(out / "data.json")["too few words"]["prose"]["documents"] == 30
 
 
+def test_a_corpus_of_which_nothing_is_left_is_an_error_with_the_reasons(tmp_path, corpus):
+    with pytest.raises(UserError, match="not one document is left to train on: too few words 30"):
+        run(tmp_path, corpus, filters={"word_count": {"least": 500}}, extra=[])
+
+
 def test_a_limit_of_bytes_holds_for_the_corpus_and_not_for_extra_documents(tmp_path, corpus):
     counts = files.read_json(run(tmp_path, corpus, max_bytes=1000) / "data.json")
     assert counts["kept"]["prose"]["documents"] < 10
