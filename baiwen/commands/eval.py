@@ -60,7 +60,7 @@ def _compression(scores: dict[str, Any]) -> Table:
         table.add_row(
             source,
             f"{score['bits_per_byte']:.3f}",
-            f"{score['low']:.3f} to {score['high']:.3f}",
+            "" if score["low"] is None else f"{score['low']:.3f} to {score['high']:.3f}",
             f"{score['gzip']:.3f}",
             f"{score['xz']:.3f}",
             f"{score['bytes']:,}",

@@ -142,7 +142,8 @@ def _entropy(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
 def _compare(texts: list[str], bits: list[float], tokens: int) -> dict[str, Any]:
     sizes = [len(text.encode()) for text in texts]
     stream, total = "".join(texts).encode(), sum(sizes)
-    estimate = asdict(ratio(bits, sizes))
+    found = asdict(ratio(bits, sizes))
+    estimate = {name: None if math.isnan(value) else value for name, value in found.items()}
     estimate["bits_per_byte"] = estimate.pop("value")
     return {
         "documents": estimate.pop("n"),

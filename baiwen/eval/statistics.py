@@ -77,12 +77,13 @@ def mcnemar(gained: int, lost: int) -> float:
 def ratio(above: Sequence[float], below: Sequence[float]) -> Estimate:
     """sum(above) / sum(below) over independent items, as bits per byte over documents.
 
-    Standard error: the linearised ratio estimator (Cochran, Sampling Techniques, 6.13).
+    Standard error: the linearised ratio estimator (Cochran, Sampling Techniques, 6.13). One item
+    tells nothing about the spread: its error and interval are NaN.
     """
     n, total = len(above), math.fsum(below)
     value = math.fsum(above) / total
     squares = math.fsum((a - value * b) ** 2 for a, b in zip(above, below, strict=True))
-    error = math.sqrt(n / (n - 1) * squares) / total if n > 1 else 0.0
+    error = math.sqrt(n / (n - 1) * squares) / total if n > 1 else math.nan
     return Estimate(value, n, error, value - Z * error, value + Z * error)
 
 

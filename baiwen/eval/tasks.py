@@ -48,7 +48,8 @@ class Sample:
     """What became of a question."""
 
     kind: str
-    prompt: str  # as the model read it
+    asked: str  # the last message of the question
+    prompt: str  # all that the model read
     answer: str
     truth: Any
     verifier: str
@@ -117,6 +118,7 @@ def answer(
         for asked, ids, completion in zip(batch, prompts, done, strict=True):
             yield Sample(
                 kind=asked.kind,
+                asked=asked.prompt[-1]["content"],
                 prompt=engine.tokenizer.decode(ids),
                 answer=completion.text,
                 truth=asked.answer,

@@ -54,6 +54,7 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }
+WIDTH = 7.6  # inches, of which the page makes its own width
 POINTS = 400  # of a curve at most; the rest are averaged
 LONGEST_LABEL = 40  # characters
 
@@ -71,7 +72,7 @@ class Curve:
 def curves(losses: Sequence[Curve], rate: Curve) -> str:
     """Loss over steps, and the learning rate in a strip below."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 3.9), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         for curve, colour in zip(losses, SERIES, strict=False):
             _draw(above, curve, colour)
@@ -91,7 +92,7 @@ def intervals(models: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
     """
     kinds = list(next(iter(models.values())))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 0.9 + 0.34 * len(kinds)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.34 * len(kinds)), layout="constrained")
         axes = figure.subplots()
         for index, (name, by_kind) in enumerate(models.items()):
             colour = SERIES[index % len(SERIES)]

@@ -70,7 +70,15 @@ class Sample:
     parts: Sequence[tuple[str, str]]
 
 
-Block = Text | Cards | Table | Figure | Code | Sample
+@dataclass(frozen=True)
+class Samples:
+    """Samples side by side, as many as the page is wide."""
+
+    samples: Sequence[Sample]
+    source: str = ""
+
+
+Block = Text | Cards | Table | Figure | Code | Samples
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ def _html(block: Block) -> str:
         Table: _html_table,
         Figure: _html_figure,
         Code: _html_code,
-        Sample: _html_sample,
+        Samples: _html_samples,
     }
     return write[type(block)](block) + "\n"
 
@@ -146,17 +154,27 @@ def _html_card(card: tuple[str, str, str]) -> str:
 
 
 def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in table.head)
-    rows = "".join(f"<tr>{''.join(map(_html_cell, row))}</tr>" for row in table.rows)
+    columns = zip(*table.rows, strict=True)
+    marks = [' class="n"' if _is_numeric(column) else "" for column in columns]
+    marks = marks or [""] * len(table.head)
+    head = _html_row("th", table.head, marks)
+    rows = "".join(_html_row("td", row, marks) for row in table.rows)
     return (
-        f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        f"</div>{_html_source(table.source)}"
+        f'<div class="table"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
+        f"{_html_source(table.source)}"
     )
 
 
-def _html_cell(cell: str) -> str:
-    numeric = ' class="n"' if re.match(r"[-+−]?\d", cell) else ""
-    return f"<td{numeric}>{_text(cell)}</td>"
+def _html_row(tag: str, cells: Sequence[str], marks: Sequence[str]) -> str:
+    written = (
+        f"<{tag}{mark}>{_text(cell)}</{tag}>" for cell, mark in zip(cells, marks, strict=True)
+    )
+    return f"<tr>{''.join(written)}</tr>"
+
+
+def _is_numeric(column: Sequence[str]) -> bool:
+    """Whether a column's cells are numbers, with what belongs to them: such are set flush right."""
+    return all(re.match(r"[-+<]? ?[\d.]|$", cell) for cell in column) and any(column)
 
 
 def _html_figure(figure: Figure) -> str:
@@ -169,6 +187,11 @@ def _html_code(code: Code) -> str:
     if not code.summary:
         return text
     return f"<details><summary>{_text(code.summary)}</summary>{text}</details>"
+
+
+def _html_samples(samples: Samples) -> str:
+    cards = "".join(map(_html_sample, samples.samples))
+    return f'<div class="samples">{cards}</div>{_html_source(samples.source)}'
 
 
 def _html_sample(sample: Sample) -> str:
@@ -195,7 +218,7 @@ def _markdown(block: Block) -> str:
         Table: _markdown_table,
         Figure: lambda block: f"![{_plain(block.alt)}]({block.name}){_source(block.source)}",
         Code: _markdown_code,
-        Sample: _markdown_sample,
+        Samples: _markdown_samples,
     }
     return write[type(block)](block)
 
@@ -208,6 +231,10 @@ def _markdown_table(table: Table) -> str:
 
 def _markdown_code(code: Code) -> str:
     return (f"{_plain(code.summary)}\n\n" if code.summary else "") + _fenced(code.text)
+
+
+def _markdown_samples(samples: Samples) -> str:
+    return "\n\n".join(map(_markdown_sample, samples.samples)) + _source(samples.source)
 
 
 def _markdown_sample(sample: Sample) -> str:

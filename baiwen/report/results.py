@@ -7,16 +7,14 @@ Each yields nothing where no run folder has scores.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 from baiwen.report import figures
-from baiwen.report.page import Block, Cards, Code, Figure, Sample, Table, Text
+from baiwen.report.page import Block, Cards, Code, Figure, Sample, Samples, Table, Text
 from baiwen.report.runs import Run
 from baiwen.report.words import count, duration, percent, points, probability
 
-SAMPLES = 2  # right ones and wrong ones of each kind that are shown
-LONGEST = 1200  # characters of a sample's part
+LONGEST = 600  # characters of a sample's part
 
 
 def results(runs: Sequence[Run]) -> Iterator[Block]:
@@ -78,19 +76,19 @@ def compression(runs: Sequence[Run]) -> Iterator[Block]:
 
 
 def answers(runs: Sequence[Run]) -> Iterator[Block]:
-    """The first right and the first wrong answers of the last model, by kind."""
+    """The first answer of the last model by kind and verdict."""
     for run, scores in _scored(runs):
         tested = [name for name, model in scores["models"].items() if "tasks" in model]
         if not tested:
             continue
         name = tested[-1]
         file = f"samples-{name}-{scores['models'][name]['form']}.jsonl"
-        rows = sorted(run.rows(file), key=lambda row: (row["kind"], row["verdict"]))
-        if rows:
-            yield Text(f"Of {name}: the first right and wrong ones of each kind in {file}.")
-        for _, group in groupby(rows, key=lambda row: (row["kind"], row["verdict"])):
-            for row in list(group)[:SAMPLES]:
-                yield _sample(row)
+        first: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in run.rows(file):
+            first.setdefault((row["kind"], row["verdict"]), row)
+        if first:
+            yield Text(f"Of {name}: the first answer with each verdict, by kind of task.")
+            yield Samples([_sample(first[key]) for key in sorted(first)], run.source(file))
 
 
 def _scored(runs: Sequence[Run]) -> Iterator[tuple[Run, dict[str, Any]]]:
@@ -152,10 +150,13 @@ def _odd_verdicts(models: dict[str, Any]) -> Iterator[Block]:
 
 
 def _sample(row: dict[str, Any]) -> Sample:
-    truth = row["truth"]
-    told = truth if isinstance(truth, str) else json.dumps(truth, ensure_ascii=False)
-    parts = [("asked", row["prompt"]), ("answered", row["answer"]), ("truth", told)]
-    return Sample(row["kind"], row["verdict"], [(label, _cut(text)) for label, text in parts])
+    parts = {"asked": row["asked"], "answered": row["answer"]}
+    if row["verdict"] != "right":
+        truth = row["truth"]
+        told = isinstance(truth, str)
+        parts["truth"] = truth if told else json.dumps(truth, ensure_ascii=False)
+    cut = [(label, _cut(text)) for label, text in parts.items()]
+    return Sample(row["kind"], row["verdict"], cut)
 
 
 def _cut(text: str) -> str:
@@ -163,6 +164,8 @@ def _cut(text: str) -> str:
 
 
 def _bits(figure: dict[str, Any]) -> str:
+    if figure["low"] is None:
+        return f"{figure['bits_per_byte']:.3f}"
     return f"{figure['bits_per_byte']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 

@@ -109,3 +109,10 @@ def test_the_error_of_a_ratio_is_its_spread_over_repeated_samples():
     spread = math.sqrt(sum((e.value - mean) ** 2 for e in estimates) / 399)
     claimed = sum(e.standard_error for e in estimates) / 400
     assert claimed == pytest.approx(spread, rel=0.15)
+
+
+def test_one_item_has_no_spread_to_tell_of():
+    estimate = ratio([3.0], [2.0])
+    assert estimate.value == 1.5
+    assert math.isnan(estimate.standard_error)
+    assert math.isnan(estimate.low)

@@ -47,7 +47,7 @@ def engine(tokenizer):
 
 
 def sample(kind, verdict):
-    return Sample(kind, "?", "!", "1", "number", verdict, tokens=1, finish_reason="stop")
+    return Sample(kind, "?", "?", "!", "1", "number", verdict, tokens=1, finish_reason="stop")
 
 
 def test_a_chat_prompt_is_the_protocol_with_the_tools_and_the_assistants_head(tokenizer):

@@ -46,9 +46,11 @@ def folders(tmp_path_factory):
     models = {HOSTILE: model, "sft": model}
     write(tmp_path / "evaluate/scores.json", {"models": models, "differences": differences})
     samples = [
-        {"kind": kind, "prompt": HOSTILE, "answer": HOSTILE, "truth": {"a": HOSTILE}, "verdict": v}
+        {"kind": kind, "verdict": verdict, "asked": HOSTILE, "answer": f"{HOSTILE}{n}"}
+        | {"prompt": f"<|im_start|>{HOSTILE}", "truth": {"a": HOSTILE}}
         for kind in ("sums", HOSTILE)
-        for v in ("right", "wrong", "undecided")
+        for verdict in ("right", "wrong", "undecided")
+        for n in range(2)
     ]
     write(tmp_path / "evaluate/samples-sft-chat.jsonl", samples)
     rows = [

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from baiwen.report import page
-from baiwen.report.page import Cards, Sample, Table, Text
+from baiwen.report.page import Cards, Samples, Table, Text
 from baiwen.report.runs import Run
 from baiwen.report.sections import sections
 from baiwen.report.words import count, duration, percent, points, probability, short, size
@@ -52,9 +52,16 @@ def test_answers_that_no_verifier_could_judge_are_told(made):
     assert any("counted as not right: 1 undecided" in text for text in told)
 
 
-def test_right_and_wrong_answers_of_each_kind_are_shown(made):
-    samples = blocks(made, Sample)
+def test_the_first_answer_of_each_kind_and_verdict_is_shown(made, hostile):
+    samples = [sample for block in blocks(made, Samples) for sample in block.samples]
+    assert len(samples) == 6
     assert {s.verdict for s in samples if s.title == "sums"} == {"right", "wrong", "undecided"}
+    assert all(dict(sample.parts)["answered"] == f"{hostile}0" for sample in samples)
+
+
+def test_the_truth_stands_beside_an_answer_that_is_not_right(made):
+    samples = [sample for block in blocks(made, Samples) for sample in block.samples]
+    assert all(("truth" in dict(s.parts)) == (s.verdict != "right") for s in samples)
 
 
 def test_speed_is_the_median_steps_and_tokens_are_all(made):
