@@ -1,0 +1,94 @@
+"""The whole of `recipes/tiny`, shrunk to a minute: raw text in, a chat model and its report out."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import baiwen
+
+ROOT = Path(__file__).resolve().parents[1]
+SHRUNK = [
+    "instruct.train=300",
+    "instruct.heldout=4",
+    "instruct.documents=120",
+    "data.max_bytes=600_000",
+    "data.heldout_share=0.1",
+    "tokenizer.vocab_size=600",
+    "pretrain.tokens=12_288",
+    "extend.tokens=8_192",
+    "sft.epochs=0.3",
+    "evaluate.max_tokens=12",
+    "evaluate.characters=20_000",
+    "evaluate.shots=1",
+]
+STAGES = ["instruct", "data", "tokenizer", "shards", "pretrain", "extend", "sft", "evaluate"]
+
+
+def run(folder, *words):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "baiwen", *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    done = run(folder, "run", str(ROOT / "recipes" / "tiny"), *SHRUNK)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.slow
+def test_every_stage_leaves_a_sealed_folder(finished):
+    runs = finished / "runs" / "tiny"
+    assert sorted(path.name for path in runs.iterdir()) == sorted([*STAGES, "report"])
+    for folder in runs.iterdir():
+        assert json.loads((folder / "manifest.json").read_text())["files"], folder
+
+
+@pytest.mark.slow
+def test_a_second_run_has_nothing_to_do(finished):
+    again = run(finished, "run", str(ROOT / "recipes" / "tiny"), *SHRUNK)
+    assert again.returncode == 0
+    assert again.stderr.count("done: ") == len(STAGES) + 1
+
+
+@pytest.mark.slow
+def test_the_longer_stage_kept_what_it_was_told(finished):
+    model, _ = baiwen.load(finished / "runs" / "tiny" / "extend")
+    assert model.config.max_position_embeddings == 1024
+    assert model.config.rope_theta == 1e5
+
+
+@pytest.mark.slow
+def test_the_scores_hold_both_models_and_their_difference(finished):
+    scores = json.loads((finished / "runs/tiny/evaluate/scores.json").read_text())
+    assert set(scores["models"]) == {"base", "sft"}
+    assert scores["differences"]["sft - base"]["all"]["n"] == 8 * 4
+
+
+@pytest.mark.slow
+def test_the_report_names_every_stage_and_asks_nothing_of_the_network(finished):
+    page = (finished / "runs/tiny/report/report.html").read_text()
+    assert all(name in page for name in STAGES)
+    assert "<script src" not in page and "https://" not in page.replace("https://www.w3.org", "")
+
+
+@pytest.mark.slow
+def test_the_model_answers_in_chat(finished):
+    words = [sys.executable, "-m", "baiwen", "chat", "runs/tiny/sft"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        words,
+        cwd=finished,
+        env=environment,
+        input="What is 2 + 3?\n",
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip()
