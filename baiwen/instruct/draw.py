@@ -39,8 +39,11 @@ _PATIENCE = 50  # how many times the expected number of draws may be needed for 
 
 
 def training(kinds: Sequence[str], seed: int, stream: str) -> Iterator[Task]:
-    """Endless instances that are not held out, the kinds taking turns; `stream` names the draw."""
-    drawn = [_drawn(kind, seed, stream) for kind in kinds]
+    """Endless instances that are not held out, the kinds taking turns; `stream` names the draw.
+
+    A kind that stands in `kinds` twice has two turns, of different instances.
+    """
+    drawn = [_drawn(kind, seed, f"{stream}/{turn}") for turn, kind in enumerate(kinds)]
     for source in cycle(drawn):
         yield next(task for task in source if not task.heldout)
 

@@ -30,7 +30,8 @@ class Config(Knobs):
     """What to draw; how hard each kind is stands in `baiwen/instruct/KIND.py`."""
 
     out: Path  # the run folder
-    kinds: tuple[str, ...] = draw.KINDS  # kinds of task, files of baiwen/instruct; default all
+    # kinds of task, files of baiwen/instruct, which take turns; named twice: two turns; default all
+    kinds: Annotated[tuple[str, ...], Field(min_length=1)] = draw.KINDS
     train: Count = 20_000  # conversations to teach, the kinds in turn; report: > 1,000,000
     heldout: Count = 50  # instances to test of each kind, all different
     documents: Count = 4_000  # plain documents for pre-training
@@ -73,7 +74,7 @@ def _heldout(config: Config, path: Path) -> Counter[str]:
 
 
 def _all_heldout(config: Config) -> Iterator[Task]:
-    for kind in config.kinds:
+    for kind in dict.fromkeys(config.kinds):
         yield from draw.heldout(kind, config.heldout, config.seed)
 
 

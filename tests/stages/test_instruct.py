@@ -70,6 +70,21 @@ def test_counts_are_told(out):
     assert told["kinds"]["table"] == {"train": 15, "heldout": 3}
 
 
+def test_a_kind_named_twice_is_drawn_twice_as_often_and_tested_once(tmp_path):
+    out = made(tmp_path / "out", train=90, kinds=("table", "table", "counting"))
+    prompts = [
+        row["messages"][0]["content"]
+        for row in files.read_jsonl(out / "train.jsonl")
+        if row["kind"] == "table"
+    ]
+    assert len(prompts) == len(set(prompts)) == 60
+    assert files.read_json(out / "instruct.json")["kinds"] == {
+        "table": {"train": 60, "heldout": 3},
+        "counting": {"train": 30, "heldout": 3},
+    }
+    assert len(list(files.read_jsonl(out / "heldout.jsonl"))) == 6
+
+
 def test_a_kind_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match="no task kind 'poems'; there are arithmetic"):
         made(tmp_path / "out", kinds=("poems",))
