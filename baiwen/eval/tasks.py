@@ -93,13 +93,13 @@ def few_shot(
 def draw_shots(
     rows: Sequence[Mapping[str, Any]], document: Document, count: int, seed: int
 ) -> dict[str, list[str]]:
-    """`count` solved documents of each kind, drawn from rows of `train.jsonl`."""
+    """`count` solved documents of each kind, from the first turns of rows of `train.jsonl`."""
     rng, by_kind = Random(seed), dict[str, list[Mapping[str, Any]]]()
     for row in rows:
         by_kind.setdefault(row["kind"], []).append(row)
     return {
         kind: [
-            document(row["messages"], row.get("tools"))
+            document(row["messages"][:2], row.get("tools"))
             for row in rng.sample(of_kind, min(count, len(of_kind)))
         ]
         for kind, of_kind in sorted(by_kind.items())

@@ -1,9 +1,11 @@
 """Drawing instances: what is trained on, what is held out, both functions of (kinds, seed).
 
     training(["counting", "table"], seed=0, stream="train")    -> counting, table, counting, ...
+    conversations(["counting", "table"], seed=0, turns=3)      -> lists of one to three instances
     heldout("counting", count=50, seed=0)                      -> 50 instances, all different
 
-The two never meet: a hash of the instance, not the draw, says to which it may go.
+What is trained on and what is held out never meet: a hash of the instance, not the draw, says to
+which it may go.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +36,7 @@ PRODUCERS: dict[str, Callable[[Random], Task]] = {
     "word_sorting": word_sorting.produce,
 }
 KINDS = tuple(PRODUCERS)
+WITH_TOOLS = ("tool_call",)
 
 _PATIENCE = 50  # how many times the expected number of draws may be needed for new held-out ones
 
@@ -46,6 +49,19 @@ def training(kinds: Sequence[str], seed: int, stream: str) -> Iterator[Task]:
     drawn = [_drawn(kind, seed, f"{stream}/{turn}") for turn, kind in enumerate(kinds)]
     for source in cycle(drawn):
         yield next(task for task in source if not task.heldout)
+
+
+def conversations(kinds: Sequence[str], seed: int, turns: int) -> Iterator[list[Task]]:
+    """Endless lists of one to `turns` instances, one conversation each.
+
+    Only the first may offer tools: what follows is answered without them.
+    """
+    first = training(kinds, seed, "train")
+    plain = [kind for kind in kinds if kind not in WITH_TOOLS]
+    follow = training(plain, seed, "follow") if plain else iter(())
+    for index, task in enumerate(first):
+        more = Random(f"{seed}/turns/{index}").randrange(turns)
+        yield [task, *islice(follow, more)]
 
 
 def heldout(kind: str, count: int, seed: int) -> Iterator[Task]:

@@ -2,7 +2,7 @@
 
 Reads nothing. Writes, in its folder,
 
-    train.jsonl            {"messages": [...], "tools"?, "kind"}
+    train.jsonl            {"messages": [...], "tools"?, "kind"}: an instance, or several in turn
     heldout.jsonl          {"prompt": [...], "tools"?, "answer", "verifier", "kind"}
     documents.jsonl.zst    {"id", "text", "meta"}: instances as text, several of a kind in each
     instruct.json          how many of each kind, and how many of them differ
@@ -33,6 +33,7 @@ class Config(Knobs):
     # kinds of task, files of baiwen/instruct, which take turns; named twice: two turns; default all
     kinds: Annotated[tuple[str, ...], Field(min_length=1)] = draw.KINDS
     train: Count = 20_000  # conversations to teach, the kinds in turn; report: > 1,000,000
+    turns: Annotated[int, Field(gt=0)] = 1  # instances in a conversation, at most; drawn
     heldout: Count = 50  # instances to test of each kind, all different
     documents: Count = 4_000  # plain documents for pre-training
     per_document: Annotated[int, Field(gt=0)] = 4  # instances in a document, all of one kind
@@ -53,12 +54,13 @@ def run(config: Config, folder: files.RunFolder) -> None:
 
 
 def _train(config: Config, path: Path) -> Counter[str]:
-    tasks = islice(draw.training(config.kinds, config.seed, "train"), config.train)
+    drawn = islice(draw.conversations(config.kinds, config.seed, config.turns), config.train)
     counts: Counter[str] = Counter()
     with files.jsonl_writer(path) as write:
-        for task in log.track(tasks, "conversations", total=config.train):
-            write({"messages": task.messages, **_tools(task), "kind": task.kind})
-            counts[task.kind] += 1
+        for tasks in log.track(drawn, "conversations", total=config.train):
+            messages = [message for task in tasks for message in task.messages]
+            write({"messages": messages, **_tools(tasks[0]), "kind": tasks[0].kind})
+            counts.update(task.kind for task in tasks)
     return counts
 
 

@@ -35,6 +35,14 @@ def test_kinds_take_turns(out):
     assert kinds.count("table") == 120 / len(draw.KINDS)
 
 
+def test_a_conversation_has_up_to_as_many_turns_as_asked_and_tools_only_for_the_first(tmp_path):
+    rows = list(files.read_jsonl(made(tmp_path / "out", turns=3) / "train.jsonl"))
+    assert {len(row["messages"]) for row in rows} == {2, 4, 6}
+    for row in rows:
+        calls = [index for index, said in enumerate(row["messages"]) if said.get("tool_calls")]
+        assert calls == ([1] if row["kind"] == "tool_call" else [])
+
+
 def test_heldout_rows_carry_what_a_verifier_needs(out):
     rows = list(files.read_jsonl(out / "heldout.jsonl"))
     assert len(rows) == 3 * len(draw.KINDS)
