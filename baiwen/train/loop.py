@@ -104,7 +104,9 @@ def train(
             if guard.exhausted:
                 raise _hopeless(step, guard, state)
             asked, late = _agreed(world, stop.signal != 0, saves.rings())
-            if asked or late or step % loop.save_every == 0 or step == steps:
+            due = late or step % loop.save_every == 0 or step == steps
+            # A doubtful step must not push out the checkpoints before it.
+            if asked or (due and not guard.in_a_row):
                 state.save(step, {"guard": guard.state(), "heldout": metrics.get("heldout_loss")})
                 saves.start()
                 gc.collect()
@@ -236,6 +238,7 @@ def _resume(state: Checkpoints, guard: Guard) -> int:
 
 
 def _hopeless(step: int, guard: Guard, state: Checkpoints) -> UserError:
+    state.wait()
     steps = state.steps()
     last = f"{state.folder} has the one of step {steps[-1]}" if steps else "there is none yet"
     return UserError(

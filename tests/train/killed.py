@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import tiny
-import torch
 
 
 def start(out, steps):
@@ -22,7 +21,6 @@ def start(out, steps):
     child = os.fork()
     if child:
         return child
-    torch.set_num_threads(1)
     sys.stderr = open(out.with_suffix(".log"), "a")  # noqa: SIM115
     tiny.run(out, steps=steps, save_every=3)
     os._exit(0)
@@ -43,8 +41,6 @@ def finished(out, steps):
 
 if __name__ == "__main__":
     folder, kills, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    for name in ("whole", "killed"):
-        (folder / name).mkdir()
     began = time.monotonic()
     assert finished(folder / "whole", steps)
     whole = time.monotonic() - began

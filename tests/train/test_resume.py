@@ -49,7 +49,7 @@ def test_a_run_stopped_at_any_step_goes_on_in_the_same_bits(
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_in_the_same_bits(tiny, tmp_path):
     """kill -9 at random moments, in steps and in the writing of checkpoints (each third step)."""
-    command = [sys.executable, str(HERE / "killed.py"), str(tmp_path), "8", "40"]
+    command = [sys.executable, str(HERE / "killed.py"), str(tmp_path), "6", "30"]
     done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 3

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from baiwen import dist, files
 from baiwen.data.loader import Loader, Split
@@ -79,33 +78,39 @@ def model(config=CONFIG, seed=0):
     return made
 
 
-def run(
+def run(out, **knobs):
+    """Train in `out` as the one process, resuming."""
+    with dist.session("cpu", "float32", threads=1) as world:
+        train_in(Path(out), world, **knobs)
+
+
+def train_in(
     out,
+    world,
     *,
     steps=30,
     save_every=4,
-    rows=8,
     micro_rows=4,
-    config=CONFIG,
+    kind="dense",
     schedule="cosine",
     muon=False,
 ):
     """Train in `out`, resuming."""
-    with dist.session("cpu", "float32", threads=1) as world:
-        trained = shard(model(config), Parallel(), world)
-        train(
-            trained,
-            loader(world, rows, micro_rows).step,
-            lm,
-            steps=steps,
-            optim=Optim(lr=1e-2, muon=muon),
-            schedule=Schedule(shape=schedule, warmup=0, final_lr=1e-4),
-            loop=Loop(save_every=save_every, eval_every=6),
-            world=world,
-            out=Path(out),
-            heldout=loader(world, rows, micro_rows, seed=9).step(0),
-            flops_per_token=1e5,
-        )
+    out.mkdir(exist_ok=True)
+    made = model(MOE if kind == "moe" else CONFIG)
+    train(
+        shard(made, Parallel(), world),
+        loader(world, micro_rows=micro_rows).step,
+        lm,
+        steps=steps,
+        optim=Optim(lr=1e-2, muon=muon),
+        schedule=Schedule(shape=schedule, warmup=0, final_lr=1e-4),
+        loop=Loop(save_every=save_every, eval_every=6),
+        world=world,
+        out=out,
+        heldout=loader(world, micro_rows=micro_rows, seed=9).step(0),
+        flops_per_token=1e5,
+    )
 
 
 def weights(out):
@@ -121,10 +126,19 @@ def metrics(out):
     return [{k: v for k, v in row.items() if k not in timing} for row in rows]
 
 
+def parsed(arguments):
+    """["A", "steps=4", "B"] -> [("A", {"steps": 4}), ("B", {})]."""
+    runs = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if equals:
+            runs[-1][1][name] = int(value) if value.isdigit() else value
+        else:
+            runs.append((argument, {}))
+    return runs
+
+
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    knobs = dict(pair.split("=") for pair in sys.argv[2:])
-    config = MOE if knobs.pop("model", "dense") == "moe" else CONFIG
-    knobs = {key: int(value) if value.isdigit() else value for key, value in knobs.items()}
-    Path(sys.argv[1]).mkdir(exist_ok=True)
-    run(sys.argv[1], config=config, **knobs)
+    with dist.session("cpu", "float32", threads=1) as world:
+        for out, knobs in parsed(sys.argv[1:]):
+            train_in(Path(out), world, **knobs)

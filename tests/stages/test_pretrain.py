@@ -1,0 +1,214 @@
+"""Pre-training and SFT as a user runs them: recipes in, HF folders out."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from baiwen import files, stages
+from baiwen.data import shards
+from baiwen.errors import UserError
+from baiwen.model import weights
+from baiwen.tokenizer import train
+from baiwen.tokenizer.tokenizer import Tokenizer
+
+TEXT = "the cat sat on a mat and saw two dogs run past an old red barn in warm rain"
+WORDS = re.findall(r"\w+", TEXT)
+PRETRAIN = """
+stage = "pretrain"
+tokenizer = "tokenizer"
+shards = "shards"
+heldout = "heldout.jsonl"
+size = "tiny"
+sequence_length = 32
+tokens_per_step = 128
+micro_tokens = 64
+steps = 8
+threads = 1
+[optim]
+lr = 1e-3
+[loop]
+eval_every = 3
+save_every = 2
+keep_best = true
+"""
+EXTEND = """
+stage = "pretrain"
+tokenizer = "tokenizer"
+shards = "shards"
+start = "base"
+sequence_length = 64
+tokens_per_step = 128
+micro_tokens = 64
+tokens = 300
+rope_theta = 50000.0
+threads = 1
+"""
+SFT = """
+stage = "sft"
+start = "extend"
+data = "train.jsonl"
+heldout = "train.jsonl"
+sequence_length = 256
+tokens_per_step = 1024
+micro_tokens = 512
+epochs = 1
+threads = 1
+save_dtype = "float32"
+"""
+
+
+def recipe(name, text, **knobs):
+    """A recipe's file in the working directory, whose run folder is `name`."""
+    given = "".join(f"{key} = {json.dumps(value)}\n" for key, value in knobs.items())
+    files.write(f"{name}.toml", f'out = "{name}"\n{given}{text}')
+    return f"{name}.toml"
+
+
+def run(name, text, **knobs):
+    (loaded,) = stages.load(recipe(name, text, **knobs))
+    stages.run(loaded)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with tokenizer, shards, held-out documents and conversations; the working one."""
+    place, rng = tmp_path_factory.mktemp("runs"), random.Random(0)
+    before = os.getcwd()
+    os.chdir(place)
+    texts = [" ".join(rng.choices(WORDS, k=rng.randrange(5, 60))) for _ in range(120)]
+    tokenizer = train(texts, 280)
+    tokenizer.save("tokenizer")
+    source = place / "shards" / "prose"
+    shards.write_index(source, [shards.write_shard(source, 0, texts[20:], tokenizer)], tokenizer)
+    with files.jsonl_writer("heldout.jsonl") as put:
+        for text in texts[:20]:
+            put({"text": text})
+    with files.jsonl_writer("train.jsonl") as put:
+        for text in texts[:40]:
+            question = {"role": "user", "content": text.split()[0]}
+            put({"messages": [question, {"role": "assistant", "content": text[:40]}]})
+    yield place
+    os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def base(place):
+    run("base", PRETRAIN)
+    return place / "base"
+
+
+@pytest.fixture(scope="module")
+def extended(base):
+    run("extend", EXTEND)
+    return base.with_name("extend")
+
+
+def test_the_folder_is_one_that_transformers_reads(base):
+    ours, tokenizer = weights.load(base), Tokenizer.load(base)
+    theirs = AutoModelForCausalLM.from_pretrained(base)
+    assert AutoTokenizer.from_pretrained(base)("a cat").input_ids == tokenizer.encode("a cat")
+    tokens = torch.randint(0, len(tokenizer), (1, 16))
+    torch.testing.assert_close(
+        ours.float().logits(tokens), theirs.float()(tokens).logits, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_fresh_model_fits_its_tokenizer_and_ends_with_the_text(base):
+    config, tokenizer = weights.read_config(base), Tokenizer.load(base)
+    assert config.vocab_size == 384 and 256 < len(tokenizer) < 384  # a multiple of 128
+    assert config.eos_token_id == tokenizer.end_of_text
+    assert config.max_position_embeddings == 32
+    assert config.torch_dtype == "bfloat16"
+
+
+def test_the_run_is_sealed_without_its_state_and_with_its_record(base):
+    files.check(base)
+    assert not (base / "state").exists()
+    rows = list(files.read_jsonl(base / "metrics.jsonl"))
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert [row["step"] for row in rows if "heldout_loss" in row] == [3, 6, 8]
+    assert files.read_json(base / "rows.json")["sources"].keys() == {"prose"}
+    assert files.read_json(base / "device.json")["peak_flops"] > 0
+
+
+def test_the_best_checkpoint_is_kept_when_asked(base):
+    assert weights.load(base / "best").config == weights.read_config(base)
+
+
+def test_longer_context_writes_its_base_and_length(base, extended):
+    before, after = weights.read_config(base), weights.read_config(extended)
+    assert (before.rope_theta, after.rope_theta) == (10_000.0, 50_000.0)
+    assert after.max_position_embeddings == 64
+    assert len(list(files.read_jsonl(extended / "metrics.jsonl"))) == 3  # 300 tokens of 128 a step
+
+
+def test_a_chat_model_ends_its_turn(extended):
+    run("sft", SFT)
+    tokenizer = Tokenizer.load("sft")
+    config = weights.read_config("sft")
+    generation = files.read_json("sft/generation_config.json")
+    assert config.eos_token_id == tokenizer.end_of_turn and config.torch_dtype == "float32"
+    assert generation["eos_token_id"] == [tokenizer.end_of_turn, tokenizer.end_of_text]
+    assert generation["repetition_penalty"] == 1.05
+    assert AutoTokenizer.from_pretrained("sft").eos_token == "<|im_end|>"
+    rows = list(files.read_jsonl("sft/metrics.jsonl"))
+    assert rows[-1]["heldout_loss"] < rows[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"size": "0.5B"}, r"Did you mean 0\.5b"),
+        ({"start": "base"}, "needs either size .* or start"),
+        ({"epochs": 1.0}, "needs one of steps, tokens and epochs"),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_is_refused(place, change, told):
+    text = re.sub(rf"(?m)^({'|'.join(change)}) = .*\n", "", PRETRAIN)
+    with pytest.raises(UserError, match=told):
+        stages.load(recipe("wrong", text, **change))
+
+
+def test_a_start_with_too_small_a_vocabulary_is_refused(place, base):
+    tokenizer = train([f"{a}{b}" for a in WORDS for b in WORDS], 400)
+    tokenizer.save("larger")
+    source = place / "more" / "prose"
+    shards.write_index(source, [shards.write_shard(source, 0, [TEXT * 50], tokenizer)], tokenizer)
+    changed = EXTEND.replace('"tokenizer"', '"larger"').replace('"shards"', '"more"')
+    with pytest.raises(UserError, match=r"vocabulary has 384 rows, but .* has \d+ tokens"):
+        run("vocabulary", changed)
+
+
+def test_the_plan_tells_size_and_work_without_running(place):
+    (loaded,) = stages.load(recipe("planned", PRETRAIN))
+    figures = loaded.module.plan(loaded.config)
+    assert figures["steps"] == 8 and figures["tokens"] == 8 * 128
+    assert not (place / "planned").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_prints_the_line_that_resumes(base, number, code):
+    """And that line ends in the weights of a run that was left alone."""
+    name = f"stopped-{code}"
+    command = [sys.executable, "-m", "baiwen", "run", recipe(name, PRETRAIN)]
+    log = base.with_name(name) / "metrics.jsonl"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (log.exists() and log.stat().st_size):
+        time.sleep(0.02)
+    process.send_signal(number)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == code, told
+    assert f"resume with: {sys.executable} -m baiwen run {name}.toml" in told.splitlines()[-1]
+    stages.run(stages.load(f"{name}.toml")[0])
+    one, other = (folder / "model.safetensors" for folder in (base, base.with_name(name)))
+    assert one.read_bytes() == other.read_bytes()
