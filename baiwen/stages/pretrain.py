@@ -112,7 +112,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
         loader = Loader(pools, _split(config, world), config.seed)
         if world.main:
             files.write_json(folder.path / "rows.json", loader.describe())
-        model = shard(_model(config, tokenizer).to(world.device), config.parallel, world)
+        model = shard(_model(config, tokenizer), config.parallel, world)
         best = train(
             model,
             loader.step,

@@ -74,7 +74,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
         loader = Loader([_pool(config, config.data)], _split(config, world), config.seed)
         if world.main:
             files.write_json(folder.path / "rows.json", loader.describe())
-        model = shard(_model(config).to(world.device), config.parallel, world)
+        model = shard(_model(config), config.parallel, world)
         best = train(
             model,
             loader.step,

@@ -115,22 +115,25 @@ class Checkpoints:
 
     def _newest(self) -> int:
         """The newest step whose files match their manifest, agreed by all ranks; 0 without any."""
-        step = 0
-        if self.world.main:
-            step = self._checked()
+        step = self._whole() if self.world.main else 0
         return int(sum_over(self.world, torch.tensor(step, device=self.world.device)))
 
-    def _checked(self) -> int:
-        steps = self.steps()
-        for step in reversed(steps):
+    def _whole(self) -> int:
+        """The newest step that is whole; damaged ones after it go, since the run comes by again."""
+        damaged: list[Path] = []
+        for step in reversed(self.steps()):
             try:
                 files.check(self._path(step))
-                return step
             except UserError as error:
                 log.say(f"checkpoint of step {step} passed over: {error}")
-        if steps:
+                damaged.append(self._path(step))
+                continue
+            for path in damaged:
+                shutil.rmtree(path)
+            return step
+        if damaged:
             raise UserError(
-                f"{self.folder}: not one of its {len(steps)} checkpoints is whole.\n"
+                f"{self.folder}: not one of its {len(damaged)} checkpoints is whole.\n"
                 "Delete this folder to train from the beginning."
             )
         return 0
@@ -144,11 +147,10 @@ class Checkpoints:
     ) -> None:
         try:
             refuse_non_finite({**weights, **moments}, f"checkpoint of step {step}")
-            if not self._path(step).exists():
-                with files.writing_folder(self._path(step)) as folder:
-                    save_file(weights, folder / MODEL)
-                    save_file(moments, folder / OPTIMIZER)
-                    files.write_json(folder / STATE, state)
+            with files.writing_folder(self._path(step)) as folder:
+                save_file(weights, folder / MODEL)
+                save_file(moments, folder / OPTIMIZER)
+                files.write_json(folder / STATE, state)
             self._prune()
         except BaseException as error:  # handed to the loop, which raises it
             self._error = error
@@ -206,16 +208,13 @@ def _load_optimizers(model: nn.Module, optimizers: Sequence[Optimizer], path: Pa
         for entry in file.keys():  # noqa: SIM118 - not a dict
             name, key = entry.split("|")
             parameter, value = parameters[name], file.get_tensor(entry)
-            placed = (
-                value.to(parameter.device) if value.ndim == 0 else _placed_like(parameter, value)
-            )
-            owners[parameter].state[parameter][key] = placed
+            owners[parameter].state[parameter][key] = _placed_like(parameter, value)
 
 
 def _placed_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """`value` on the parameter's device, split over ranks as the parameter is."""
+    """`value` on the parameter's device and split as it is over ranks; a count of steps is not."""
     value = value.to(parameter.device)
-    if isinstance(parameter, DTensor):
+    if isinstance(parameter, DTensor) and value.ndim:
         # Every rank reads the file, so none has to send.
         return distribute_tensor(
             value, parameter.device_mesh, parameter.placements, src_data_rank=None
@@ -231,10 +230,10 @@ def _random_state(world: World) -> dict[str, str]:
 
 
 def _set_random_state(world: World, state: dict[str, str]) -> None:
-    tensors = {
-        kind: torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8)
-        for kind, text in state.items()
-    }
-    torch.set_rng_state(tensors["cpu"])
-    if world.device.type == "cuda" and "cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["cuda"], world.device)
+    torch.set_rng_state(_bytes(state["cpu"]))
+    if world.device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(_bytes(state["cuda"]), world.device)
+
+
+def _bytes(text: str) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)

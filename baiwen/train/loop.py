@@ -97,8 +97,7 @@ def train(
             set_rate(optimizers, rate(schedule, step, steps, optim.lr))
             metrics = advance(model, batches(step - 1), objective, optimizers, guard, world, optim)
             metrics |= meter.read(metrics["tokens"])
-            measured = bool(heldout) and (step % loop.eval_every == 0 or step == steps)
-            if measured:
+            if heldout and (step % loop.eval_every == 0 or step == steps):
                 metrics["heldout_loss"] = evaluate(model, heldout, objective, world)
             log.step(step, metrics)
             if guard.exhausted:
@@ -127,7 +126,7 @@ def advance(
 ) -> dict[str, float]:
     """One optimizer step over this rank's micro-batches: accumulate, clip, judge, apply."""
     sums = accumulate(model, batches, objective, world)
-    norm = clip_grad_norm_(model.parameters(), optim.clip)
+    norm = clip_grad_norm_(model.parameters(), optim.clip, foreach=True)
     sums["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
     # The one point of a step where the host waits for the device.
     values = torch.stack([value.double() for value in sums.values()]).tolist()

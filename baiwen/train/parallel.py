@@ -30,7 +30,9 @@ def shard(model: Transformer, parallel: Parallel, world: World) -> Transformer:
     if parallel.compile:
         for block in model.model.layers:
             block.forward = torch.compile(block.forward)
-    if world.mesh is not None:
+    if world.mesh is None:
+        model.to(world.device)
+    else:  # each unit goes to the device and is split before the next one does
         bf16 = torch.bfloat16 if world.dtype == torch.bfloat16 else None
         for block in model.model.layers:
             fully_shard(block, mesh=world.mesh, mp_policy=_policy(bf16))

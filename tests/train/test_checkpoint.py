@@ -85,6 +85,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(made, name, caps
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     assert checkpoints.resume()["step"] == 1
+    save(checkpoints, 2)
+    files.check(checkpoints.folder / "step-00000002")
     told = capsys.readouterr().err
     assert "step 2 passed over" in told and name in told
 

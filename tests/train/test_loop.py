@@ -155,3 +155,11 @@ def test_the_model_learns_to_count(tiny, tmp_path, muon):
     tiny.run(tmp_path, steps=40, muon=muon)
     losses = [row["heldout_loss"] for row in tiny.metrics(tmp_path) if "heldout_loss" in row]
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_bf16_keeps_weights_and_gradients_in_fp32_and_comes_near_them(tiny, world):
+    _, expected = gradient(tiny, world, 4)
+    _, found = gradient(tiny, replace(world, dtype=torch.bfloat16), 4)
+    for name, grad in found.items():
+        assert grad.dtype == torch.float32
+        assert (grad - expected[name]).norm() < 0.05 * expected[name].norm() + 1e-4, name
