@@ -96,14 +96,14 @@ def _refuse_other(out: Path, recipe: dict[str, Any]) -> None:
     """UserError unless `out` is absent, empty, or of this very recipe."""
     if out.exists() and not out.is_dir():
         raise UserError(f"out = {out} is a file; choose another `out`")
+    made = sorted(path.name for path in out.glob("*") if not _ours(path.name))
     if (out / RECIPE).is_file():
-        _refuse_changes(out, read_json(out / RECIPE), recipe)
-        return
-    foreign = sorted(path.name for path in out.glob("*") if not _ours(path.name))
-    if foreign:
+        if made:  # else that run stopped before it made anything: another recipe may have the place
+            _refuse_changes(out, read_json(out / RECIPE), recipe)
+    elif made:
         raise UserError(
-            f"out = {out} holds files that no run wrote ({', '.join(foreign[:3])}"
-            f"{', ...' if len(foreign) > 3 else ''}); choose another `out`, or empty the folder"
+            f"out = {out} holds files that no run wrote ({', '.join(made[:3])}"
+            f"{', ...' if len(made) > 3 else ''}); choose another `out`, or empty the folder"
         )
 
 
@@ -132,8 +132,8 @@ def _flat(value: Any, key: str = "") -> dict[str, str]:  # noqa: ANN401
 
 
 def _ours(name: str) -> bool:
-    """Say whether a run that was killed at its very start can have left this."""
-    return name == LOCK or is_partial(name)
+    """Say whether a run that made nothing can have left this."""
+    return name in (LOCK, RECIPE, RUN) or is_partial(name)
 
 
 def _await_rank_0(out: Path, recipe: dict[str, Any]) -> None:
@@ -169,9 +169,10 @@ def _locked(out: Path) -> Iterator[None]:
 @contextmanager
 def _recorded(out: Path, recipe: dict[str, Any]) -> Iterator[None]:
     """Keep recipe.json and run.json; the seconds of every session that could say so add up."""
-    if not (out / RECIPE).is_file():
+    again = (out / RECIPE).is_file() and read_json(out / RECIPE) == recipe
+    if not again:
         write_json(out / RECIPE, recipe)
-    earlier = read_json(out / RUN) if (out / RUN).is_file() else {}
+    earlier = read_json(out / RUN) if again and (out / RUN).is_file() else {}
     now, begin = _now(), time.monotonic()
     record = {
         "command": shlex.join(sys.orig_argv),

@@ -54,7 +54,7 @@ def _mixture(
 
 
 _TINY = replace(
-    _shape(192, 6, 3, 1, 512, TINY_VOCABULARY),
+    _shape(128, 5, 4, 2, 384, TINY_VOCABULARY),
     max_position_embeddings=2048,
     rope_theta=10_000.0,
     tie_word_embeddings=True,
@@ -73,5 +73,5 @@ SIZES: dict[str, ModelConfig] = {
         _published(_shape(3584, 28, 28, 4, 18944, 151936), 131072), 64, 8, 2560, 20480
     ),
     "tiny": _TINY,
-    "tiny-moe": _mixture(_TINY, experts=8, chosen=2, width=192, shared=384),
+    "tiny-moe": _mixture(_TINY, experts=8, chosen=2, width=128, shared=128),
 }

@@ -180,3 +180,12 @@ def test_another_rank_that_waits_in_vain_says_for_whom(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RANK_TIMEOUT", 0.1)
     with pytest.raises(UserError, match=r"rank 3 waited .* for rank 0 to open"):
         run(tmp_path / "out")
+
+
+def test_a_run_that_made_nothing_leaves_its_place_to_a_mended_recipe(tmp_path):
+    with pytest.raises(UserError), files.run_folder(tmp_path, RECIPE):
+        raise UserError("micro_tokens = 100 is less than a row")
+    mended = RECIPE | {"seed": 8}
+    run(tmp_path, mended)
+    assert files.read_json(tmp_path / "recipe.json")["seed"] == 8
+    assert files.read_json(tmp_path / "run.json")["resumed"] == []
