@@ -24,7 +24,12 @@ check: $(READY)  ## lint, format, types, and the rules of the house
 	.venv/bin/python -m pytest tests/test_floors.py
 
 bench: $(READY)  ## measure every claim, each beside its peer
-	set -e; for script in benchmarks/*.py; do .venv/bin/python $$script; done
+	.venv/bin/python -m benchmarks.train_step --write
+	.venv/bin/python -m benchmarks.train_step --write --share
+	.venv/bin/python -m benchmarks.sft --write $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
+	.venv/bin/python -m benchmarks.kernels --write
+	.venv/bin/python -m benchmarks.tokenizer --write
+	.venv/bin/python -m benchmarks.tiny --write
 
 $(READY): pyproject.toml constraints.txt
 	$(if $(PYTHON),,$(error Baiwen needs Python 3.11 or newer, and none is on the PATH; \

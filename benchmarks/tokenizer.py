@@ -1,7 +1,7 @@
 """Tokenizer: training against `tokenizers` called bare, encoding against `tokenizers` and tiktoken.
 
-    python benchmarks/tokenizer.py                    # 40 MB of the standard library's text
-    python benchmarks/tokenizer.py --corpus PATH --megabytes 100 --vocab 32000 --write
+    python -m benchmarks.tokenizer                    # 40 MB of the standard library's text
+    python -m benchmarks.tokenizer --corpus PATH --megabytes 100 --vocab 32000 --write
 
 The sides take turns (A B A B ...), and the least time of each counts, on the CPU and on the wall.
 The last columns divide a side's time by ours: above 1, ours is faster. With --write the page goes
@@ -9,16 +9,12 @@ to `benchmarks/results/tokenizer.md`.
 """
 
 import argparse
-import datetime
 import os
-import platform
 import sys
 import sysconfig
 import tempfile
-import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import tiktoken
@@ -27,8 +23,10 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 
 from baiwen.tokenizer import Tokenizer, train
 from baiwen.tokenizer.vocabulary import PATTERN
+from benchmarks import page
+from benchmarks.turns import Spent, alternate
 
-RESULTS = Path(__file__).parent / "results" / "tokenizer.md"
+RATE = 0.95  # the target: times the rate of a peer, which does nothing besides
 
 
 def main() -> None:
@@ -37,21 +35,22 @@ def main() -> None:
     texts = list(corpus(options.corpus, options.megabytes * 10**6))
     megabytes = sum(len(text.encode()) for text in texts) / 10**6
     title = f"{megabytes:.1f} MB in {len(texts):,} texts, {options.vocab:,} regular tokens"
-    page = [title, "", *training(texts, options), "", *encoding(texts, options)]
-    print("\n".join(page))
-    if options.write:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text("\n".join([*heading(), "", *page, ""]), encoding="utf-8")
+    body = [title]
+    verdicts = []
+    for what, measure in (("training", training), ("encoding", encoding)):
+        best = least(measure(texts, options))
+        body += ["", *table(what, best, megabytes)]
+        verdicts += claims(what, best)
+    page.publish("tokenizer", "Tokenizer", [*body, "", *page.claims(verdicts)], options.write)
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = page.parser(__doc__)
     parser.add_argument("--corpus", type=Path, default=Path(sysconfig.get_path("stdlib")))
     parser.add_argument("--megabytes", type=int, default=40)
     parser.add_argument("--vocab", type=int, default=32_000)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--write", action="store_true")
     return parser.parse_args()
 
 
@@ -80,16 +79,16 @@ def readable(file: Path) -> str:
         return ""
 
 
-def training(texts: list[str], options: argparse.Namespace) -> list[str]:
+def training(texts: list[str], options: argparse.Namespace) -> dict[str, list[Spent]]:
     """Training, ours and bare."""
     rounds = {
         "baiwen.tokenizer.train": lambda: train(iter(texts), options.vocab),
         "tokenizers, bare": lambda: bare(texts, options.vocab),
     }
-    return table("training", alternate(rounds, options.rounds), texts)
+    return alternate(rounds, options.rounds)
 
 
-def encoding(texts: list[str], options: argparse.Namespace) -> list[str]:
+def encoding(texts: list[str], options: argparse.Namespace) -> dict[str, list[Spent]]:
     """Encoding with one tokenizer, which all sides load from one folder or its ranks."""
     tokenizer = train(iter(texts[: len(texts) // 4 + 1]), min(options.vocab, 8_000))
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +106,7 @@ def encoding(texts: list[str], options: argparse.Namespace) -> list[str]:
             fast.encode_to_numpy(unicodedata.normalize("NFC", text)) for text in texts
         ],
     }
-    return table("encoding", alternate(rounds, options.rounds), texts)
+    return alternate(rounds, options.rounds)
 
 
 def bare(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
@@ -131,48 +130,36 @@ def ranks(tokenizer: Tokenizer) -> tiktoken.Encoding:
     return tiktoken.Encoding("bare", pat_str=PATTERN, mergeable_ranks=spellings, special_tokens={})
 
 
-def alternate(
-    sides: dict[str, Callable[[], object]], rounds: int
-) -> dict[str, tuple[float, float]]:
-    """The least (CPU, wall) seconds of each side, over rounds in which all take turns."""
-    best = dict.fromkeys(sides, (float("inf"), float("inf")))
-    for _ in range(rounds):
-        for name, run in sides.items():
-            cpu, wall = time.process_time(), time.perf_counter()
-            run()
-            spent = (time.process_time() - cpu, time.perf_counter() - wall)
-            best[name] = (min(best[name][0], spent[0]), min(best[name][1], spent[1]))
-    return best
+def least(spent: dict[str, list[Spent]]) -> dict[str, Spent]:
+    """The least CPU and the least wall seconds of each side."""
+    return {
+        name: Spent(min(each.cpu for each in found), min(each.wall for each in found))
+        for name, found in spent.items()
+    }
 
 
-def table(what: str, best: dict[str, tuple[float, float]], texts: list[str]) -> list[str]:
-    """A Markdown table; the first side is the one that the others are divided by."""
-    size = sum(len(text.encode()) for text in texts) / 10**6
+def claims(what: str, best: dict[str, Spent]) -> list[tuple[str, str, str, bool]]:
+    """Our first side against each that is not ours."""
     ours = next(iter(best.values()))
+    rates = {name: spent.cpu / ours.cpu for name, spent in best.items() if "baiwen" not in name}
     return [
-        f"| {what} | CPU s | wall s | MB / CPU s | CPU s : ours | wall s : ours |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        *(
-            f"| {name} | {cpu:.2f} | {wall:.2f} | {size / cpu:.2f} | {cpu / ours[0]:.2f} "
-            f"| {wall / ours[1]:.2f} |"
-            for name, (cpu, wall) in best.items()
-        ),
+        (f"{what} against {name}, CPU seconds", f">= {RATE}x", f"{rate:.2f}x", rate >= RATE)
+        for name, rate in rates.items()
     ]
 
 
-def heading() -> list[str]:
-    """Command, machine, date, versions."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("tokenizers", "tiktoken"))
-    command = " ".join(["python", "benchmarks/tokenizer.py", *sys.argv[1:]])
-    return [
-        "# Tokenizer",
-        "",
-        f"- command: `{command}`",
-        f"- date: {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}",
-        f"- machine: {platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        f"- versions: Python {platform.python_version()}, {packages}",
-        "- the least of alternating rounds; the last columns are a side's time over ours",
+def table(what: str, best: dict[str, Spent], megabytes: float) -> list[str]:
+    """The least times; the first side is the one that the others are divided by."""
+    ours = next(iter(best.values()))
+    rows = [
+        [
+            name,
+            *(f"{x:.2f}" for x in (cpu, wall, megabytes / cpu, cpu / ours.cpu, wall / ours.wall)),
+        ]
+        for name, (cpu, wall) in best.items()
     ]
+    head = [what, "CPU s", "wall s", "MB / CPU s", "CPU s : ours", "wall s : ours"]
+    return page.table(head, rows)
 
 
 if __name__ == "__main__":

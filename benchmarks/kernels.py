@@ -1,0 +1,208 @@
+"""What the docstrings of the model's own kernels claim: blocked attention, norm, rotation, malloc.
+
+    python -m benchmarks.kernels                # 4,096 tokens, one thread, CPU seconds
+
+Each kernel stands beside the plain form that it replaces; they take turns, and the least time of
+each counts. GFLOP/s of attention count the pairs that causality leaves: 4 T^2/2 D a head and row
+forward, and twice that backward (what a form computes again is not counted).
+
+B rows, T tokens of a row, H query heads, K key heads, D head size, C hidden size.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from functools import partial
+from statistics import median
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from baiwen.model import blocked, fused, rope
+from baiwen.model.config import ModelConfig
+from benchmarks import page
+from benchmarks.sides.model import SHAPE
+from benchmarks.turns import Side, alternate, take_turns
+
+LENGTHS = (128, 192, 256, 512, 1024, 2048)
+CLAIMED = 512  # tokens of a row for which blocked.py gives its figures
+CONFIG = ModelConfig(**SHAPE)
+H, K, D, C = (
+    CONFIG.num_attention_heads,
+    CONFIG.num_key_value_heads,
+    CONFIG.head_dim,
+    CONFIG.hidden_size,
+)
+
+Kernel = Callable[..., Tensor]
+Name = TypeVar("Name")
+
+
+def main() -> None:
+    """Measure, print, and write the page when asked."""
+    options = arguments()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    body = [*attention(options), "", *small(options), "", *freed(options)]
+    page.publish("kernels", "Kernels", body, options.write)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = page.parser(__doc__)
+    parser.add_argument("--tokens", type=int, default=4096, help="of a batch")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=5, help="training steps of either malloc")
+    return parser.parse_args()
+
+
+def attention(options: argparse.Namespace) -> list[str]:
+    """Blocked attention beside SDPA, by the length of a row."""
+    rows = []
+    for length in LENGTHS:
+        if length <= options.tokens:
+            inputs = heads(options.tokens // length, length)
+            rows.append(attention_row(inputs, options.rounds))
+    head = ["tokens of a row", "SDPA ms", "blocked ms", "ratio", "SDPA GFLOP/s forward, backward"]
+    title = f"matmul: {matmul_rate(options.rounds):.0f} GFLOP/s (fp32, 1024 x 1024, one thread)"
+    return [
+        title,
+        "",
+        *page.table([*head, "blocked GFLOP/s forward, backward"], rows),
+        "",
+        f"blocked.py claims, at {CLAIMED} tokens: ratio 0.63; SDPA 33 and 30 GFLOP/s; matmul 88",
+    ]
+
+
+def attention_row(inputs: list[Tensor], rounds: int) -> list[str]:
+    """One line of the table."""
+    batch, length = inputs[0].shape[:2]
+    work = 2 * length**2 * D * H * batch / 1e9  # of the forward pass
+    spent = measure({"sdpa": sdpa, "blocked": blocked.attend}, inputs, rounds)
+    return [
+        str(length),
+        *(f"{1000 * sum(both):.1f}" for both in spent.values()),
+        f"{sum(spent['blocked']) / sum(spent['sdpa']):.2f}",
+        *(f"{work / forward:.0f}, {2 * work / back:.0f}" for forward, back in spent.values()),
+    ]
+
+
+def heads(batch: int, length: int) -> list[Tensor]:
+    """Queries [B, T, H, D], keys and values [B, T, K, D]."""
+    return [torch.randn(batch, length, count, D, requires_grad=True) for count in (H, K, K)]
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """PyTorch's fused attention in the model's layout."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    return out.transpose(1, 2)
+
+
+def small(options: argparse.Namespace) -> list[str]:
+    """The norm and the rotation beside autograd's own backward of their formulas."""
+    states = torch.randn(1, options.tokens, C, requires_grad=True)
+    weight = torch.ones(C, requires_grad=True)
+    cosine, sine = rope.tables(CONFIG, torch.arange(options.tokens)[None])
+    turned = torch.randn(1, options.tokens, H, D, requires_grad=True)
+    half = cosine[..., : D // 2], sine[..., D // 2 :]
+    cases: dict[str, tuple[Kernel, Kernel, list[Tensor]]] = {
+        "RMSNorm (2.1)": (plain_norm, fast_norm, [states, weight]),
+        "rotation (1.7)": (
+            lambda x: plain_rotation(x, *half),
+            lambda x: fused.rotate(x, cosine, sine),
+            [turned],
+        ),
+    }
+    rows = [[name, *beside(*case, 3 * options.rounds)] for name, case in cases.items()]
+    head = ["claim of fused.py", "formula ms forward, backward", "fused ms forward, backward"]
+    return page.table([*head, "ratio of both", "of backward"], rows)
+
+
+def beside(plain: Kernel, fast: Kernel, inputs: list[Tensor], rounds: int) -> list[str]:
+    """Milliseconds of both kernels, and how they compare."""
+    plainly, fastly = measure({"plain": plain, "fast": fast}, inputs, rounds).values()
+    return [
+        *(
+            f"{1000 * forward:.2f}, {1000 * backward:.2f}"
+            for forward, backward in (plainly, fastly)
+        ),
+        f"{sum(plainly) / sum(fastly):.2f}",
+        f"{plainly[1] / fastly[1]:.2f}",
+    ]
+
+
+def fast_norm(x: Tensor, weight: Tensor) -> Tensor:
+    """The model's norm in fp32."""
+    return fused.rms_norm(x, weight, CONFIG.rms_norm_eps, torch.float32)
+
+
+def plain_norm(x: Tensor, weight: Tensor) -> Tensor:
+    """The formula."""
+    return x * (x.square().mean(-1, keepdim=True) + CONFIG.rms_norm_eps).rsqrt() * weight
+
+
+def plain_rotation(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """The formula, by tables [B, T, 1, D/2]."""
+    first, second = x.chunk(2, -1)
+    turned = first * cosine - second * sine, second * cosine + first * sine
+    return torch.cat(turned, -1)
+
+
+def freed(options: argparse.Namespace) -> list[str]:
+    """A training step with freed memory kept, and with malloc as it was."""
+    settings = {"rows": max(1, options.tokens // CLAIMED), "threads": 1, "dtype": "float32"}
+    settings["length"] = min(options.tokens, CLAIMED)
+    module = "benchmarks.sides.baiwen_step"
+    with Side(module, settings) as keeps, Side(module, settings | {"give_back": True}) as gives:
+        rows = take_turns({"kept": keeps, "given back": gives}, options.steps, seconds=180)
+    spent = {name: median(row["cpu"] for row in found) for name, found in rows.items()}
+    saved = 1 - spent["kept"] / spent["given back"]
+    lines = [
+        [name, f"{spent[name]:.3f}", f"{found[-1]['memory'] / page.GIB:.2f} GiB"]
+        for name, found in rows.items()
+    ]
+    return [
+        *page.table(["freed memory", "CPU s a step, median", "peak memory"], lines),
+        "",
+        f"keeping it saves {saved:.0%} of a step's CPU time; dist.py claims 10 %",
+    ]
+
+
+def measure(
+    kernels: dict[str, Kernel], inputs: list[Tensor], rounds: int
+) -> dict[str, tuple[float, float]]:
+    """CPU seconds of each kernel's forward and backward pass, the kernels in turn."""
+    grad = torch.randn_like(kernels[next(iter(kernels))](*inputs))
+    sides: dict[tuple[str, str], Callable[[], object]] = {}
+    for name, kernel in kernels.items():
+        sides[name, "forward"] = partial(kernel, *inputs)
+        sides[name, "whole"] = partial(differentiate, kernel, inputs, grad)
+    spent = least(sides, rounds)
+    return {
+        name: (spent[name, "forward"], spent[name, "whole"] - spent[name, "forward"])
+        for name in kernels
+    }
+
+
+def differentiate(kernel: Kernel, inputs: list[Tensor], grad: Tensor) -> object:
+    """Both passes."""
+    return torch.autograd.grad(kernel(*inputs), inputs, grad)
+
+
+def matmul_rate(rounds: int) -> float:
+    """GFLOP/s of a square matmul."""
+    side = 1024
+    left, right = torch.randn(2, side, side)
+    return 2 * side**3 / least({"matmul": lambda: left @ right}, rounds)["matmul"] / 1e9
+
+
+def least(sides: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, float]:
+    """The least CPU seconds of each side over rounds in turn, after one that does not count."""
+    spent = alternate(sides, rounds + 1)
+    return {name: min(found[1:]).cpu for name, found in spent.items()}
+
+
+if __name__ == "__main__":
+    main()

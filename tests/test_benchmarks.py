@@ -1,0 +1,94 @@
+"""The benchmarks run: every command line answers, and small sizes go through to the end."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import page, turns
+
+FOLDER = turns.ROOT / "benchmarks"
+PARTS = {"page", "turns"}  # what the benchmarks share
+SMALL = ("--rows=1", "--length=16", "--steps=1", "--threads=1", "--dtype=float32")
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in PARTS)
+
+
+def run(*words):
+    command = [sys.executable, "-m", *words]
+    found = subprocess.run(command, cwd=turns.ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr[-2000:]
+    return found.stdout
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_benchmark_tells_its_command_line(name):
+    assert "--write" in run(f"benchmarks.{name}", "--help")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_make_bench_and_the_readme_name_every_benchmark(name):
+    recipe = (turns.ROOT / "Makefile").read_text().partition("\nbench:")[2].partition("\n\n")[0]
+    assert f"benchmarks.{name}" in recipe.split()
+    assert f"`{name}.py`" in (FOLDER / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_small_training_step_goes_through_with_equal_losses_on_both_sides():
+    told = run("benchmarks.train_step", *SMALL)
+    assert "| baiwen |" in told
+    assert "| transformers |" in told
+    assert "rate, CPU seconds" in told
+
+
+@pytest.mark.slow
+def test_the_shares_of_a_step_add_up_to_all_of_it():
+    rows = [row.split("|") for row in run("benchmarks.train_step", "--share", *SMALL).splitlines()]
+    shares = [float(row[3].strip(" %")) for row in rows if len(row) == 5 and "%" in row[3]]
+    assert len(shares) == 6
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+@pytest.mark.slow
+def test_the_kernels_go_through_at_a_small_size():
+    told = run("benchmarks.kernels", "--tokens", "192", "--rounds", "1", "--steps", "1")
+    assert "| 192 |" in told
+    assert "keeping it saves" in told
+
+
+def test_sides_take_turns_and_the_first_turns_do_not_count():
+    order = []
+    sides = {name: Recorded(name, order) for name in "ab"}
+    rows = turns.take_turns(sides, steps=3, seconds=60)
+    assert order == ["a", "b"] * (turns.WARM + 3)
+    assert [row["turn"] for row in rows["b"]] == [2, 3, 4]
+
+
+def test_a_side_that_fails_is_named_with_what_it_said():
+    with (
+        pytest.raises(
+            SystemExit, match=r"(?s)benchmarks.nobody ended with code 1.*No module named"
+        ),
+        turns.Side("benchmarks.nobody", {"threads": 1}),
+    ):
+        pass
+
+
+def test_a_result_page_holds_command_machine_and_date_but_no_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(sys, "argv", ["sft.py", "--peer-python", str(tmp_path / "python")])
+    page.publish("sft", "SFT", ["| a |"], write=True)
+    text = (tmp_path / "results" / "sft.md").read_text()
+    assert "`python -m benchmarks.sft --peer-python python`" in text
+    assert all(word in text for word in ("- date: 2", "- machine: ", "- versions: ", "| a |"))
+    assert str(Path(tmp_path)) not in text
+
+
+class Recorded:
+    def __init__(self, name, order):
+        self.name, self.order, self.turns = name, order, 0
+
+    def step(self):
+        self.order.append(self.name)
+        self.turns += 1
+        return {"turn": self.turns - 1}
