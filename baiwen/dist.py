@@ -12,12 +12,14 @@ asks the CPU's feature flags, so the same machine always chooses alike.
 """
 
 import ctypes
+import itertools
 import os
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from baiwen.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 RANKS = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # set by torchrun; else a lone process
+SESSIONS = itertools.count()  # of this process; every rank opens them in the same order
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -80,10 +83,14 @@ def session(
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32
     _seed(seed)
     mesh = _join(place, size, timeout) if size > 1 else None
-    yield World(rank, size, local_rank, place, precision, mesh)
+    world = World(rank, size, local_rank, place, precision, mesh)
+    yield world
     # Only on a clean end: after an exception a peer may hang in a collective, and leaving the group
     # would wait for it; the exit of the process is what tells torchrun.
     if mesh is not None:
+        # Gloo's threads free the tensors of a collective a moment after it, and abort the process
+        # if the interpreter ends in that moment; the barrier has none, and outlasts the others.
+        barrier(world)
         torch.distributed.destroy_process_group()
 
 
@@ -159,9 +166,22 @@ def _seed(seed: int) -> None:
 
 
 def _join(device: torch.device, size: int, timeout: float) -> DeviceMesh:
+    patience = timedelta(seconds=timeout)
+    store, rank = _meet(patience)
     torch.distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        timeout=timedelta(seconds=timeout),
+        # Without a prefix of its own a second session would read the addresses of the first.
+        store=torch.distributed.PrefixStore(f"session-{next(SESSIONS)}", store),
+        rank=rank,
+        world_size=size,
+        timeout=patience,
         device_id=device if device.type == "cuda" else None,
     )
     return init_device_mesh(device.type, (size,), mesh_dim_names=("data",))
+
+
+@cache
+def _meet(patience: timedelta) -> tuple[torch.distributed.Store, int]:
+    """Find torchrun's store and this process's rank, once a process: it outlives the sessions."""
+    store, rank, _ = next(torch.distributed.rendezvous("env://", timeout=patience))
+    return store, rank

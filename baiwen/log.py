@@ -183,6 +183,7 @@ class _Line:
             say(text)
         else:
             if not self.shown:
+                self.shown = True  # first, for a Ctrl-C in `start` must find its way to `stop`
                 self._bar.add_task("", total=self._total, line="")
                 self._bar.start()
             self._bar.update(self._bar.task_ids[0], completed=done, line=text, refresh=True)

@@ -31,6 +31,9 @@ with dist.session(device="cpu", dtype="float32", seed=5, threads=1, timeout=60) 
         "sum": total.tolist(), "mine": mine.tolist(), "draw": torch.rand(1).item(),
         "waited": time.time() - before, "backend": torch.distributed.get_backend(),
     }
+for again in range(3):
+    with dist.session(device="cpu", threads=1, timeout=60) as world:
+        seen["sum again"] = dist.sum_over(world, torch.ones(1)).item()
 seen["left"] = not torch.distributed.is_initialized()
 open(f"{sys.argv[1]}/{world.rank}.json", "w").write(json.dumps(seen))
 """
@@ -70,6 +73,10 @@ def test_two_processes_find_their_places(ranks):
 def test_a_sum_over_ranks_is_the_same_everywhere_and_leaves_its_argument(ranks):
     assert [seen["sum"] for seen in ranks] == [[3.0, 20.0], [3.0, 20.0]]
     assert [seen["mine"] for seen in ranks] == [[1.0, 10.0], [2.0, 10.0]]
+
+
+def test_sessions_follow_one_another_in_the_same_processes(ranks):
+    assert [seen["sum again"] for seen in ranks] == [2.0, 2.0]
 
 
 def test_a_barrier_waits_for_the_slowest(ranks):

@@ -15,19 +15,17 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from baiwen.errors import UserError
 
-FULL = {
+REFUSALS = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EFBIG: "the file passes the size limit (`ulimit -f`); raise it",
-}
-DENIED = {
     errno.EACCES: "permission denied; choose a place you may write to",
     errno.EPERM: "permission denied; choose a place you may write to",
     errno.EROFS: "the file system is read-only; choose another place",
@@ -108,15 +106,19 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def explained(*paths: Path) -> Iterator[None]:
-    """Turn the system's refusal to write these paths (the first one's names) into a UserError."""
+    """Turn the system's refusal to write these paths into a UserError that names the first."""
     try:
         yield
     except OSError as error:
-        # A write or fsync carries no file name; an error that names another file is not about ours.
-        ours = error.filename is None or any(
-            Path(error.filename) in (path, *path.parents) for path in paths
-        )
-        reason = FULL.get(error.errno or 0) or (ours and DENIED.get(error.errno or 0))
-        if not (ours and reason):
+        reason = REFUSALS.get(error.errno or 0)
+        if reason is None or not _is_about(error, paths):
             raise
         raise UserError(f"cannot write {paths[0]}: {reason}") from error
+
+
+def _is_about(error: OSError, paths: Sequence[Path]) -> bool:
+    """Say whether an error may concern these paths: it names none, or one above or below them."""
+    if error.filename is None:  # a write or an fsync
+        return True
+    named = Path(str(error.filename))
+    return any(named.is_relative_to(path) or path.is_relative_to(named) for path in paths)

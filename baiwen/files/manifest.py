@@ -31,10 +31,9 @@ def seal(folder: Path | str, exclude: Collection[str] = ()) -> None:
     folder = Path(folder)
     names = sorted(_names(folder, exclude))
     with explained(folder), ThreadPoolExecutor() as pool:  # hashing and fsync release the GIL
-        entries = dict(
-            zip(names, pool.map(_sealed, [folder / name for name in names]), strict=True)
-        )
-        for place in {folder, *(parent for name in names for parent in _between(folder, name))}:
+        described = pool.map(_sealed, [folder / name for name in names])
+        entries = dict(zip(names, described, strict=True))
+        for place in {folder / above for name in names for above in Path(name).parents}:
             sync_folder(place)
     write(folder / MANIFEST, json.dumps({"files": entries}, indent=1) + "\n")
 
@@ -109,12 +108,6 @@ def _listed(relative: Path, exclude: Collection[str]) -> bool:
     return name not in exclude and name not in (MANIFEST, LOCK) and not is_partial(relative.name)
 
 
-def _between(folder: Path, name: str) -> Iterator[Path]:
-    """Yield the folders from the file `name` up to and without `folder`."""
-    for parent in Path(name).parents[:-1]:
-        yield folder / parent
-
-
 def _sealed(path: Path) -> dict[str, str | int]:
     """Fsync a file that anyone may have written, and describe it."""
     with path.open("rb") as file:
@@ -163,17 +156,16 @@ def _damaged(folder: Path, name: str, reason: str) -> UserError:
 
 def _refuse_foreign(folder: Path) -> None:
     """UserError where replacing `folder` would lose a file that its manifest does not list."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose another place for the folder")
     known = _entries(folder) if (folder / MANIFEST).is_file() else {}
-    foreign = (
-        [name for name in _names(folder, ()) if name not in known] if folder.is_dir() else ["it"]
-    )
-    if foreign or not known:
-        raise UserError(
-            f"{folder} holds {foreign[0] if foreign else 'files'}, which would be lost; "
-            "choose another place, or delete the folder"
-        )
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name != MANIFEST and name not in known:
+            raise UserError(
+                f"{folder} holds {name}, which would be lost; "
+                "choose another place, or delete the folder"
+            )
 
 
 def _swap(one: Path, other: Path) -> None:

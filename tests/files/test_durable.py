@@ -106,3 +106,11 @@ def test_sweep_deletes_unfinished_writes_and_nothing_else(tmp_path):
     sweep(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".hidden", "deep", "x.partial"]
     assert os.listdir(tmp_path / "deep") == []
+
+
+def test_a_refusal_below_a_folder_that_is_written_names_the_folder(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=rf"cannot write {out}: the name is too long"):  # noqa: SIM117
+        with files.writing_folder(out) as folder:
+            (folder / ("x" * 300)).write_text("x")
+    assert os.listdir(tmp_path) == []

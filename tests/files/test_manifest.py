@@ -152,6 +152,13 @@ def test_a_folder_with_foreign_files_is_never_replaced(tmp_path):
 
 def test_a_file_in_the_place_of_a_folder_is_never_replaced(tmp_path):
     files.write(tmp_path / "out", "mine")
-    with pytest.raises(UserError, match="out"):
+    with pytest.raises(UserError, match="out is a file"):
         save(tmp_path / "out", "x")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_run_folder_is_never_replaced(tmp_path):
+    with files.run_folder(tmp_path / "out", {"a": 1}) as run:
+        fill(run.path, "x")
+    with pytest.raises(UserError, match=r"holds \.lock"):
+        save(tmp_path / "out", "y")
