@@ -51,7 +51,7 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         normed, weight, inverse = ctx.saved_tensors
         size, wide = normed.shape[-1], weight.float()
-        products = (grad * normed).view(-1, size)
+        products = (grad * normed).reshape(-1, size)
         mean = (products @ wide).view_as(inverse).div_(size)
         grad_x = (grad * wide).addcmul_(normed, mean, value=-1).mul_(inverse)
         return grad_x.to(ctx.dtype), products.sum(0).to(weight.dtype), None, None

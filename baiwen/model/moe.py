@@ -118,4 +118,6 @@ def _count(experts: Tensor, number: int, kept: Tensor | None = None) -> Tensor:
 def _record(logits: Tensor, probs: Tensor, experts: Tensor, real: Tensor | None) -> Routing:
     kept = probs.new_ones(len(probs)) if real is None else real.flatten().to(probs.dtype)  # [N]
     z = logits.logsumexp(-1).square()  # [N]
-    return Routing(_count(experts, probs.shape[1], kept), kept @ probs, kept @ z, kept.sum())
+    # Sums, not the matmuls that they are: autocast would round those to its own dtype.
+    probs_sum, z_sum = (kept[:, None] * probs).sum(0), (kept * z).sum()
+    return Routing(_count(experts, probs.shape[1], kept), probs_sum, z_sum, kept.sum())

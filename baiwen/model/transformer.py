@@ -109,8 +109,9 @@ class Transformer(nn.Module):
         angles = rope.tables(self.config, positions)
         x = self.model.embed_tokens(tokens)  # [B, T, C]
         routings = []
+        recompute = self.checkpoint_blocks and torch.is_grad_enabled() and cache is None
         for block in self.model.layers:
-            if self.checkpoint_blocks and torch.is_grad_enabled():
+            if recompute:
                 x, routing = checkpoint(block, x, angles, documents, use_reentrant=False)
             else:
                 x, routing = block(x, angles, documents, cache)

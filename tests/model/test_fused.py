@@ -29,6 +29,21 @@ def test_the_norm_and_its_gradients_are_those_of_the_formula():
     )
 
 
+def test_the_norm_takes_a_gradient_in_any_layout():
+    x = torch.randn(3, 5, 16)
+
+    def turned(norm):
+        return lambda x: norm(x, (16,)).transpose(0, 1).contiguous()
+
+    def ours(x, shape):
+        return fused.rms_norm(x, torch.ones(shape), 1e-6, torch.float32)
+
+    def theirs(x, shape):
+        return F.rms_norm(x, shape, eps=1e-6)
+
+    assert_same(gradients(turned(ours), x), gradients(turned(theirs), x))
+
+
 def test_the_norm_of_bf16_states_has_fp32_statistics_and_the_asked_dtype():
     x, weight = torch.randn(4, 64).bfloat16(), torch.ones(64)
     out = fused.rms_norm(x, weight, 1e-6, torch.bfloat16)

@@ -130,3 +130,11 @@ def test_the_balance_loss_pulls_a_lopsided_router_back(model):
             moe.gate.weight -= 0.1 * moe.gate.weight.grad
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.5
+
+
+def test_the_record_keeps_fp32_sums_under_autocast(model):
+    tokens = torch.randint(0, 64, (4, 99))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        routing = model(tokens).routing
+    assert routing.probs.dtype == routing.z.dtype == torch.float32
+    torch.testing.assert_close(routing.probs.sum(1), torch.full((2,), 396.0))

@@ -104,6 +104,14 @@ def test_a_cached_forward_in_pieces_is_the_whole_forward(config, pieces):
     torch.testing.assert_close(torch.cat(found, 1), model(tokens).hidden, atol=1e-5, rtol=1e-4)
 
 
+def test_a_model_that_recomputes_blocks_still_has_a_cache():
+    model, tokens = build(DENSE), draw(1, 6)
+    model.checkpoint_blocks = True
+    cache = Cache.build(DENSE, 1, 6, "cpu", torch.float32)
+    found = torch.cat([model(piece, cache=cache).hidden for piece in tokens.split([4, 2], 1)], 1)
+    torch.testing.assert_close(found, model(tokens).hidden, atol=1e-5, rtol=1e-4)
+
+
 def test_rows_of_different_lengths_share_a_cache():
     model, tokens, lengths = build(DENSE), draw(3, 9), torch.tensor([9, 4, 6])
     more = draw(2, 3)
