@@ -11,7 +11,9 @@ computation in a way that is not built here is refused.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from baiwen.errors import UserError
 
@@ -55,7 +57,7 @@ class ModelConfig:
     rms_norm_eps: float = 1e-6
     rope_theta: float = 1_000_000.0
     rope_scaling: Yarn | None = None
-    dual_chunk_attention_config: Mapping[str, int] | None = None
+    dual_chunk_attention_config: Mapping[str, Any] | None = None
     tie_word_embeddings: bool = False
     initializer_range: float = 0.02
     bos_token_id: int | None = None
@@ -219,15 +221,14 @@ def _moe_problems(config: ModelConfig) -> list[str]:
 def _refuse_unsupported(raw: Mapping[str, Any], source: str) -> None:
     """Raise UserError where `raw` asks for a model that is not built here."""
     architectures = raw.get("architectures")
-    if not (
-        isinstance(architectures, list) and architectures and architectures[0] in ARCHITECTURES
-    ):
+    if architectures not in [[name] for name in ARCHITECTURES]:
         raise UserError(
             f"{source}: architectures = {architectures!r} is not ours; "
             f"Baiwen reads {' and '.join(ARCHITECTURES)}"
         )
     moe = architectures[0] == "Qwen2MoeForCausalLM"
-    layer_types = raw.get("layer_types") or []
+    chunks, window = raw.get("dual_chunk_attention_config"), raw.get("use_sliding_window")
+    layers = raw.get("layer_types") or []
     rules = [
         (
             raw.get("model_type", ARCHITECTURES[architectures[0]])
@@ -241,12 +242,15 @@ def _refuse_unsupported(raw: Mapping[str, Any], source: str) -> None:
         ),
         (not raw.get("attention_dropout"), "attention_dropout is not built; set it to 0"),
         (
-            not raw.get("use_sliding_window") and set(layer_types) <= {"full_attention"},
+            not window and isinstance(layers, list) and {*map(str, layers)} <= {"full_attention"},
             "use_sliding_window = true is not built; no published Qwen2.5 uses it",
         ),
         (
-            raw.get("dual_chunk_attention_config") is None
-            or "original_max_position_embeddings" in raw["dual_chunk_attention_config"],
+            chunks is None
+            or (
+                isinstance(chunks, dict)
+                and type(chunks.get("original_max_position_embeddings")) is int
+            ),
             "dual_chunk_attention_config lacks original_max_position_embeddings",
         ),
         (raw.get("qkv_bias", True) is True, "qkv_bias = false is not built"),
@@ -266,14 +270,18 @@ def _rope(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
 
     transformers 5 writes `rope_parameters` with `rope_theta` in it, all others the two fields.
     """
-    scaling = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
-    theta = scaling.pop("rope_theta", None) or raw.get("rope_theta", 10_000.0)
-    kinds = {scaling.pop(key) for key in ("type", "rope_type") if key in scaling}
+    scaling = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    if not isinstance(scaling, dict):
+        raise UserError(f"{source}: rope_scaling = {scaling!r} must be an object, or null")
+    scaling = dict(scaling)
+    theta = scaling.pop("rope_theta", raw.get("rope_theta"))
+    theta = 10_000.0 if theta is None else theta
+    kinds = {str(scaling.pop(key)) for key in ("type", "rope_type") if key in scaling}
     if kinds <= {"default"} and (kinds or not scaling):
         return {"rope_theta": theta, "rope_scaling": None}
     if kinds != {"yarn"}:
         raise UserError(
-            f"{source}: rope_scaling of type {', '.join(map(str, sorted(kinds))) or 'unknown'} "
+            f"{source}: rope_scaling of type {', '.join(sorted(kinds)) or 'unknown'} "
             "is not built; Baiwen has plain rotary positions and yarn"
         )
     scaling.setdefault("original_max_position_embeddings", raw.get("max_position_embeddings"))
@@ -292,10 +300,12 @@ def _rope(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 def _check_types(values: Mapping[str, Any], source: str) -> None:
     """Raise UserError where a field of config.json has another type than ours."""
-    for field in dataclasses.fields(ModelConfig):
-        kind, value = field.type, values.get(field.name)
-        if value is None or not isinstance(kind, type):
+    for name, kind in get_type_hints(ModelConfig).items():
+        value = values.get(name)
+        if value is None:
             continue
-        fits = isinstance(value, (int, float) if kind is float else kind)
-        if not fits or (isinstance(value, bool) and kind is not bool):
-            raise UserError(f"{source}: {field.name} = {value!r} must be of type {kind.__name__}")
+        try:
+            TypeAdapter(kind).validate_python(value, strict=True)
+        except ValidationError:
+            said = kind.__name__ if isinstance(kind, type) else kind
+            raise UserError(f"{source}: {name} = {value!r} must be of type {said}") from None

@@ -69,11 +69,13 @@ def read_header(file: Path) -> dict[str, Entry]:
         header = parse_json(stream.read(length), file)
     spans = []
     found = {}
+    notes = header.pop("__metadata__", {})
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        raise UserError(f"{file} is damaged: its __metadata__ is not a table of texts")
     for name, raw in header.items():
-        if name != "__metadata__":
-            entry, span = _entry(file, name, raw)
-            found[name] = entry
-            spans.append((span, name))
+        entry, span = _entry(file, name, raw)
+        found[name] = entry
+        spans.append((span, name))
     _check_spans(sorted(spans), size - 8 - length, file)
     return found
 
@@ -122,7 +124,9 @@ def _entry(file: Path, name: str, raw: Any) -> tuple[Entry, tuple[int, int]]:  #
     """One tensor of the header, and the bytes from and to which it lies."""
     try:
         dtype, shape, (start, end) = raw["dtype"], tuple(raw["shape"]), raw["data_offsets"]
-        sound = all(type(number) is int and number >= 0 for number in (*shape, start, end))
+        sound = isinstance(dtype, str) and all(
+            type(number) is int and number >= 0 for number in (*shape, start, end)
+        )
     except (TypeError, KeyError, ValueError):
         sound = False
     if not sound:
@@ -173,7 +177,7 @@ def _inside(folder: Path, file: str) -> Path:
     """
     path, home = folder / file, folder.resolve()
     homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
-    if Path(file).name != file or path.resolve().parent not in homes:
+    if Path(file).name != file or "\0" in file or path.resolve().parent not in homes:
         raise UserError(
             f"{folder}: the file name {file!r} leaves the folder, which a model may not ask for"
         )

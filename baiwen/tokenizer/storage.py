@@ -147,6 +147,9 @@ def _in_order(ids: dict[str, int], path: Path) -> tuple[str, ...]:
 def _after(
     added: dict[int, tuple[str, bool]], regular: int, path: Path
 ) -> tuple[tuple[str, bool], ...]:
+    for name, special in added.values():
+        if not (isinstance(name, str) and isinstance(special, bool)):
+            raise UserError(f"{path}: damaged: a control token of the name {name!r}")
     if sorted(added) != list(range(regular, regular + len(added))):
         raise UserError(
             f"{path}: control tokens have the ids {sorted(added)}; Qwen's follow the "

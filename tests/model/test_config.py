@@ -23,6 +23,11 @@ REFUSED = [
     ({"num_attention_heads": 15}, "not a multiple"),
     ({"num_key_value_heads": 4}, "not a multiple"),
     ({"num_hidden_layers": 0}, "above 0"),
+    ({"rope_theta": 0}, "above 0"),
+    ({"eos_token_id": "<|im_end|>"}, "eos_token_id = .* must be of type int"),
+    ({"rope_scaling": [4.0]}, "rope_scaling = .* must be an object"),
+    ({"layer_types": 24}, "use_sliding_window"),
+    ({"dual_chunk_attention_config": 8}, "original_max_position_embeddings"),
     ({"hidden_size": "896"}, "must be of type int"),
     ({"rms_norm_eps": True}, "must be of type float"),
     ({"torch_dtype": "float8"}, "torch_dtype"),
@@ -49,11 +54,29 @@ def test_what_is_not_built_is_refused_by_name(change, reason):
         ({"num_experts_per_tok": 61}, "num_experts_per_tok"),
         ({"moe_intermediate_size": 100}, "multiples of 8"),
         ({"qkv_bias": False}, "qkv_bias"),
+        ({"mlp_only_layers": 3}, "mlp_only_layers = 3 must be of type tuple"),
     ],
 )
 def test_a_mixture_that_is_not_built_is_refused_by_name(change, reason):
     with pytest.raises(UserError, match=reason):
         ModelConfig.from_dict(MOE | change)
+
+
+@pytest.mark.parametrize("raw", [RAW, MOE])
+def test_a_field_of_any_type_is_read_or_refused_but_breaks_nothing(raw):
+    others = ("rope_scaling", "rope_parameters", "layer_types", "dual_chunk_attention_config")
+    for name in (*raw, *others):
+        for value in ("x", -1, 0, [], {}, None, 1.5, True, ["x"], [[1]], {"a": 1}, 10**30):
+            try:
+                config = ModelConfig.from_dict(raw | {name: value})
+            except UserError as error:
+                assert "config.json" in str(error)
+            else:
+                config.sparse(1), config.longest_input, config.to_dict()
+
+
+def test_an_absent_rope_theta_is_that_of_transformers():
+    assert ModelConfig.from_dict(RAW | {"rope_theta": None}).rope_theta == 10_000.0
 
 
 def test_a_missing_field_is_named():

@@ -166,6 +166,15 @@ def garbled_header(folder):
     reheader(holder(folder)[0], lambda text: text.replace(":", ";", 1))
 
 
+def listed_dtype(folder):
+    reheader(holder(folder)[0], lambda text: text.replace('"F32"', '["F32"]', 1))
+
+
+def foreign_metadata(folder):
+    path, _ = holder(folder)
+    reheader(path, lambda text: text.replace('{"format": "pt"}', '{"format": 1}', 1))
+
+
 def flipped_bit(folder):
     files.seal(folder)
     path, _ = holder(folder)
@@ -231,6 +240,10 @@ def parent_path(folder):
 
 def absolute_path(folder):
     reindex(folder, lambda names: names.update({NORM: str(holder(folder)[0])}))
+
+
+def name_with_a_zero_byte(folder):
+    reindex(folder, lambda names: names.update({NORM: "model\0.safetensors"}))
 
 
 def link_outside(folder):
@@ -312,6 +325,8 @@ DAMAGE = {
     empty_file: "truncated",
     trailing_bytes: "belong to no tensor",
     garbled_header: "JSON cannot be read",
+    listed_dtype: "is not a tensor's",
+    foreign_metadata: "__metadata__ is not a table of texts",
     flipped_bit: "SHA-256",
     nan_weight: f"{NORM} holds NaN",
     infinite_weight: f"{NORM} holds NaN or infinite",
@@ -324,6 +339,7 @@ DAMAGE = {
     mixed_dtypes: "mixes dtypes",
     parent_path: "leaves the folder",
     absolute_path: "leaves the folder",
+    name_with_a_zero_byte: "leaves the folder",
     link_outside: "leaves the folder",
     missing_shard: "lacks model-",
     double_name_in_header: "twice",

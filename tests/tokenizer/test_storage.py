@@ -109,6 +109,7 @@ DAMAGES = {
     "a merge of nothing": lambda content: content["model"]["merges"].append(["zz", "qq"]),
     "a merge of three": lambda content: content["model"]["merges"].append("a b c"),
     "a gap before the control tokens": lambda content: content["added_tokens"].pop(0),
+    "a control token without a name": lambda content: content["added_tokens"][3].update(content=[]),
     "no control tokens": lambda content: content["added_tokens"].clear(),
 }
 
