@@ -12,6 +12,7 @@ does not have (rows that only pad the embedding) are never chosen.
 
 import random
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,8 +61,9 @@ class Engine:
         """Continue every prompt: `sampling.n` completions of the first, then of the second, ...
 
         Messages are rendered with the head of the assistant's turn. With a seed, the text of a
-        prompt does not depend on what else is asked. Raises UserError for a prompt that is empty
-        or holds ids that the model does not have.
+        prompt does not depend on what else is asked; a prompt that is asked twice gets a second
+        answer, as from `n=2`. Raises UserError for a prompt that is empty or holds ids that the
+        model does not have.
         """
         answers = self._answers(prompts, sampling)
         for together in self._batches(answers, sampling):
@@ -89,11 +91,13 @@ class Engine:
         if ends is None:
             ends = (self.tokenizer.end_of_turn, self.tokenizer.end_of_text)
         answers = []
+        numbers: Counter[int] = Counter()  # answers of each prompt so far
         for ids in map(self._ids, prompts):
             name = crc32(repr(ids).encode())
-            for number in range(sampling.n):
-                rng = random.Random(f"{seed} {name} {number}")
+            for _ in range(sampling.n):
+                rng = random.Random(f"{seed} {name} {numbers[name]}")
                 answers.append(Answer(ids, ends, rng, self.tokenizer.stream()))
+                numbers[name] += 1
         return answers
 
     def _ids(self, prompt: Prompt) -> list[int]:

@@ -62,7 +62,8 @@ def choose(logits: Tensor, sampling: Sampling, draws: Tensor, seen: Tensor | Non
         )
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    scores, candidates = logits.topk(sampling.top_k or logits.shape[1])  # [B, K], falling
+    rows = logits.shape[1]
+    scores, candidates = logits.topk(min(sampling.top_k or rows, rows))  # [B, K], falling
     probs = (scores.double() / sampling.temperature).softmax(-1)
     before = probs.cumsum(-1) - probs  # the probability of all likelier candidates
     kept = (before < sampling.top_p) & (probs >= sampling.min_p * probs[:, :1])

@@ -75,6 +75,16 @@ def test_n_answers_differ_and_lie_beside_each_other(engine):
     assert [answer.ids for answer in first] == [answer.ids for answer in done[:3]]
 
 
+@pytest.mark.parametrize("seed", [7, None])
+def test_a_prompt_that_is_asked_again_is_answered_anew(engine, seed):
+    sampling = replace(LIVELY, seed=seed)
+    again = [done.ids for done in engine.generate([PROMPTS[0]] * 3, sampling)]
+    assert len({tuple(ids) for ids in again}) == 3
+    if seed is not None:
+        three = engine.generate(PROMPTS[:1], replace(sampling, n=3))
+        assert again == [done.ids for done in three]
+
+
 def test_answers_stop_at_their_own_end_while_others_go_on(engine):
     plain = engine.generate(PROMPTS, NEVER)
     end = plain[0].ids[4]

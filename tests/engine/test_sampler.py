@@ -53,6 +53,12 @@ def test_tokens_are_drawn_from_the_distribution_of_transformers(sampling):
     assert ((expected == 0) <= (found == 0)).all()
 
 
+def test_more_candidates_than_tokens_are_all_tokens():
+    logits = torch.randn(5, 30)
+    every, more = (Sampling(temperature=1.0, top_k=k) for k in (0, 31))
+    assert torch.equal(*(choose(logits, s, DRAWS[:5], None) for s in (every, more)))
+
+
 def test_no_temperature_is_greedy():
     logits = torch.randn(5, 30)
     assert torch.equal(choose(logits, Sampling(), DRAWS[:5], None), logits.argmax(-1))
