@@ -75,9 +75,7 @@ class Encoder:
             return self._fast.encode_to_numpy(text, disallowed_special=())
         except UnicodeEncodeError:
             raise
-        except (
-            ValueError
-        ):  # a run of about a million blanks is more than its regex engine can back up
+        except ValueError:  # its regex engine cannot back up over about a million blanks
             return self._reference(text)
 
     def _reference(self, text: str) -> np.ndarray:

@@ -28,7 +28,8 @@ _LIMIT = re.compile(r"```|</?tool_call>|</?tools>|\Z")
 _ENDS = (control.IM_END, control.END_OF_TEXT)
 _DECODER = json.JSONDecoder(strict=False)  # a raw line break inside a string is forgiven
 _TOKEN = re.compile(
-    r"""(?P<double>"(?:[^"\\]|\\.)*")|'(?P<single>(?:[^'\\]|\\.)*)'"""
+    # A string without an end goes to the end of the text, so that nothing is searched twice.
+    r"""(?P<double>"(?:[^"\\]|\\.)*(?:"|\\?\Z))|'(?P<single>(?:[^'\\]|\\.)*)(?:'|\\?\Z)"""
     r"""|(?P<comma>,)(?=\s*[}\]])|\b(?P<word>True|False|None)\b""",
     re.DOTALL,
 )

@@ -168,3 +168,11 @@ def test_long_nonsense_takes_no_time(piece):
     start = time.process_time()
     assert parse(text) == Parsed(text, [])
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_string_of_nothing_but_escaped_quotes_takes_no_time(quote):
+    text = f"<tool_call>{{{quote}" + f"\\{quote}" * 20_000
+    start = time.process_time()
+    assert parse(text) == Parsed(text, [])
+    assert time.process_time() - start < 2
