@@ -134,7 +134,8 @@ class Loader:
 
     def steps(self, epochs: float) -> int:
         """Steps of `epochs` epochs; rows of the next epoch fill the last one."""
-        return math.ceil(epochs * self.steps_per_epoch)
+        rows = sum(len(pool.rows) for pool in self.pools)
+        return math.ceil(epochs * rows / self.split.rows)  # one rounding: 25 * (7 / 25) is above 7
 
     def describe(self) -> dict[str, Any]:
         """What is loaded, as plain values: for the log and the report."""

@@ -65,6 +65,15 @@ def chunks(paths: Sequence[Path], meta: dict[str, Any] | None = None) -> Iterato
                 yield from (Chunk(jsonl_rows, part, own) for part in _jsonl(path))
 
 
+def texts_of(paths: Sequence[Path]) -> Iterator[str]:
+    """The text of every document of `paths`; a `UserError` names one that cannot be read."""
+    for chunk in chunks(paths):
+        for found in chunk.documents():
+            if found.flaw:
+                raise UserError(f"{found.meta['place']}: {found.flaw}")
+            yield found.text
+
+
 def by_size(paths: Iterable[Path]) -> Iterator[list[Path]]:
     """Files in groups of about `CHUNK` bytes."""
     return _grouped((path, path.stat().st_size) for path in paths)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from baiwen import files
+from baiwen.data.read import texts_of
 from baiwen.data.shards import Shard, is_whole, write_shard
 from baiwen.tokenizer.tokenizer import Tokenizer
 
@@ -53,7 +54,6 @@ def tokenize(job: Job) -> Shard:
         shard = Shard(**noted["shard"])
         if noted["origin"] == origin and is_whole(folder, job.number, shard, len(tokenizer)):
             return shard
-    texts = (row["text"] for row in files.read_jsonl(job.documents))
-    shard = write_shard(folder, job.number, texts, tokenizer)
+    shard = write_shard(folder, job.number, texts_of([job.documents]), tokenizer)
     files.write_json(note, {"origin": origin, "shard": asdict(shard)})
     return shard

@@ -9,6 +9,7 @@ only the shards that were not finished.
 """
 
 import itertools
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
         own = [shard for job, shard in zip(work, shards, strict=True) if job.source == source]
         write_index(folder.path / source, own, tokenizer)
         tokens, size = sum(shard.tokens for shard in own), sum(shard.bytes for shard in own)
-        log.say(f"{source}: {tokens:,} tokens, {size / tokens:.2f} bytes a token")
+        log.say(f"{source}: {tokens:,} tokens, {size / max(tokens, 1):.2f} bytes a token")
 
 
 def plan(config: Config) -> dict[str, str | int]:
@@ -53,7 +54,9 @@ def plan(config: Config) -> dict[str, str | int]:
         return {}
     tokenizer = Tokenizer.load(config.tokenizer)
     kept = files.read_json(config.documents / "data.json")["kept"]
-    size = {source_name(domain): count["bytes"] for domain, count in kept.items()}
+    size: Counter[str] = Counter()  # several domains may share a source's name
+    for domain, count in kept.items():
+        size[source_name(domain)] += count["bytes"]
     tokens = 0
     for source, paths in by_source(config.documents).items():
         rows = itertools.islice(files.read_jsonl(paths[0]), SAMPLE)

@@ -5,7 +5,7 @@
     documents = "runs/tiny/data"
     vocab_size = 4096
 
-`documents` is what the data stage wrote, or any file or folder of JSONL (`text`) and plain text.
+`documents` is what the data stage wrote, or any file or folder that `data/read.py` reads.
 Every hundredth document, a thousand at most, is held out of training, to count in
 `tokenizer_stats.json` how many bytes of unseen text a token stands for.
 """
@@ -18,26 +18,24 @@ from pydantic import Field
 
 from baiwen import files, log
 from baiwen.config import Input, Knobs
-from baiwen.errors import UserError
+from baiwen.data import read
 from baiwen.tokenizer import Tokenizer, train
 
 _HELD_OUT_EVERY, _HELD_OUT = 100, 1_000  # documents
-_JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-_TEXT = (".txt", ".md", ".rst", ".py")
 
 
 class Config(Knobs):
     """What to train on, and how many tokens to make of it."""
 
     out: Path  # the run folder, which is the tokenizer folder
-    documents: Input  # a folder of documents-*.jsonl.zst; or a file or folder of JSONL or text
+    documents: Input  # folder of a data stage, or a file or folder of documents
     vocab_size: Annotated[int, Field(ge=256)] = 151_643  # regular tokens; report: 151,643
 
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Train on the documents and write the tokenizer."""
     held_out: list[str] = []
-    documents = log.track(_texts(_sources(config.documents)), "read", unit="documents")
+    documents = log.track(read.texts_of(_sources(config.documents)), "read", unit="documents")
     tokenizer = train(_without(documents, held_out), config.vocab_size)
     tokenizer.save(folder.path)
     stats = _stats(tokenizer, held_out)
@@ -46,28 +44,8 @@ def run(config: Config, folder: files.RunFolder) -> None:
 
 
 def _sources(path: Path) -> list[Path]:
-    """The files that hold the documents of `path`, in the order of their names."""
-    if path.is_file():
-        return [path]
-    found = sorted(path.glob("documents-*.jsonl*"))
-    found = found or sorted(file for file in path.rglob("*") if file.name.endswith(_JSONL + _TEXT))
-    if not found:
-        raise UserError(
-            f"documents = {path}: no documents there: expected documents-*.jsonl.zst, or files "
-            f"that end in {', '.join(_JSONL + _TEXT)}"
-        )
-    return found
-
-
-def _texts(paths: Iterable[Path]) -> Iterator[str]:
-    for path in paths:
-        if not path.name.endswith(_JSONL):
-            yield files.read_text(path)
-            continue
-        for number, row in enumerate(files.read_jsonl(path), start=1):
-            if not isinstance(row.get("text"), str):
-                raise UserError(f"{path}: document {number} has no `text`: {row!r:.80}")
-            yield row["text"]
+    """The files that hold the documents of `path`: of a data stage, those it kept."""
+    return sorted(path.glob("documents-*.jsonl*")) or read.find([path])
 
 
 def _without(documents: Iterable[str], held_out: list[str]) -> Iterator[str]:

@@ -129,6 +129,11 @@ def test_the_last_step_of_the_last_epoch_is_filled_from_the_next():
     assert len(drawn) == len(pool.rows)
 
 
+def test_epochs_that_end_with_a_step_have_no_step_more():
+    pool = pool_of([16] * 7, 16)
+    assert Loader([pool], Split(16, 16 * 25, 16)).steps(epochs=25) == 7
+
+
 def test_pools_give_rows_in_proportion_to_their_weights():
     pools = [
         random_pool(i, name=name, weight=w) for i, (name, w) in enumerate([("a", 3), ("b", 1)])

@@ -96,3 +96,25 @@ def test_a_folder_without_documents_is_refused(settings, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="Give the folder of a data stage"):
         run(settings.model_copy(update={"documents": tmp_path / "empty"}))
+
+
+def test_a_document_without_text_is_named(settings):
+    path = settings.documents / "documents-mine-00000.jsonl.zst"
+    with files.jsonl_writer(path) as put:
+        put({"body": "a"})
+    with pytest.raises(UserError, match=f"{path}:1: no string `text`"):
+        run(settings)
+
+
+def test_an_empty_documents_file_is_an_empty_source(settings):
+    with files.jsonl_writer(settings.documents / "documents-none-00000.jsonl.zst"):
+        pass
+    run(settings)
+    assert len(Shards.open(settings.out / "none")) == 0
+
+
+def test_a_plan_counts_all_domains_of_a_source(settings):
+    planned = shards.plan(settings)
+    parts = {name: {"documents": 45, "bytes": 5355} for name in ("code", "web!", "(web)")}
+    files.write_json(settings.documents / "data.json", {"kept": parts})
+    assert shards.plan(settings)["tokens (estimate)"] > 1.4 * planned["tokens (estimate)"]

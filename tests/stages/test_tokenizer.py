@@ -1,5 +1,7 @@
 """The tokenizer stage: documents of any of its kinds in, one tokenizer folder out."""
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from baiwen import files
@@ -61,12 +63,19 @@ def test_plain_text_makes_a_tokenizer(tmp_path):
 
 def test_an_empty_folder_is_a_clear_error(tmp_path):
     (tmp_path / "data").mkdir()
-    with pytest.raises(UserError, match="no documents there"):
+    with pytest.raises(UserError, match="holds no file that ends in"):
         made(Config(out=tmp_path / "out", documents=tmp_path / "data"))
 
 
 def test_a_row_without_text_is_named(tmp_path):
     write_rows(tmp_path / "rows.jsonl", [{"text": "a"}, {"body": "b"}])
-    with pytest.raises(UserError, match=r"rows\.jsonl: document 2 has no `text`"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:2: no string `text`"):
         made(Config(out=tmp_path / "out", documents=tmp_path / "rows.jsonl"))
     assert not (tmp_path / "out" / "tokenizer.json").exists()
+
+
+def test_whatever_the_data_stage_reads_makes_a_tokenizer(documents, tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"text": TEXTS}), tmp_path / "rows.parquet")
+    parquet = made(Config(out=tmp_path / "a", documents=tmp_path / "rows.parquet", vocab_size=270))
+    jsonl = made(Config(out=tmp_path / "b", documents=documents, vocab_size=270))
+    assert parquet.fingerprint == jsonl.fingerprint
