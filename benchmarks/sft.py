@@ -27,7 +27,7 @@ from benchmarks.turns import Figures, Side, ratio, take_turns
 
 OURS, PADDED, PACKED = "baiwen, packed", "TRL, padded", "TRL, packed"
 TARGETS = {PADDED: 1.2, PACKED: 3.0}  # times the real tokens a second
-SYLLABLES = ("ba", "ce", "di", "fo", "gu", "han", "jer", "kli", "lom", "mur", "nes", "pra", "quo")
+SYLLABLES = [onset + rest for onset in "bdgklmnprst" for rest in ("a", "e", "in", "or")]
 USER, ASSISTANT = (8, 40), (20, 160)  # words that a turn has
 PROBE = """
 from importlib.metadata import version
@@ -135,7 +135,7 @@ def verdicts(name: str, rows: dict[str, list[Figures]]) -> list[tuple[str, str, 
     """The claims against one of TRL's ways."""
     told = []
     for clock, unit in (("cpu", "CPU seconds"), ("wall", "wall")):
-        faster = ratio(rows[OURS], rows[name], lambda row, clock=clock: row["real"] / row[clock])
+        faster = ratio(rows[OURS], rows[name], "real", clock)
         claim = f"real tokens against {name}, {unit}"
         told.append((claim, f">= {TARGETS[name]}x", f"{faster:.2f}x", faster >= TARGETS[name]))
     return told

@@ -75,9 +75,10 @@ def take_turns(sides: Mapping[str, "Side"], steps: int, seconds: float) -> dict[
     return {name: found[WARM:] for name, found in rows.items()}
 
 
-def ratio(ours: list[Figures], theirs: list[Figures], rate: Callable[[Figures], float]) -> float:
-    """How many times the rate of `theirs` ours is: the median over the rounds."""
-    return median(rate(a) / rate(b) for a, b in zip(ours, theirs, strict=True))
+def ratio(ours: list[Figures], theirs: list[Figures], work: str, clock: str) -> float:
+    """How many times the `work` per `clock` of `theirs` ours is: the median over the rounds."""
+    pairs = zip(ours, theirs, strict=True)
+    return median((a[work] / a[clock]) / (b[work] / b[clock]) for a, b in pairs)
 
 
 class Side:
