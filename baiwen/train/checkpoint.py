@@ -15,6 +15,8 @@ folder appears only whole (`files.writing_folder`); a damaged one is passed over
 Nothing that is not finite is written. No pickle: safetensors and JSON.
 """
 
+import os
+import re
 import shutil
 import threading
 from collections.abc import Iterable, Sequence
@@ -23,7 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -148,8 +150,8 @@ class Checkpoints:
         try:
             refuse_non_finite({**weights, **moments}, f"checkpoint of step {step}")
             with files.writing_folder(self._path(step)) as folder:
-                save_file(weights, folder / MODEL)
-                save_file(moments, folder / OPTIMIZER)
+                _save(weights, folder / MODEL)
+                _save(moments, folder / OPTIMIZER)
                 files.write_json(folder / STATE, state)
             self._prune()
         except BaseException as error:  # handed to the loop, which raises it
@@ -193,6 +195,17 @@ def optimizer_tensors(
         for optimizer in optimizers:
             for key, value in optimizer.state.get(parameter, {}).items():
                 yield f"{name}|{key}", value
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    """`save_file`, which hides the system's errors: a full disk is an OSError again."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
