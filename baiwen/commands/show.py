@@ -17,6 +17,7 @@ import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 
 from baiwen.errors import UserError
@@ -24,6 +25,7 @@ from baiwen.mistakes import nearest
 
 PACKAGE = Path(__file__).parents[1]
 STAGES = sorted(path.stem for path in (PACKAGE / "stages").glob("[a-z]*.py"))
+DEFAULT = 28  # characters of a line of a default
 BOUNDS = {"gt": "> ", "ge": ">= ", "lt": "< ", "le": "<= ", "min_length": "of length >= "}
 
 
@@ -83,19 +85,18 @@ def knobs(stage: str) -> list[Knob]:
 
 
 def _columns(rows: list[Knob]) -> Iterator[str]:
-    """The table as lines, comments wrapped to the width of the terminal."""
-    keys, types, defaults = (
-        max((len(getattr(row, column)) for row in rows), default=0)
-        for column in ("key", "type", "default")
-    )
-    indent = keys + types + max(defaults, len("required")) + 6
+    """The table as lines; defaults and comments are wrapped, these to the width of the terminal."""
+    wrapped = [textwrap.wrap(row.default or "required", DEFAULT) for row in rows]
+    keys = max((len(row.key) for row in rows), default=0)
+    types = max((len(row.type) for row in rows), default=0)
+    defaults = max((len(line) for lines in wrapped for line in lines), default=0)
+    indent = keys + types + defaults + 6
     width = max(shutil.get_terminal_size((120, 24)).columns - indent, 30)
-    for row in rows:
-        first, *more = textwrap.wrap(row.comment, width) or [""]
-        default = row.default or "required"
-        head = f"{row.key:{keys}}  {row.type:{types}}  {default:{indent - keys - types - 6}}"
-        yield f"{head}  {first}".rstrip()
-        yield from (" " * indent + line for line in more)
+    for row, default in zip(rows, wrapped, strict=True):
+        comment = textwrap.wrap(row.comment, width)
+        lines = zip_longest([row.key], [row.type], default, comment, fillvalue="")
+        for key, kind, first, told in lines:
+            yield f"{key:{keys}}  {kind:{types}}  {first:{defaults}}  {told}".rstrip()
 
 
 # Fields: from a class to its knobs.
@@ -159,11 +160,11 @@ def _type(node: ast.expr, module: Module) -> str:
 
 
 def _default(node: ast.expr | None, module: Module) -> str:
-    """The default as the source has it; for a short constant, what the constant is."""
+    """The default as the source has it; for a constant, what the constant is."""
     if node is None:
         return ""
     constant = _find(ast.unparse(node), module)
-    if isinstance(constant, ast.Constant | ast.Tuple) and len(ast.unparse(constant)) <= 40:
+    if isinstance(constant, ast.Constant | ast.Tuple):
         return ast.unparse(constant).replace("'", '"')
     lines = module.lines[node.lineno - 1 : node.end_lineno]
     lines[-1] = lines[-1][: node.end_col_offset]
@@ -220,6 +221,8 @@ def _find(name: str, module: Module) -> Table | ast.expr | None:
             case ast.ClassDef() if node.name == name:
                 return _table(node, module)
             case ast.Assign(targets=[ast.Name(id=target)]) if target == name:
+                return _listed(node.value, module)
+            case ast.AnnAssign(target=ast.Name(id=target)) if target == name:
                 return node.value
             case ast.ImportFrom(module=str(source)) if source.partition(".")[0] == "baiwen":
                 for alias in node.names:
@@ -227,3 +230,13 @@ def _find(name: str, module: Module) -> Table | ast.expr | None:
                         inside = f"{source}.{alias.name}" if rest else source
                         return _find(rest or alias.name, _module(inside))
     return None
+
+
+def _listed(node: ast.expr, module: Module) -> ast.expr:
+    """`tuple(TABLE)` as the tuple of that dict's keys; anything else as it is."""
+    match node:
+        case ast.Call(func=ast.Name(id="tuple"), args=[ast.Name(id=name)]):
+            table = _find(name, module)
+            if isinstance(table, ast.Dict):
+                return ast.Tuple([key for key in table.keys if key is not None])
+    return node
