@@ -80,7 +80,7 @@ def head_loss(
     `chunk` is the number of tokens whose logits exist at a time. Under autocast the matmuls run in
     its dtype; softmax, sums and the head's gradient are fp32 always.
     """
-    chunk = chunk or max(CHUNK_LEAST[head.device.type], CHUNK_ENTRIES // head.shape[0])
+    chunk = chunk or chunk_tokens(head.shape[0], head.device)
     kept = mask.flatten().nonzero().squeeze(1)  # [N]
     results = _HeadLoss.apply(
         hidden.flatten(0, -2),  # [B*T, C]
@@ -93,6 +93,11 @@ def head_loss(
         torch.is_grad_enabled(),
     )
     return results[0], results[1]
+
+
+def chunk_tokens(vocabulary: int, device: torch.device) -> int:
+    """How many tokens' logits exist at a time."""
+    return max(CHUNK_LEAST[device.type], CHUNK_ENTRIES // vocabulary)
 
 
 class _HeadLoss(torch.autograd.Function):
