@@ -105,7 +105,7 @@ def _complaint(
         return f"{name} is not a knob.{hint}\n    {title} may have: {', '.join(names)}"
     if kind == "value_error":
         return f"{name or 'the recipe'}: {message.removeprefix('Value error, ')}"
-    told = message.replace("Input should be", "must be").replace("an object", "a table")
+    told = re.sub(r"^\w+ should ", "must ", message).replace("an object", "a table")
     return f"{name} = {_shown(value)} {told[0].lower()}{told[1:]}"
 
 

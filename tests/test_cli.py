@@ -122,6 +122,20 @@ def test_an_input_may_come_from_an_earlier_recipe_but_not_from_a_later_one(here,
     assert not Path("runs").exists()
 
 
+def test_an_input_of_a_finished_recipe_must_be_there(here, capsys):
+    assert cli.main(["run", "recipes"]) == 0
+    add(here, "2-tokenizer.toml", TOKENIZER.replace("documents.jsonl", "dokuments.jsonl"))
+    told = failing(capsys, "run", "recipes")
+    assert told.endswith("does not exist. Did you mean documents.jsonl.zst?\n")
+
+
+def test_a_corpus_that_is_not_there_is_told_before_the_first_recipe_runs(here, capsys):
+    add(here, "2-data.toml", 'stage = "data"\nout = "runs/data"\ncorpus = "stdlb"\n')
+    told = failing(capsys, "run", "recipes")
+    assert told.startswith("baiwen: recipes/2-data.toml: corpus: there is no file, folder or glob")
+    assert not Path("runs").exists()
+
+
 def test_what_a_finished_run_has_read_may_be_gone(here):
     corpus = Path("corpus.txt")
     corpus.write_text("to be or not to be\n" * 20)
@@ -144,6 +158,8 @@ def test_what_a_finished_run_has_read_may_be_gone(here):
         (RECIPE.replace("train", "trian"), "instruct.toml:4: trian is not a knob. Did you mean tr"),
         (RECIPE.replace("20", '"20"'), 'instruct.toml:4: train = "20" must be a valid integer'),
         (RECIPE.replace("20", "-1"), "train = -1 must be greater than or equal to 0"),
+        (RECIPE + 'kinds = ["tables"]', "toml:7: kinds: no task kind 'tables'; there are arith"),
+        (RECIPE + "kinds = []", "kinds = [] must have at least 1 item"),
         (RECIPE.replace("\nout", "\n# out"), "out is missing: it has no default"),
         (RECIPE.replace('"instruct"', '"instuct"'), "no stage 'instuct'. Did you mean instruct?"),
         (RECIPE.replace("stage", "# stage"), "stage is missing: name one of "),
@@ -452,6 +468,31 @@ def test_eval_prints_accuracy_and_bits_per_byte(here, model, capsys):
     assert float(rows[place + 1][1]) > float(
         rows[place + 1][5]
     )  # random weights, so worse than gzip
+
+
+@pytest.mark.parametrize(
+    ("row", "arguments", "told"),
+    [
+        ('{"txt": "x"}', ["--documents", "rows.jsonl"], "rows.jsonl:1: no string `text`"),
+        ('{"prompt": []}', ["--tasks", "rows.jsonl"], "rows.jsonl: row 1 has no `answer`"),
+        ("{}", ["--tasks", "rows.jsonl", "--questions", "0"], "questions = 0 must be greater"),
+        ("{}", ["--tasks", "rows.jsonl", "--device", "gpu"], 'device = "gpu" must match pattern'),
+    ],
+)
+def test_eval_tells_what_it_cannot_score(
+    model, capsys, tmp_path, monkeypatch, row, arguments, told
+):
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text(f"{row}\n")
+    assert told in failing(capsys, "eval", str(model), *arguments)
+
+
+def test_eval_takes_a_model_by_any_path(model, capsys, monkeypatch):
+    monkeypatch.chdir(model)
+    text = model.parent / "text.txt"
+    text.write_text("to be or not to be")
+    assert cli.main(["eval", ".", "--documents", str(text)]) == 0
+    assert "prose" in capsys.readouterr().out
 
 
 def test_eval_needs_something_to_score_on(model, capsys):

@@ -65,13 +65,18 @@ def chunks(paths: Sequence[Path], meta: dict[str, Any] | None = None) -> Iterato
                 yield from (Chunk(jsonl_rows, part, own) for part in _jsonl(path))
 
 
-def texts_of(paths: Sequence[Path]) -> Iterator[str]:
-    """The text of every document of `paths`; a `UserError` names one that cannot be read."""
+def documents(paths: Sequence[Path]) -> Iterator[Document]:
+    """Every document of `paths`; a `UserError` names one that cannot be read."""
     for chunk in chunks(paths):
         for found in chunk.documents():
             if found.flaw:
                 raise UserError(f"{found.meta['place']}: {found.flaw}")
-            yield found.text
+            yield found
+
+
+def texts_of(paths: Sequence[Path]) -> Iterator[str]:
+    """The text of every document of `paths`; a `UserError` names one that cannot be read."""
+    return (found.text for found in documents(paths))
 
 
 def by_size(paths: Iterable[Path]) -> Iterator[list[Path]]:

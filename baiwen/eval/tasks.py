@@ -1,7 +1,7 @@
 """Accuracy by kind of task: questions in, verdicts out, none of them lost.
 
-    questions = [Question(**row) for row in files.read_jsonl("heldout.jsonl")]
-    samples = answer(engine, questions, chat(tokenizer), max_tokens=96)
+    asked = questions(Path("heldout.jsonl"))
+    samples = answer(engine, asked, chat(tokenizer), max_tokens=96)
     score(samples) ->
         {"all": {"accuracy": 0.81, "n": 400, "standard_error": 0.02, "low": 0.77, "high": 0.85,
                  "verdicts": {"right": 324, "wrong": 76, "undecided": 0, "error": 0, "timeout": 0}},
@@ -12,15 +12,18 @@ with solved instances before it, which is what a model that never saw the protoc
 Decoding is greedy. Everything that is not right counts against the model, and is counted by name.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
-from baiwen import log, verify
+from baiwen import files, log, verify
 from baiwen.engine.engine import Engine
 from baiwen.engine.sampler import Sampling
+from baiwen.errors import UserError
 from baiwen.eval.statistics import Difference, paired, proportion
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.verify import Verdict
@@ -64,6 +67,24 @@ class Form:
 
     prompt: Callable[[Question], list[int]]
     stop: tuple[str, ...] = ()
+
+
+def questions(path: Path) -> list[Question]:
+    """The questions of a file, whatever else its rows may hold."""
+    return [
+        Question(row["prompt"], row["answer"], row["verifier"], row["kind"], row.get("tools"))
+        for row in rows(path, "prompt", "answer", "verifier", "kind")
+    ]
+
+
+def rows(path: Path, *needed: str) -> list[dict[str, Any]]:
+    """The rows of a JSONL file; a `UserError` names the first that lacks one of `needed`."""
+    found = list(files.read_jsonl(path))
+    for number, row in enumerate(found, start=1):
+        for name in needed:
+            if name not in row:
+                raise UserError(f"{path}: row {number} has no `{name}`: {json.dumps(row):.80}")
+    return found
 
 
 def chat(tokenizer: Tokenizer) -> Form:

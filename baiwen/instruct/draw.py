@@ -24,6 +24,7 @@ from baiwen.instruct import (
     word_sorting,
 )
 from baiwen.instruct.task import HELDOUT_SHARE, Task, instances
+from baiwen.mistakes import nearest
 
 PRODUCERS: dict[str, Callable[[Random], Task]] = {
     "arithmetic": arithmetic.produce,
@@ -80,7 +81,13 @@ def heldout(kind: str, count: int, seed: int) -> Iterator[Task]:
         )
 
 
-def _drawn(kind: str, seed: int, stream: str) -> Iterator[Task]:
+def producer(kind: str) -> Callable[[Random], Task]:
+    """What draws the instances of a kind; a `UserError` where there is no such kind."""
     if kind not in PRODUCERS:
-        raise UserError(f"no task kind {kind!r}; there are {', '.join(KINDS)}")
-    return instances(PRODUCERS[kind], Random(f"{seed}/{kind}/{stream}"))
+        hint = nearest(kind, KINDS)
+        raise UserError(f"no task kind {kind!r}; there are {', '.join(KINDS)}.{hint}")
+    return PRODUCERS[kind]
+
+
+def _drawn(kind: str, seed: int, stream: str) -> Iterator[Task]:
+    return instances(producer(kind), Random(f"{seed}/{kind}/{stream}"))

@@ -49,7 +49,7 @@ class Recipe:
 
     @property
     def module(self) -> ModuleType:
-        """The stage's module: Config, run, and plan where it has one."""
+        """The stage's module: Config, run, and plan and check where it has them."""
         return _module(self.stage)
 
 
@@ -78,19 +78,24 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> list[Recipe]:
 
 
 def check(recipes: Sequence[Recipe]) -> None:
-    """Stop unless every input exists, or lies in the run folder of an earlier recipe.
+    """Stop unless every input exists, or an earlier recipe is yet to fill the folder it lies in.
 
     What a finished run has read may be gone.
     """
-    told = []
-    for index, recipe in enumerate(recipes):
+    told, to_come = [], list[Path]()
+    for recipe in recipes:
         if files.complete(recipe.out):
             continue
-        earlier = [before.out for before in recipes[:index]]
         try:
-            config.require(recipe.config, recipe.path, unless_below=earlier)
+            config.require(recipe.config, recipe.path, unless_below=to_come)
         except UserError as error:
             told.append(str(error))
+        try:
+            if hasattr(recipe.module, "check"):
+                recipe.module.check(recipe.config, to_come)
+        except UserError as error:
+            told.append(f"{recipe.path}: {error}")
+        to_come.append(recipe.out)
     if told:
         raise UserError("\n".join(told))
 

@@ -12,7 +12,7 @@ This is the short way: exact duplicates and published heuristics, no classifier.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +25,7 @@ from baiwen.data import clean, corpus, read
 from baiwen.data.filters import Settings, known
 from baiwen.data.read import Chunk
 from baiwen.data.split import HeldOut
+from baiwen.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
@@ -74,6 +75,17 @@ def run(config: Config, folder: files.RunFolder) -> None:
     counts.check_kept()
     files.write_json(folder.path / "data.json", counts.table())
     _report(counts)
+
+
+def check(config: Config, to_come: Sequence[Path]) -> None:
+    """Stop unless the corpus is there; what lies in the folders `to_come` is not looked for."""
+    for place in _places(config):
+        later = any(Path(place).is_relative_to(folder) for folder in to_come)
+        if place != corpus.NAME and not later:
+            try:
+                read.find([place])
+            except UserError as error:
+                raise UserError(f"corpus: {error}") from error
 
 
 def plan(config: Config) -> dict[str, str | int]:

@@ -18,13 +18,15 @@ from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from baiwen import config as recipes
 from baiwen import files, log
 from baiwen.config import Input, Knobs
+from baiwen.data import read
 from baiwen.engine import pretrained
 from baiwen.engine.engine import Engine
 from baiwen.errors import UserError
@@ -35,6 +37,7 @@ from baiwen.verify import Verdict
 Count = Annotated[int, Field(gt=0)]
 FormName = Literal["chat", "document"]
 Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]  # part of a file's name
+DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
 class Model(Knobs):
@@ -58,7 +61,14 @@ class Config(Knobs):
     documents: Input | None = None  # held-out documents, heldout.jsonl.zst of `data`
     characters: Count = 1_000_000  # of held-out documents, to the next whole one
     seed: int = 0  # of the draw of shots and documents
-    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    device: Annotated[str, Field(pattern=DEVICE)] = "auto"  # auto, cpu, cuda, cuda:N
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        asked = {form for model in self.models.values() for form in model.forms}
+        if self.tasks and "document" in asked and self.shots_from is None:
+            raise ValueError('the form "document" needs shots_from, train.jsonl of `instruct`')
+        return self
 
 
 def run(config: Config, folder: files.RunFolder) -> None:
@@ -84,10 +94,10 @@ def score_model(
     **knobs: Any,  # noqa: ANN401 - those of Config
 ) -> dict[str, Any]:
     """One model's entry of `scores.json`; nothing is written. For `baiwen eval MODEL`."""
-    model = Model(folder=folder, forms=tuple(forms))
-    models = {folder.name: model}
-    config = Config(out=folder, models=models, tasks=tasks, documents=documents, **knobs)
-    return _measure(config, folder.name, model, keep=None)[0]
+    given = {"tasks": tasks, "documents": documents, **knobs}
+    models = {"model": {"folder": folder, "forms": forms}}
+    config = recipes.parse({"out": folder, "models": models, **given}, Config, "the command line")
+    return _measure(config, "model", config.models["model"], keep=None)[0]
 
 
 class Subject:
@@ -96,6 +106,8 @@ class Subject:
     def __init__(self, folder: Path, device: str) -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise UserError(f"device = {device!r}: there is no GPU here; use 'cpu'")
         self.folder, self.device = folder, device
 
     @cached_property
@@ -157,9 +169,8 @@ def _ask(config: Config, engine: Engine, form: FormName) -> Iterable[tasks.Sampl
     if form == "chat":
         way = tasks.chat(engine.tokenizer)
     else:
-        if config.shots_from is None:
-            raise UserError('the form "document" needs shots_from, train.jsonl of `instruct`')
-        rows = list(files.read_jsonl(config.shots_from))
+        assert config.shots_from  # checked with the recipe
+        rows = tasks.rows(config.shots_from, "messages", "kind")
         shots = tasks.draw_shots(rows, document, config.shots, config.seed)
         room = engine.model.config.max_position_embeddings - config.max_tokens
         way = tasks.few_shot(engine.tokenizer, document, shots, room)
@@ -169,8 +180,8 @@ def _ask(config: Config, engine: Engine, form: FormName) -> Iterable[tasks.Sampl
 def _questions(config: Config) -> list[tasks.Question]:
     assert config.tasks
     by_kind: dict[str, list[tasks.Question]] = defaultdict(list)
-    for row in files.read_jsonl(config.tasks):
-        by_kind[row["kind"]].append(tasks.Question(**row))
+    for asked in tasks.questions(config.tasks):
+        by_kind[asked.kind].append(asked)
     if not by_kind:
         raise UserError(f"tasks = {config.tasks} holds no question")
     return [asked for of_kind in by_kind.values() for asked in of_kind[: config.questions]]
@@ -178,18 +189,16 @@ def _questions(config: Config) -> list[tasks.Question]:
 
 def _documents(config: Config) -> list[compression.Document]:
     assert config.documents
-    rows = [row for row in files.read_jsonl(config.documents) if row["text"]]
-    if not rows:
+    found = [asked for asked in read.documents(read.find([config.documents])) if asked.text]
+    if not found:
         raise UserError(f"documents = {config.documents} holds no document")
-    Random(config.seed).shuffle(rows)
+    Random(config.seed).shuffle(found)
     chosen, room = [], config.characters
-    for row in rows:
+    for asked in found:
         if room <= 0:
             break
-        meta = row.get("meta", {})
-        source = meta.get("domain") or meta.get("source") or "unknown"
-        chosen.append(compression.Document(row["text"], source))
-        room -= len(row["text"])
+        chosen.append(compression.Document(asked.text, asked.domain))
+        room -= len(asked.text)
     return chosen
 
 

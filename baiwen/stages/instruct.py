@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from baiwen import files, log
 from baiwen.config import Knobs
@@ -38,6 +38,13 @@ class Config(Knobs):
     documents: Count = 4_000  # plain documents for pre-training
     per_document: Annotated[int, Field(gt=0)] = 4  # instances in a document, all of one kind
     seed: int = 0  # of every draw
+
+    @field_validator("kinds")
+    @classmethod
+    def _known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in kinds:
+            draw.producer(kind)
+        return kinds
 
 
 def run(config: Config, folder: files.RunFolder) -> None:

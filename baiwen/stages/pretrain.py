@@ -25,7 +25,7 @@ from pydantic import Field, field_validator, model_validator
 
 from baiwen import dist, files
 from baiwen.config import Input, Knobs
-from baiwen.data import mixture, shards
+from baiwen.data import mixture, read, shards
 from baiwen.data.loader import Batch, Loader, Split, sample
 from baiwen.data.mixture import Mixture
 from baiwen.data.pack import best_fit
@@ -62,7 +62,7 @@ class Config(Knobs):
     tokenizer: Input  # the one that the shards were written with
     size: str | None = None  # of a fresh model: a row of baiwen/model/sizes.py
     start: Input | None = None  # or an HF folder to go on from
-    heldout: Input | None = None  # documents (JSONL) whose loss is measured every loop.eval_every
+    heldout: Input | None = None  # documents whose loss is measured every loop.eval_every steps
     heldout_tokens: Count = 65_536  # of them that are measured
     sequence_length: Count = 4096  # tokens of a row; report: 4096, then 32768
     tokens_per_step: Count = 2**20  # over all ranks; not reported
@@ -99,6 +99,9 @@ class Config(Knobs):
             raise ValueError("needs either size (a fresh model) or start (an HF folder)")
         if sum(value is not None for value in (self.steps, self.tokens, self.epochs)) != 1:
             raise ValueError("needs one of steps, tokens and epochs")
+        if self.loop.keep_best and self.heldout is None:
+            raise ValueError("loop.keep_best needs heldout, whose loss says which is the best")
+        Split(self.sequence_length, self.tokens_per_step, self.micro_tokens)  # on any ranks
         return self
 
 
@@ -212,7 +215,7 @@ def _heldout(config: Config, tokenizer: Tokenizer, out: Path, world: World) -> S
         return ()
     folder = out / "state" / "heldout"
     if world.main:
-        texts = (row["text"] for row in files.read_jsonl(config.heldout))
+        texts = read.texts_of(read.find([config.heldout]))
         shards.write_index(folder, [shards.write_shard(folder, 0, texts, tokenizer)], tokenizer)
     dist.barrier(world)
     source = shards.Shards.open(folder)

@@ -14,10 +14,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from baiwen import dist, files
 from baiwen.config import Input, Knobs
@@ -65,6 +65,13 @@ class Config(Knobs):
     threads: Count | None = None  # of the CPU; none: torch's choice
     workers: Count = 1  # processes that render conversations
     save_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the written weights
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.loop.keep_best and self.heldout is None:
+            raise ValueError("loop.keep_best needs heldout, whose loss says which is the best")
+        Split(self.sequence_length, self.tokens_per_step, self.micro_tokens)  # on any ranks
+        return self
 
 
 def run(config: Config, folder: files.RunFolder) -> None:

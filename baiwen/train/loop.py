@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -42,6 +42,7 @@ from baiwen.train.parallel import release
 from baiwen.train.schedule import Schedule, rate
 
 Objective = Callable[..., Loss]  # (outputs, batch) -> Loss
+Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 
 class Loop(Knobs):
@@ -54,7 +55,7 @@ class Loop(Knobs):
     keep_best: bool = False  # write the checkpoint of the least held-out loss to `best/` at the end
     max_skipped: Annotated[int, Field(gt=0)] = 10  # skipped steps in a row after which a run stops
     skip_spikes: bool = False  # skip steps whose loss or gradient is 6 sigma above the last 128
-    trackers: tuple[str, ...] = ()  # any of tensorboard, wandb, trackio
+    trackers: tuple[Tracker, ...] = ()  # any of tensorboard, wandb, trackio
 
 
 def train(

@@ -70,6 +70,14 @@ def test_a_misspelt_filter_is_named_with_its_line(tmp_path):
     assert f"{recipe}:2" in str(error.value)
 
 
+def test_a_corpus_that_is_not_there_is_told_unless_it_is_yet_to_be_written(tmp_path, corpus):
+    settings = data.Config(out=tmp_path / "out", corpus=("stdlib", f"{corpus}/*.text"))
+    with pytest.raises(UserError, match=r"corpus: .*\*\.text: holds no file that ends in \.txt"):
+        data.check(settings, to_come=[tmp_path / "other"])
+    data.check(settings, to_come=[corpus])
+    data.check(data.Config(out=tmp_path / "out", corpus=str(corpus)), to_come=[])
+
+
 def test_a_plan_counts_files_and_bytes(tmp_path, corpus):
     settings = data.Config(out=tmp_path / "out", corpus=str(corpus))
     assert data.plan(settings) == {

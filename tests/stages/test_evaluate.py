@@ -125,8 +125,9 @@ def test_one_model_is_scored_without_a_run_folder(scored, models, tasks):
 
 
 def test_the_document_form_asks_for_its_shots(models, tasks, tmp_path):
-    with pytest.raises(UserError, match="needs shots_from"):
-        into(evaluate, settings(models, tasks, tmp_path / "out", shots_from=None))
+    raw = recipes.resolved(settings(models, tasks, tmp_path / "out")) | {"shots_from": None}
+    with pytest.raises(UserError, match='the form "document" needs shots_from'):
+        recipes.parse(raw, evaluate.Config, "evaluate.toml")
 
 
 def test_no_questions_are_no_score(models, tasks, tmp_path):

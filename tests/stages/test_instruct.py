@@ -93,6 +93,6 @@ def test_a_kind_named_twice_is_drawn_twice_as_often_and_tested_once(tmp_path):
     assert len(list(files.read_jsonl(out / "heldout.jsonl"))) == 6
 
 
-def test_a_kind_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match="no task kind 'poems'; there are arithmetic"):
-        made(tmp_path / "out", kinds=("poems",))
+def test_a_kind_that_is_not_there_is_named():
+    with pytest.raises(UserError, match=r"kinds: no task kind 'tables'; .* Did you mean table\?"):
+        recipes.parse({"out": "x", "kinds": ["tables"]}, instruct.Config, "instruct.toml")

@@ -170,12 +170,21 @@ def test_a_chat_model_ends_its_turn(extended):
         ({"size": "0.5B"}, r"Did you mean 0\.5b"),
         ({"start": "base"}, "needs either size .* or start"),
         ({"epochs": 1.0}, "needs one of steps, tokens and epochs"),
+        ({"micro_tokens": 48}, "micro_tokens = 48 must be a multiple of sequence_length = 32"),
+        ({"heldout": None}, "keep_best needs heldout"),
     ],
 )
 def test_a_recipe_that_contradicts_itself_is_refused(place, change, told):
     text = re.sub(rf"(?m)^({'|'.join(change)}) = .*\n", "", PRETRAIN)
+    given = {name: value for name, value in change.items() if value is not None}
     with pytest.raises(UserError, match=told):
-        stages.load(recipe("wrong", text, **change))
+        stages.load(recipe("wrong", text, **given))
+
+
+def test_held_out_documents_without_text_are_named_by_their_line(place):
+    files.write("untold.jsonl", '{"text": "a cat"}\n{"txt": "a dog"}\n')
+    with pytest.raises(UserError, match=r"untold\.jsonl:2: no string `text` \(its fields: txt\)"):
+        run("untold", PRETRAIN.replace("heldout.jsonl", "untold.jsonl"))
 
 
 def test_a_start_with_too_small_a_vocabulary_is_refused(place, base):
@@ -193,6 +202,24 @@ def test_the_plan_tells_size_and_work_without_running(place):
     figures = loaded.module.plan(loaded.config)
     assert figures["steps"] == 8 and figures["tokens"] == 8 * 128
     assert not (place / "planned").exists()
+
+
+@pytest.mark.slow
+def test_the_planned_memory_is_near_what_a_run_takes(place):
+    """Of a lone process, whose peak is the run's own; rows long enough that attention counts."""
+    text = PRETRAIN.replace("= 32\n", "= 256\n").replace("= 128\n", "= 4096\n")
+    text = text.replace("= 64\n", "= 4096\n").replace("steps = 8", "steps = 2")
+    code = "import sys; from baiwen.cli import main; main(sys.argv[1:])"
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code, command, recipe("measured", text)],
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for command in ("plan", "run")
+    ]  # fmt: skip
+    planned = float(re.search(r"memory +([\d.]+) GiB", told[0])[1])
+    rows = files.read_jsonl("measured/metrics.jsonl")
+    assert max(row["memory"] for row in rows) / 2**30 == pytest.approx(planned, rel=0.2)
 
 
 @pytest.mark.slow
