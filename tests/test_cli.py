@@ -85,6 +85,16 @@ def test_the_resolved_recipe_is_stored_with_the_run(here):
     assert stored["seed"] == 7
 
 
+def test_a_finished_run_tells_of_inputs_that_changed_since(here, capsys):
+    add(here, "2-tokenizer.toml", TOKENIZER)
+    assert cli.main(["run", "recipes"]) == 0
+    assert "note:" not in capsys.readouterr().err
+    os.utime("runs/instruct/documents.jsonl.zst", (time.time() + 9,) * 2)
+    assert cli.main(["run", "recipes"]) == 0
+    told = "note: documents = runs/instruct/documents.jsonl.zst was written after runs/tokenizer"
+    assert told in capsys.readouterr().err
+
+
 def test_another_recipe_does_not_take_the_folder(here, capsys):
     assert cli.main(["run", "recipes"]) == 0
     assert "train: 20 -> 21" in failing(capsys, "run", "recipes", "train=21")

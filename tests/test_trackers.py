@@ -3,12 +3,19 @@
 import importlib.util
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from baiwen.errors import UserError
 from baiwen.log import StepLog
+from baiwen.trackers import TRACKERS
+from baiwen.train.loop import Tracker
+
+
+def test_a_recipe_may_name_each_of_them():
+    assert get_args(Tracker) == tuple(TRACKERS)
 
 
 def test_tensorboard_reads_every_step_once_after_a_resume(tmp_path):

@@ -29,6 +29,7 @@ from typing import Any
 from baiwen import config, files, log, mistakes
 from baiwen.config import Knobs
 from baiwen.errors import UserError
+from baiwen.files.manifest import MANIFEST
 
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 
@@ -114,6 +115,20 @@ def run(recipe: Recipe) -> None:
         time.sleep(0.2)  # the next recipe may read what rank 0 is still writing
     record = files.read_json(recipe.out / "run.json")
     _announce(f"done: {recipe.out} ({record['seconds']:.0f} s, {record['finished']})", follower)
+    for key, path in _newer(recipe):
+        told = f"note: {key} = {path} was written after {recipe.out}; delete that to make it again"
+        _announce(told, follower)
+
+
+def _newer(recipe: Recipe) -> list[tuple[str, Path]]:
+    """The inputs that changed after the run was sealed; a run folder counts as its manifest."""
+    sealed = (recipe.out / MANIFEST).stat().st_mtime
+    written = [
+        (key, path, path / MANIFEST if (path / MANIFEST).is_file() else path)
+        for key, path in config.inputs(recipe.config)
+        if path.exists()
+    ]
+    return [(key, path) for key, path, file in written if file.stat().st_mtime > sealed]
 
 
 def _announce(text: str, follower: bool) -> None:
