@@ -54,7 +54,7 @@ def _mixture(
 
 
 _TINY = replace(
-    _shape(128, 5, 4, 2, 384, TINY_VOCABULARY),
+    _shape(128, 5, 2, 1, 384, TINY_VOCABULARY),
     max_position_embeddings=2048,
     rope_theta=10_000.0,
     tie_word_embeddings=True,
