@@ -25,6 +25,7 @@ check: $(READY)  ## lint, format, types, and the rules of the house
 
 bench: $(READY)  ## measure every claim, each beside its peer
 	.venv/bin/python -m benchmarks.train_step --write
+	.venv/bin/python -m benchmarks.train_step --write --spin
 	.venv/bin/python -m benchmarks.train_step --write --share
 	.venv/bin/python -m benchmarks.sft --write $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
 	.venv/bin/python -m benchmarks.kernels --write

@@ -151,7 +151,7 @@ def _keep_freed_memory() -> None:
     """Tell glibc to reuse freed memory instead of returning it to the system.
 
     A training step frees and takes the same large tensors over and over; giving each back costs a
-    page fault for every 4 KiB of the next one, 10 % of a step's CPU time (`benchmarks/kernels.py`).
+    page fault for every 4 KiB of the next one, 3 % of a step's CPU time (`benchmarks/kernels.py`).
     """
     with suppress(OSError, AttributeError):  # another libc keeps its own ways
         libc = ctypes.CDLL("libc.so.6")

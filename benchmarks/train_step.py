@@ -32,7 +32,8 @@ def main() -> None:
         page.publish("share", "Where a training step goes", shares(settings), options.write)
     else:
         title = "Training step against transformers"
-        page.publish("train_step", title, compare(settings), options.write)
+        name = "train_step_spin" if options.spin else "train_step"
+        page.publish(name, title, compare(settings), options.write)
 
 
 def arguments() -> argparse.Namespace:
@@ -42,6 +43,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--length", type=int, default=512, help="tokens of a row")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--spin",
+        action="store_true",
+        help="let threads spin for a moment before they sleep, as a plain run does: for wall time",
+    )
     parser.add_argument("--steps", type=int, default=12, help="of each side, after the first two")
     parser.add_argument("--seconds", type=float, default=300, help="after which no step is begun")
     parser.add_argument("--share", action="store_true", help="profile our step instead")
@@ -79,7 +85,7 @@ def shape(settings: Figures) -> str:
     """What is computed, in a line."""
     return (
         f"{settings['rows']} x {settings['length']} tokens a step, {settings['dtype']}, "
-        f"{settings['threads']} threads"
+        f"{settings['threads']} threads that {'spin, then ' if settings['spin'] else ''}sleep"
     )
 
 

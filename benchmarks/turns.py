@@ -33,8 +33,8 @@ from typing import Any, NamedTuple, TypeVar
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM = 2  # first turns of a process that do not count
-QUIET = {  # of every side: threads sleep while they wait, and nothing calls home
-    "OMP_WAIT_POLICY": "PASSIVE",
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads sleep while they wait: CPU seconds count work
+QUIET = {  # of every side: nothing calls home
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -86,10 +86,11 @@ class Side:
 
     def __init__(self, module: str, settings: Figures, python: str = sys.executable) -> None:
         self.module, self.errors = module, tempfile.TemporaryFile()  # noqa: SIM115 - see __exit__
+        waiting = {} if settings.get("spin") else PASSIVE
         self.process = subprocess.Popen(
             [python, "-m", module, json.dumps(settings)],
             cwd=ROOT,
-            env={**os.environ, **QUIET, "OMP_NUM_THREADS": str(settings["threads"])},
+            env={**os.environ, **QUIET, **waiting, "OMP_NUM_THREADS": str(settings["threads"])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,

@@ -1,11 +1,12 @@
 """Causal attention for training on a CPU: blocks of queries, each against the keys before its end.
 
-PyTorch's fused CPU attention reads 33 GFLOP/s forward and 30 backward on a core whose matmul does
-88 (fp32, AVX2, 512 tokens, heads of 64). Documents of a few hundred tokens leave room for a plainer
+PyTorch's fused CPU attention reads 32 GFLOP/s forward and 26 backward on a core whose matmul does
+92 (fp32, AVX2, 512 tokens, heads of 64). Documents of a few hundred tokens leave room for a plainer
 way: three matmuls and a softmax a block, the probabilities kept for the backward pass. It skips the
 keys that causality hides, folds the heads of a group into one matmul, and takes 0.63 of the fused
-form's time (`benchmarks/kernels.py`). What it keeps grows with the square of the length, so long
-documents belong to the fused form; `kernels.causal` decides.
+form's time at 512 tokens, 0.8 to 0.9 of it at 192 to 1,024 (`benchmarks/kernels.py`). What it keeps
+grows with the square of the length, so long documents belong to the fused form; `kernels.causal`
+decides.
 
 B batch, T tokens, H query heads, K key heads, G = H / K, D head size, b queries of a block,
 s keys that a block sees.

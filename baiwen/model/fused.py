@@ -3,7 +3,7 @@
     rms_norm(x, weight, eps, dtype)      x / rms(x) * weight
     rotate(x, cosine, sine)              rotary positions
 
-Autograd's own backward of the plain formulas costs 2.1x (norm) and 1.7x (rotation) of these on a
+Autograd's own backward of the plain formulas costs 2.0x (norm) and 1.8x (rotation) of these on a
 CPU (`benchmarks/kernels.py`); the formulas stand in `tests/model/test_fused.py` as the oracle.
 
 B batch, T tokens, C hidden size, H heads, D head size.
