@@ -13,10 +13,10 @@ gives here, not of a data sheet.
 
 import gc
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -91,8 +91,11 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes this process has held so far: of the GPU, or of its address space in memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux's ru_maxrss begins with the parent's, across fork and exec
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 @contextmanager

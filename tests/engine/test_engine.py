@@ -146,7 +146,8 @@ def test_text_ids_and_messages_are_prompts(engine):
     messages = [{"role": "user", "content": "hello"}]
     rendered = engine.tokenizer.render(messages, generate=True).ids
     by_messages, by_ids = engine.generate([messages, rendered], NEVER)
-    assert by_messages == by_ids
+    assert (by_messages.text, by_messages.ids) == (by_ids.text, by_ids.ids)
+    assert by_messages.logprobs == pytest.approx(by_ids.logprobs, abs=1e-4)  # rows of one batch
     assert engine.generate([engine.tokenizer.encode("hello"), "hello"], NEVER)[0].text != ""
 
 
