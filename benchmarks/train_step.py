@@ -85,7 +85,7 @@ def shape(settings: Figures) -> str:
     """What is computed, in a line."""
     return (
         f"{settings['rows']} x {settings['length']} tokens a step, {settings['dtype']}, "
-        f"{settings['threads']} threads that {'spin, then ' if settings['spin'] else ''}sleep"
+        f"{settings['threads']} threads that {'spin, then ' if settings.get('spin') else ''}sleep"
     )
 
 
