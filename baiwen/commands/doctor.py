@@ -3,6 +3,7 @@
     ok    python     3.11.7 on Linux-6.18
     ok    cpu        2 cores, 2 threads; matmul 67 GFLOPS in fp32, 190 in bf16, which is the default
     note  packages   1 of 86 not as in constraints.txt: numpy 2.5.0 (2.4.6)
+    ok    native     train compiled by g++
     ok    model      a training step takes the loss from 8.397 to 7.670
 
 A note is worth reading; a fault (exit code 1) must be mended before a run.
@@ -22,6 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from baiwen import dist
+from baiwen.model.native import build
 from baiwen.model.sizes import SIZES
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer import bpe
@@ -40,6 +42,7 @@ def main(options: argparse.Namespace) -> int:
         "python": _python,
         "torch": _torch,
         "cpu": _cpu,
+        "native": _native,
         "gpu": _gpu,
         "memory": _memory,
         "disk": _disk,
@@ -81,6 +84,21 @@ def _rate(dtype: torch.dtype, size: int = 1024, repeats: int = 3) -> float:
         left @ right
         seconds.append(time.perf_counter() - began)
     return 2 * size**3 / min(seconds) / 1e9
+
+
+def _native() -> Finding:
+    """Whether the kernels in C++ run here, or PyTorch's own operations in their place."""
+    compiler = build.compiler_found()
+    if os.environ.get("BAIWEN_NATIVE") == "0":
+        return "note", "turned off by BAIWEN_NATIVE=0; PyTorch's own operations run instead"
+    if compiler is None:
+        wanted = ", ".join(build.COMPILERS)
+        return "note", f"no compiler ({wanted}), which would make training and serving faster"
+    names = sorted(source.stem for source in build.SOURCES.glob("*.cpp"))
+    missing = [name for name in names if build.library(name) is None]
+    if missing:
+        return "note", f"{compiler.name} cannot compile {', '.join(missing)} (see above)"
+    return "ok", f"{', '.join(names)} compiled by {compiler.name}"
 
 
 def _gpu() -> Finding:
