@@ -1,0 +1,1 @@
+"""The server: OpenAI's protocol over the engine, and a chat page."""
