@@ -1,48 +1,62 @@
-"""Generation with a cache, in batches: enough for chat and evaluation.
+"""The engine: many prompts answered together, one forward a step.
 
     engine = Engine(model, tokenizer)
     engine.generate(["1 + 1 ="], Sampling(max_tokens=4))[0].text
     for piece in engine.stream([{"role": "user", "content": "Hello"}]):
         print(piece, end="")
 
-Prompts of similar length share a batch, padded on the right: the first forward fills the cache,
-each further one adds a token to every answer, and finished answers leave. Ids that the tokenizer
-does not have (rows that only pad the embedding) are never chosen.
+    request = engine.add("Hello", Sampling(n=2))       # or by hand, with others that come and go
+    while engine.unfinished:
+        for request, deltas in engine.step():
+            ...
+
+Keys and values lie in blocks (`model/paged.py`) that prompts which begin alike share. Ids that the
+tokenizer does not have (rows that only pad the embedding) are never chosen. The weights may change
+between steps: `reset_cache` then.
 """
 
-import random
-import secrets
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import count, groupby
 from typing import Any, Literal
-from zlib import crc32
 
-from baiwen.engine.batch import Answer, Batch
+import torch
+from torch import Tensor
+
+from baiwen.engine import choice
+from baiwen.engine.blocks import Blocks
+from baiwen.engine.choice import Row
 from baiwen.engine.pretrained import check
+from baiwen.engine.request import Completion, Delta, Request, Sample, Token
+from baiwen.engine.runner import Runner
 from baiwen.engine.sampler import Sampling
+from baiwen.engine.scheduler import Chunk, Scheduler
 from baiwen.errors import UserError
+from baiwen.model.config import ModelConfig
+from baiwen.model.documents import Documents
+from baiwen.model.paged import bytes_per_token
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]  # text, ids or messages
 GREEDY = Sampling()
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One answer."""
-
-    text: str  # without the end marker or the stop text
-    ids: list[int]  # all that was generated, the end marker included
-    logprobs: list[float]  # of each id under the model itself, whatever the sampling
-    finish_reason: Literal["stop", "length"]
+BLOCK = 16  # tokens
+ROOM = 2048  # tokens a sequence that the default cache has room for, if memory allows
+MEMORY = {"cpu": 0.25, "cuda": 0.8}  # of what is free, at most, for the cache
+COUNTED = ("prompt_tokens", "generated_tokens", "proposed", "accepted")
+DRAFTED = 4  # tokens that a draft guesses ahead, unless told
 
 
 class Engine:
     """A model and its tokenizer, ready to answer.
 
-    batch_size: most answers under way at once; batch_tokens: most places in their cache.
+    cache_tokens: tokens whose keys and values are kept; None: by the memory there is.
+    step_tokens: most tokens of a forward. sequences: most samples that run at once.
+    prefix_cache: share what prompts begin with. lookup: most tokens that are guessed ahead from the
+    text itself, or by `draft`, a smaller model of the same tokenizer (then 4 unless given).
     """
 
     def __init__(
@@ -50,96 +64,308 @@ class Engine:
         model: Transformer,
         tokenizer: Tokenizer,
         *,
-        batch_size: int = 64,
-        batch_tokens: int = 65536,
+        cache_tokens: int | None = None,
+        step_tokens: int = 2048,
+        sequences: int = 64,
+        prefix_cache: bool = True,
+        lookup: int = 0,
+        draft: Transformer | None = None,
     ) -> None:
         check(model.config, tokenizer, "the engine")
+        if sequences < 1 or step_tokens < sequences:
+            raise UserError(
+                f"step_tokens = {step_tokens} must be at least sequences = {sequences}, and both "
+                "at least 1: each running sequence takes a token of every step"
+            )
         self.model, self.tokenizer = model, tokenizer
-        self.batch_size, self.batch_tokens = batch_size, batch_tokens
+        longest = _longest(model.config)
+        if draft is not None:
+            check(draft.config, tokenizer, "the draft")
+            longest = min(longest, _longest(draft.config))
+        if cache_tokens is None:
+            cache_tokens = _affordable(model, longest, sequences)
+        blocks = cache_tokens // BLOCK
+        self.context = min(longest, blocks * BLOCK)  # tokens of a prompt and its answer
+        if self.context < 2:
+            raise UserError(f"cache_tokens = {cache_tokens} holds no block of {BLOCK} tokens")
+        root = hashlib.sha256(repr(model.config).encode()).digest() if prefix_cache else None
+        self.pool = Blocks(blocks)
+        self.scheduler = Scheduler(self.pool, BLOCK, step_tokens, sequences, root)
+        self.runner = Runner(model, draft, blocks, BLOCK)
+        self.ahead = lookup or (DRAFTED if draft else 0)  # tokens that are guessed
+        self._guesses = self._drafted if draft else _looked_up
+        self._counts: Counter[str] = Counter()
+        self._numbers = count()
+        self._requests: set[Request] = set()
+
+    def add(self, prompt: Prompt, sampling: Sampling = GREEDY, first: int = 0) -> Request:
+        """Queue a prompt; its deltas come with the steps that follow.
+
+        first: where its samples begin among those that the seed gives this prompt. Raises UserError
+        for a prompt that is empty, too long, or holds ids that the model does not have.
+        """
+        ids = self.ids(prompt)
+        self.check(ids, sampling)
+        number = next(self._numbers)
+        request = Request(number, ids, sampling, self.tokenizer, self.context, first)
+        self._requests.add(request)
+        self.scheduler.add(request.sample())
+        return request
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        """A prompt in ids; messages end with the head of the assistant's turn."""
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt)
+        if len(prompt) and isinstance(prompt[0], Mapping):
+            return self.tokenizer.render(prompt, generate=True).ids  # type: ignore[arg-type]
+        return list(prompt)  # type: ignore[arg-type]
+
+    def check(self, ids: Sequence[int], sampling: Sampling) -> None:
+        """UserError for a prompt that cannot be answered, or a sampling that has no meaning."""
+        if not ids:
+            raise UserError("a prompt is empty; give it at least one token, such as end_of_text")
+        rows = self.model.config.vocab_size
+        if min(ids) < 0 or max(ids) >= rows:
+            wrong = next(token for token in ids if not 0 <= token < rows)
+            raise UserError(f"a prompt holds the id {wrong}; the model has 0 to {rows - 1}")
+        least = len(ids) + min(sampling.max_tokens, 1)
+        if least > self.context:
+            raise UserError(
+                f"a prompt has {len(ids)} tokens, which with its answer is more than the "
+                f"{self.context} that the model and the cache have room for: "
+                f"{least - self.context} too many"
+            )
+        for token in sampling.logit_bias:
+            if not 0 <= token < len(self.tokenizer):
+                raise UserError(f"logit_bias: there is no token {token}")
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that are under way."""
+        return len(self._requests)
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[Request, list[Delta]]]:
+        """One forward over chunks of prompts and next tokens, and what it gives each request."""
+        chunks = self.scheduler.step(self._guesses, self.ahead)
+        if not chunks:
+            return []
+        self._copy()
+        hidden = self.runner.run(chunks)
+        rows = list(self._read(chunks, hidden))
+        deltas: dict[Request, list[Delta]] = {}
+        for sample, delta in self._answers(rows, hidden):
+            deltas.setdefault(sample.request, []).append(delta)
+        self._requests -= {request for request in deltas if request.finished}
+        return list(deltas.items())
+
+    def cancel(self, request: Request) -> None:
+        """Stop answering; its blocks are free at once. A finished request stays as it is."""
+        if request in self._requests:
+            self._requests.remove(request)
+            for sample in request.samples:
+                if sample.finish is None:
+                    self.scheduler.remove(sample)
+
+    def reset_cache(self) -> None:
+        """Forget all keys and values, because the weights have changed; what runs is recomputed."""
+        while self.scheduler.running:
+            self.scheduler.preempt()
+        self.pool.reset()
+
+    def stats(self) -> dict[str, float]:
+        """Counts since the start, and how many samples and blocks there are in what state."""
+        return {
+            "running": len(self.scheduler.running),
+            "waiting": len(self.scheduler.waiting),
+            "blocks_total": self.pool.total,
+            "blocks_used": self.pool.total - self.pool.available,
+            "blocks_cached": self.pool.cached,
+            "preemptions": self.scheduler.preemptions,
+            "cached_tokens": self.scheduler.cached_tokens,
+            **{name: self._counts[name] for name in COUNTED},
+        }
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
         """Continue every prompt: `sampling.n` completions of the first, then of the second, ...
 
-        Messages are rendered with the head of the assistant's turn. With a seed, the text of a
-        prompt does not depend on what else is asked; a prompt that is asked twice gets a second
-        answer, as from `n=2`. Raises UserError for a prompt that is empty or holds ids that the
-        model does not have.
+        With a seed, the text of a prompt does not depend on what else is asked; a prompt that is
+        asked twice gets a second answer, as from `n=2`. Raises UserError as `add` does, before
+        anything is computed.
         """
-        answers = self._answers(prompts, sampling)
-        for together in self._batches(answers, sampling):
-            batch = Batch(self.model, together, sampling, len(self.tokenizer))
-            while batch.answers:
-                batch.step()
-        return [_completion(answer) for answer in answers]
+        asked: Counter[tuple[int, ...]] = Counter()  # answers of each prompt so far
+        every = [self.ids(prompt) for prompt in prompts]
+        for ids in every:
+            self.check(ids, sampling)
+        requests = []
+        for ids in every:
+            requests.append(self.add(ids, sampling, asked[tuple(ids)]))
+            asked[tuple(ids)] += sampling.n
+        return self._finished(requests)
 
     def stream(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Iterator[str]:
-        """The text of one completion in pieces, whole characters, as soon as each is certain."""
-        answer = self._answers([prompt], sampling)[0]
-        batch = Batch(self.model, [answer], sampling, len(self.tokenizer))
-        shown = 0
-        while batch.answers:
-            batch.step()
-            sure = len(answer.text) - (0 if answer.finish else _begun(answer.text, sampling.stop))
-            if sure > shown:
-                yield answer.text[shown:sure]
-                shown = sure
+        """The text of one completion in pieces, whole characters, as soon as each is certain.
 
-    def _answers(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
-        """Empty answers, `sampling.n` a prompt, each with a source of chance of its own."""
-        seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
-        ends = sampling.stop_ids
-        if ends is None:
-            ends = (self.tokenizer.end_of_turn, self.tokenizer.end_of_text)
-        answers = []
-        numbers: Counter[int] = Counter()  # answers of each prompt so far
-        for ids in map(self._ids, prompts):
-            name = crc32(repr(ids).encode())
-            for _ in range(sampling.n):
-                rng = random.Random(f"{seed} {name} {numbers[name]}")
-                answers.append(Answer(ids, ends, rng, self.tokenizer.stream()))
-                numbers[name] += 1
-        return answers
+        What else was added goes on meanwhile, and its deltas are lost: one or the other.
+        """
+        request = self.add(prompt, replace(sampling, n=1))
+        try:
+            while request in self._requests:
+                for other, deltas in self.step():
+                    if other is request:
+                        yield from (delta.text for delta in deltas if delta.text)
+        finally:
+            self.cancel(request)
 
-    def _ids(self, prompt: Prompt) -> list[int]:
-        if isinstance(prompt, str):
-            ids = self.tokenizer.encode(prompt)
-        elif prompt and isinstance(prompt[0], Mapping):
-            ids = self.tokenizer.render(prompt, generate=True).ids  # type: ignore[arg-type]
-        else:
-            ids = list(prompt)  # type: ignore[arg-type]
-        if not ids:
-            raise UserError("a prompt is empty; give it at least one token, such as end_of_text")
-        rows = self.model.config.vocab_size
-        for token in ids:
-            if not 0 <= token < rows:
-                raise UserError(f"a prompt holds the id {token}; the model has 0 to {rows - 1}")
-        return ids
+    @torch.inference_mode()
+    def embed(self, prompts: Sequence[Prompt], pooling: Literal["mean", "last"] = "mean") -> Tensor:
+        """What each prompt is to the model, [N, C] fp32: its hidden states' mean, or the last."""
+        every = [self.ids(prompt) for prompt in prompts]
+        for ids in every:
+            self.check(ids, Sampling(max_tokens=0))
+        found = [
+            row.mean(0) if pooling == "mean" else row[-1]
+            for batch in _packed(every, self.scheduler.step_tokens)
+            for row in self._hidden(batch)
+        ]
+        return torch.stack(found)
 
-    def _batches(self, answers: Sequence[Answer], sampling: Sampling) -> Iterator[list[Answer]]:
-        """Answers to prompts of similar length; the longest come first, so that they set a size."""
-        batch: list[Answer] = []
-        for answer in sorted(answers, key=lambda answer: len(answer.prompt), reverse=True):
-            longest = len(batch[0].prompt) if batch else 0
-            places = (len(batch) + 1) * (longest + sampling.max_tokens)
-            if batch and (len(batch) == self.batch_size or places > self.batch_tokens):
-                yield batch
-                batch = []
-            batch.append(answer)
-        if batch:
-            yield batch
+    def _hidden(self, prompts: Sequence[list[int]]) -> Sequence[Tensor]:
+        """The hidden states of each prompt [T, C] fp32, all in one forward."""
+        lengths = [len(ids) for ids in prompts]
+        tokens = torch.tensor([token for ids in prompts for token in ids])[None]
+        device = self.runner.device
+        documents = Documents.of([lengths]).to(device)
+        return self.model(tokens.to(device), documents=documents).hidden[0].float().split(lengths)
+
+    def _finished(self, requests: Sequence[Request]) -> list[Completion]:
+        """Step until these are finished."""
+        deltas: dict[Request, list[Delta]] = {request: [] for request in requests}
+        try:
+            while self._requests.intersection(requests):
+                for request, found in self.step():
+                    if request in deltas:
+                        deltas[request] += found
+        finally:
+            for request in requests:
+                self.cancel(request)
+        return [
+            _completion(request, [delta for delta in deltas[request] if delta.sample == number])
+            for request in requests
+            for number in range(request.sampling.n)
+        ]
+
+    def _copy(self) -> None:
+        """Make the copies that the scheduler asks for."""
+        self.runner.copy(self.scheduler.copies)
+        self.scheduler.copies.clear()
+
+    def _drafted(self, allowed: Mapping[Sample, int]) -> Mapping[Sample, Sequence[int]]:
+        """Guesses of the draft model."""
+        self._copy()
+        return self.runner.guess(allowed, len(self.tokenizer))
+
+    def _read(self, chunks: Sequence[Chunk], hidden: Tensor) -> Iterator[Row]:
+        """Book what a forward has computed; the rows of hidden [N, C] where tokens are chosen."""
+        start = 0
+        for chunk in chunks:
+            sample, last = chunk.sample, chunk.last
+            request = sample.request
+            end = start + chunk.count
+            if request.unscored:
+                request.prompt_tokens += choice.prompt_tokens(
+                    self.model, hidden[start:end], request, sample.computed
+                )
+            fresh = min(chunk.count, len(request.prompt) - sample.computed)
+            self._counts["prompt_tokens"] += max(fresh, 0)
+            self.scheduler.computed(sample, chunk.count)
+            for one in self._ready(sample) if last else ():
+                for ahead in range(len(chunk.guesses) + 1):
+                    yield Row(one, end - 1 + ahead, chunk.guesses[:ahead])
+            start = end + len(chunk.guesses)
+
+    def _ready(self, sample: Sample) -> list[Sample]:
+        """Those whose next token can be chosen: when a prompt is read, all samples of it."""
+        missing = sample.request.sampling.n - len(sample.request.samples)
+        others = [sample.request.sample() for _ in range(missing)]
+        return [sample, *self.scheduler.fork(sample, others)]
+
+    def _answers(self, rows: Sequence[Row], hidden: Tensor) -> Iterator[tuple[Sample, Delta]]:
+        """Choose the tokens of the rows, of which those after a wrong guess are dropped."""
+        if not rows:
+            return
+        tokens = choice.tokens(self.model, hidden, rows, len(self.tokenizer))
+        paired = zip(rows, tokens, strict=True)
+        for sample, group in groupby(paired, key=lambda pair: pair[0].sample):
+            *_, (row, _) = pairs = list(group)
+            chosen = _accepted(row.guesses, [token for _, token in pairs])
+            delta = sample.extend(chosen)
+            self._counts["generated_tokens"] += len(delta.tokens)
+            if sample.finish is not None:
+                self.scheduler.remove(sample)
+            elif row.guesses:
+                self.scheduler.computed(sample, len(chosen) - 1)
+            self._counts["proposed"] += len(row.guesses)
+            self._counts["accepted"] += len(chosen) - 1
+            yield sample, delta
 
 
-def _completion(answer: Answer) -> Completion:
-    assert answer.finish is not None
-    return Completion(answer.text, answer.ids, answer.logprobs, answer.finish)
+def _accepted(guesses: Sequence[int], tokens: Sequence[Token]) -> Sequence[Token]:
+    """The tokens up to the first that was guessed wrong, which is right itself.
+
+    Each is drawn from the model's own distribution after those before it, so that guesses change
+    the number of steps and nothing else.
+    """
+    right = 0
+    while right < len(guesses) and tokens[right].id == guesses[right]:
+        right += 1
+    return tokens[: right + 1]
 
 
-def _begun(text: str, stop: Sequence[str]) -> int:
-    """How many characters at the end of `text` may turn out to be the beginning of a stop text."""
-    lengths = (
-        length
-        for ending in stop
-        for length in range(1, min(len(ending), len(text) + 1))
-        if text.endswith(ending[:length])
+def _looked_up(allowed: Mapping[Sample, int]) -> Mapping[Sample, Sequence[int]]:
+    """Guesses from what each sample has so far."""
+    return {sample: sample.lookup.guess(sample.ids, most) for sample, most in allowed.items()}
+
+
+def _completion(request: Request, deltas: Sequence[Delta]) -> Completion:
+    last = deltas[-1]
+    assert last.finish_reason is not None
+    return Completion(
+        "".join(delta.text for delta in deltas),
+        [token for delta in deltas for token in delta.tokens],
+        last.finish_reason,
+        request.prompt_tokens,
+        last.stopped_by,
     )
-    return max(lengths, default=0)
+
+
+def _packed(prompts: Sequence[list[int]], size: int) -> Iterator[list[list[int]]]:
+    """Prompts in batches of at most `size` tokens, or of one prompt."""
+    batch: list[list[int]] = []
+    for ids in prompts:
+        if batch and sum(map(len, batch)) + len(ids) > size:
+            yield batch
+            batch = []
+        batch.append(ids)
+    if batch:
+        yield batch
+
+
+def _longest(config: ModelConfig) -> int:
+    """Tokens for which the model's attention is exact."""
+    if config.longest_input is not None:
+        return config.longest_input
+    yarn = config.rope_scaling
+    stretched = yarn.factor * yarn.original_max_position_embeddings if yarn else 0
+    return max(config.max_position_embeddings, int(stretched))
+
+
+def _affordable(model: Transformer, longest: int, sequences: int) -> int:
+    """Tokens of the default cache: room for all sequences, as far as memory goes."""
+    weight = model.model.embed_tokens.weight
+    if weight.is_cuda:
+        free, _ = torch.cuda.mem_get_info(weight.device)
+    else:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = int(MEMORY[weight.device.type] * free) // bytes_per_token(model.config, weight.dtype)
+    return min(most, max(longest, sequences * ROOM))

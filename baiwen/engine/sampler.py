@@ -2,19 +2,27 @@
 
     Sampling(temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)  # Qwen2.5's own
 
-The order is that of transformers: repetition penalty, temperature, top-k, top-p, min-p. A draw is
-one number from 0 to 1 a token, which comes from outside, so that a sequence's text depends on its
-own seed and on nothing else in the batch.
+The order is that of transformers: penalties and biases (`engine/edits.py`), temperature, top-k,
+top-p, min-p. A draw is one number from 0 to 1 a token, computed from the seed, the prompt, the
+sample and the token's place alone: what else is in the batch changes no text.
 
-B sequences, V vocabulary, K candidates.
+R rows, V vocabulary, K candidates of a row.
 """
 
-from dataclasses import dataclass
+import hashlib
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from baiwen.errors import UserError
+
+NUCLEUS = 1024  # candidates that hold the nucleus of most rows: looked at before a whole row sorts
+LADDER = 512  # tokens that share a rung where a draw is looked up in a whole row
 
 
 @dataclass(frozen=True)
@@ -26,48 +34,142 @@ class Sampling:
     top_k: int = 0  # the k likeliest tokens; 0: all
     min_p: float = 0.0  # tokens with at least this share of the likeliest one's probability
     repetition_penalty: float = 1.0  # above 1: less of what is in the prompt or the answer
-    max_tokens: int = 512
+    presence_penalty: float = 0.0  # taken once from the logit of what is in the answer
+    frequency_penalty: float = 0.0  # taken as often as the answer has it
+    logit_bias: Mapping[int, float] = field(default_factory=dict)  # added to a token's logit
+    max_tokens: int = 512  # 0: only the prompt is read
+    min_tokens: int = 0  # before which no stop id is chosen and no stop text looked for
     stop: tuple[str, ...] = ()  # texts that end the answer and are not part of it
     stop_ids: tuple[int, ...] | None = None  # None: end of turn and end of text
     seed: int | None = None  # None: another text every time
     n: int = 1  # answers a prompt
+    logprobs: int = 0  # likeliest tokens recorded beside each chosen one
+    prompt_logprobs: int | None = None  # the same for the prompt's tokens; None: not scored
+    grammar: Any = None  # engine/grammar.py: what the answer must be
 
     def __post_init__(self) -> None:
         rules = {
-            "temperature must be at least 0": self.temperature >= 0,
+            "temperature must be at least 0": 0 <= self.temperature < float("inf"),
             "top_p must be above 0 and at most 1": 0 < self.top_p <= 1,
             "top_k must be at least 0": self.top_k >= 0,
             "min_p must be between 0 and 1": 0 <= self.min_p <= 1,
-            "repetition_penalty must be above 0": self.repetition_penalty > 0,
-            "max_tokens must be at least 1": self.max_tokens >= 1,
+            "repetition_penalty must be above 0": 0 < self.repetition_penalty < float("inf"),
+            "presence_penalty must be a number": abs(self.presence_penalty) < float("inf"),
+            "frequency_penalty must be a number": abs(self.frequency_penalty) < float("inf"),
+            "max_tokens must be at least 0": self.max_tokens >= 0,
+            "min_tokens must be between 0 and max_tokens": 0 <= self.min_tokens <= self.max_tokens,
             "stop must be a tuple of texts, none of them empty": not isinstance(self.stop, str)
             and all(self.stop),
             "n must be at least 1": self.n >= 1,
+            "logprobs must be at least 0": self.logprobs >= 0,
+            "prompt_logprobs must be at least 0": (self.prompt_logprobs or 0) >= 0,
         }
         for rule, holds in rules.items():
             if not holds:
                 raise UserError(f"Sampling: {rule}; it is {getattr(self, rule.split()[0])!r}")
 
 
-def choose(logits: Tensor, sampling: Sampling, draws: Tensor, seen: Tensor | None) -> Tensor:
-    """The next token of each sequence, [B].
+def chance(seed: int, prompt: Sequence[int], sample: int) -> bytes:
+    """The key of a sample's draws."""
+    name = hashlib.blake2b(array("q", prompt).tobytes(), digest_size=16)
+    name.update(f"{seed} {sample}".encode())
+    return name.digest()
 
-    logits [B, V] fp32; draws [B] float64 from 0 to 1; seen [B, V] bool: the tokens that the
-    repetition penalty (Keskar et al., 2019) is for, None without it.
-    """
-    if seen is not None:
-        penalty = sampling.repetition_penalty
-        logits = torch.where(
-            seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits
-        )
+
+def draw(key: bytes, place: int) -> float:
+    """A number from 0 to 1, 1 excluded, for the token at `place` of an answer."""
+    found = hashlib.blake2b(place.to_bytes(8, "little"), key=key, digest_size=8).digest()
+    return (int.from_bytes(found, "little") >> 11) * 2.0**-53
+
+
+def choose(logits: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> Tensor:
+    """The next token of each row, [R]: logits [R, V] fp32, with a sampling and a draw a row."""
+    chosen = logits.argmax(-1)
+    for candidates in (_few, _nucleus, _all):
+        rows = [row for row, sampling in enumerate(samplings) if _way(sampling) is candidates]
+        if rows:
+            index = torch.tensor(rows, device=logits.device)
+            asked = [samplings[row] for row in rows]
+            ours = torch.tensor([draws[row] for row in rows], dtype=torch.float64)
+            ours = ours.to(logits.device)
+            found = candidates(logits[index], asked, ours)
+            chosen.index_copy_(0, index, found)
+    return chosen
+
+
+def _way(sampling: Sampling) -> object:
+    """The cheapest way to draw exactly: few candidates, those of the nucleus, or a whole row."""
     if sampling.temperature == 0:
-        return logits.argmax(-1)
-    rows = logits.shape[1]
-    scores, candidates = logits.topk(min(sampling.top_k or rows, rows))  # [B, K], falling
-    probs = (scores.double() / sampling.temperature).softmax(-1)
-    before = probs.cumsum(-1) - probs  # the probability of all likelier candidates
-    kept = (before < sampling.top_p) & (probs >= sampling.min_p * probs[:, :1])
-    ladder = (probs * kept).cumsum(-1)
-    rung = (ladder <= draws[:, None] * ladder[:, -1:]).sum(-1, keepdim=True)
-    last = kept.sum(-1, keepdim=True) - 1  # for a draw that rounds up to the very end
-    return candidates.gather(1, rung.minimum(last)).squeeze(1)
+        return None
+    if sampling.top_k:
+        return _few
+    return _nucleus if sampling.top_p < 1 else _all
+
+
+def _knob(samplings: Sequence[Sampling], name: str, like: Tensor) -> Tensor:
+    """One setting of every row, [R, 1] float64."""
+    values = [getattr(sampling, name) for sampling in samplings]
+    return torch.tensor(values, dtype=torch.float64).to(like.device)[:, None]
+
+
+def _few(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor:
+    """Rows with a top-k: the likeliest tokens are all that is looked at."""
+    largest = max(sampling.top_k for sampling in samplings)
+    scores, candidates = logits.topk(min(largest, logits.shape[1]))  # [R, K], falling
+    ranks = torch.arange(scores.shape[1], device=logits.device)
+    weights = _weights(scores, samplings) * (ranks < _knob(samplings, "top_k", logits))
+    place = _fall(weights, weights.sum(-1, keepdim=True), samplings, draws)
+    return candidates.gather(1, place).squeeze(1)
+
+
+def _nucleus(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor:
+    """Rows with a top-p alone: few candidates hold it, or else the row is sorted."""
+    scores, candidates = logits.topk(min(NUCLEUS, logits.shape[1]))
+    temperatures = _knob(samplings, "temperature", logits).float()
+    whole = ((logits - scores[:, :1]) / temperatures).exp().sum(-1, True, dtype=torch.float64)
+    weights = _weights(scores, samplings)
+    missed = weights.sum(-1, keepdim=True) < _knob(samplings, "top_p", logits) * whole
+    if logits.shape[1] > NUCLEUS and missed.any():
+        scores, candidates = logits.sort(descending=True)
+        weights = _weights(scores, samplings)
+    place = _fall(weights, whole, samplings, draws)
+    return candidates.gather(1, place).squeeze(1)
+
+
+def _all(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor:
+    """Rows that any token may follow, save those below min-p: nothing is sorted."""
+    temperatures = _knob(samplings, "temperature", logits).float()
+    weights = ((logits - logits.amax(-1, keepdim=True)) / temperatures).exp()  # [R, V], at most 1
+    if any(sampling.min_p for sampling in samplings):
+        weights *= weights >= _knob(samplings, "min_p", logits)
+    rungs = F.pad(weights, (0, -weights.shape[1] % LADDER)).unflatten(1, (-1, LADDER))
+    ends = rungs.sum(-1, dtype=torch.float64).cumsum(-1)  # [R, V / LADDER]
+    target = draws[:, None] * ends[:, -1:]
+    rung = _landing(ends, target)  # [R, 1]
+    within = rungs.gather(1, rung[..., None].expand(-1, -1, LADDER)).squeeze(1).double()
+    target = target - (ends.gather(1, rung) - within.sum(-1, keepdim=True))
+    return (rung * LADDER + _landing(within.cumsum(-1), target)).squeeze(1)
+
+
+def _weights(scores: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+    """What each candidate [R, K] weighs, the likeliest, which comes first, 1; float64."""
+    return ((scores - scores[:, :1]).double() / _knob(samplings, "temperature", scores)).exp()
+
+
+def _fall(weights: Tensor, whole: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor:
+    """Where the draws land among falling candidates: weights [R, K] of `whole` [R, 1] -> [R, 1]."""
+    before = weights.cumsum(-1) - weights  # what all likelier candidates weigh
+    kept = (before < _knob(samplings, "top_p", weights) * whole) & (
+        weights >= _knob(samplings, "min_p", weights)
+    )
+    ladder = (weights * kept).cumsum(-1)
+    return _landing(ladder, draws[:, None] * ladder[:, -1:])
+
+
+def _landing(ladder: Tensor, target: Tensor) -> Tensor:
+    """The first place of each rising row [R, K] that is above its target [R, 1], [R, 1].
+
+    A target that rounds up to the very end lands where the row last rose.
+    """
+    end = (ladder < ladder[:, -1:]).sum(-1, keepdim=True)
+    return (ladder <= target).sum(-1, keepdim=True).minimum(end)

@@ -6,9 +6,9 @@ B batch, T tokens, C hidden size, H query heads, K key heads, D head size.
 from torch import Tensor, nn
 
 from baiwen.model import kernels
-from baiwen.model.cache import Cache
 from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
+from baiwen.model.paged import Step
 
 
 class Attention(nn.Module):
@@ -28,7 +28,7 @@ class Attention(nn.Module):
         x: Tensor,
         rope: tuple[Tensor, Tensor],
         documents: Documents | None = None,
-        cache: Cache | None = None,
+        cache: Step | None = None,
     ) -> Tensor:
         """[B, T, C] -> [B, T, C]; with a cache the tokens also see what it holds."""
         q, k, v = (

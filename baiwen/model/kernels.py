@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.attention.varlen import varlen_attn
 
-from baiwen.model import blocked, fused
+from baiwen.model import blocked, fused, gathered
 from baiwen.model.documents import Documents
+from baiwen.model.layout import Layout
 
 # A further call of SDPA costs about as much as this many (query, key) pairs in a call of their own.
 CALL = 4096
@@ -73,6 +74,15 @@ def causal(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
         enable_gqa=q.shape[2] != k.shape[2],
     )  # [B, H, T, D]
     return out.transpose(1, 2)
+
+
+def paged(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
+    """Causal attention of many sequences over the blocks that hold their keys: [N, H, D].
+
+    q [N, H, D] of a step's tokens, flattened; keys and values [blocks, block_size, K, D] with those
+    of the step stored already.
+    """
+    return gathered.attend(q.to(keys.dtype), keys, values, layout).to(q.dtype)
 
 
 def _blocked_is_faster(q: Tensor) -> bool:

@@ -20,11 +20,11 @@ from torch.utils.checkpoint import checkpoint
 from baiwen.errors import UserError
 from baiwen.model import rope
 from baiwen.model.attention import Attention
-from baiwen.model.cache import Cache
 from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
 from baiwen.model.layers import MLP, RMSNorm
 from baiwen.model.moe import MoE, Routing, stack
+from baiwen.model.paged import Step
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Block(nn.Module):
         x: Tensor,
         rope: tuple[Tensor, Tensor],
         documents: Documents | None = None,
-        cache: Cache | None = None,
+        cache: Step | None = None,
     ) -> tuple[Tensor, Routing | None]:
         """[B, T, C] -> [B, T, C], and what a sparse layer's router did."""
         x = x + self.self_attn(self.input_layernorm(x), rope, documents, cache)
@@ -94,7 +94,7 @@ class Transformer(nn.Module):
         *,
         positions: Tensor | None = None,
         documents: Documents | None = None,
-        cache: Cache | None = None,
+        cache: Step | None = None,
     ) -> Outputs:
         """tokens [B, T] -> hidden states.
 
@@ -121,8 +121,13 @@ class Transformer(nn.Module):
 
     def logits(self, tokens: Tensor) -> Tensor:
         """[B, T] -> [B, T, V], each row one document."""
-        outputs = self(tokens)
-        return F.linear(outputs.hidden, outputs.head)
+        return self.project(self(tokens).hidden)
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Hidden states [..., C] after the final norm -> logits [..., V]."""
+        if self.lm_head is not None:
+            return self.lm_head(hidden)
+        return F.linear(hidden, self.model.embed_tokens.weight)
 
     @torch.no_grad()
     def init_weights(self, seed: int = 0) -> None:
@@ -138,13 +143,16 @@ class Transformer(nn.Module):
                 parameter.fill_(0 if name.endswith("bias") else 1)
 
     def _refuse_too_long(
-        self, tokens: Tensor, documents: Documents | None, cache: Cache | None
+        self, tokens: Tensor, documents: Documents | None, cache: Step | None
     ) -> None:
         limit = self.config.longest_input
         if limit is None:
             return
-        length = documents.longest if documents else tokens.shape[1]
-        length += cache.longest if cache else 0
+        length = tokens.shape[1]
+        if documents is not None:
+            length = documents.longest
+        elif cache is not None:
+            length = cache.longest
         if length > limit:
             raise UserError(
                 f"an input of {length} tokens needs dual chunk attention, which is not built; "

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from baiwen.errors import UserError
-from baiwen.model.cache import Cache
 from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
+from baiwen.model.layout import Layout
+from baiwen.model.paged import PagedCache, Step
 from baiwen.model.transformer import Transformer
 
 DENSE = ModelConfig(
@@ -89,44 +90,39 @@ def test_dual_chunk_models_refuse_what_plain_attention_gets_wrong():
     model(draw(1, 12), documents=Documents.of([[8, 4]]))
     with pytest.raises(UserError, match="9 tokens needs dual chunk attention"):
         model(draw(1, 9))
-    cache = Cache.build(model.config, 1, 12, "cpu", torch.float32)
-    model(draw(1, 8), cache=cache)
+    cache = PagedCache(model.config, blocks=3, block_size=4, device="cpu", dtype=torch.float32)
+    in_pieces(model, draw(1, 8), [8], cache)
     with pytest.raises(UserError, match="9 tokens"):
-        model(draw(1, 1), cache=cache)
+        in_pieces(model, draw(1, 9), [8, 1], cache)
+
+
+def in_pieces(model, tokens, pieces, cache):
+    """The hidden states of rows [B, T] that are read in pieces, each row over blocks of its own."""
+    rows, length = tokens.shape
+    blocks = torch.randperm(len(cache.slabs[0, 0]), generator=torch.Generator().manual_seed(0))
+    tables = blocks[: rows * -(-length // 4)].view(rows, -1).to(torch.int32).numpy()
+    found, done = [], 0
+    for piece in tokens.split(pieces, dim=1):
+        count = piece.shape[1]
+        layout = Layout.of(tables, [done] * rows, [count] * rows, 4, "cpu")
+        out = model(piece.reshape(1, -1), cache=Step(cache, layout)).hidden
+        found.append(out.view(rows, count, -1))
+        done += count
+    return torch.cat(found, 1)
 
 
 @pytest.mark.parametrize("config", [DENSE, MOE])
-@pytest.mark.parametrize("pieces", [[6, 1, 1, 1, 1, 1, 1], [5, 4, 3]])
+@pytest.mark.parametrize("pieces", [[6, 1, 1, 1, 1, 1, 1], [5, 4, 3], [12]])
 def test_a_cached_forward_in_pieces_is_the_whole_forward(config, pieces):
     model, tokens = build(config), draw(3, 12)
-    cache = Cache.build(config, 3, 12, "cpu", torch.float32)
-    found = [model(piece, cache=cache).hidden for piece in tokens.split(pieces, dim=1)]
-    torch.testing.assert_close(torch.cat(found, 1), model(tokens).hidden, atol=1e-5, rtol=1e-4)
-
-
-def test_a_model_that_recomputes_blocks_still_has_a_cache():
-    model, tokens = build(DENSE), draw(1, 6)
-    model.checkpoint_blocks = True
-    cache = Cache.build(DENSE, 1, 6, "cpu", torch.float32)
-    found = torch.cat([model(piece, cache=cache).hidden for piece in tokens.split([4, 2], 1)], 1)
+    cache = PagedCache(config, blocks=11, block_size=4, device="cpu", dtype=torch.float32)
+    found = in_pieces(model, tokens, pieces, cache)
     torch.testing.assert_close(found, model(tokens).hidden, atol=1e-5, rtol=1e-4)
 
 
-def test_rows_of_different_lengths_share_a_cache():
-    model, tokens, lengths = build(DENSE), draw(3, 9), torch.tensor([9, 4, 6])
-    more = draw(2, 3)
-    cache = Cache.build(DENSE, 3, 12, "cpu", torch.float32)
-    model(tokens, cache=cache)
-    cache.truncate(lengths)
-    cache.keep(torch.tensor([1, 2]))
-    found = torch.cat([model(more[:, i : i + 1], cache=cache).hidden for i in range(3)], dim=1)
-    for row, length in ((1, 4), (2, 6)):
-        whole = torch.cat([tokens[row, :length], more[row - 1]])[None]
-        expected = model(whole).hidden[0, length:]
-        torch.testing.assert_close(found[row - 1], expected, atol=1e-5, rtol=1e-4)
-
-
-def test_a_full_cache_says_so():
-    cache = Cache.build(DENSE, 1, 4, "cpu", torch.float32)
-    with pytest.raises(UserError, match="holds 4 tokens"):
-        build(DENSE)(draw(1, 5), cache=cache)
+def test_a_model_that_recomputes_blocks_still_has_a_cache():
+    model, tokens = build(DENSE), draw(1, 8)
+    model.checkpoint_blocks = True
+    cache = PagedCache(DENSE, blocks=2, block_size=4, device="cpu", dtype=torch.float32)
+    found = in_pieces(model, tokens, [5, 3], cache)
+    torch.testing.assert_close(found, model(tokens).hidden, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,85 @@
+"""From hidden states to tokens: logits, what each sample makes of them, and log-probabilities.
+
+R rows that a token is chosen for, V vocabulary, C hidden size, N tokens of a step.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from baiwen.engine import edits
+from baiwen.engine.request import Request, Sample, Token
+from baiwen.engine.sampler import choose
+from baiwen.model.transformer import Transformer
+
+PIECE = 128  # tokens of a prompt whose logits exist at a time
+
+
+@dataclass(frozen=True)
+class Row:
+    """A place where a sample's next token is chosen, after `guesses` at those before it."""
+
+    sample: Sample
+    place: int  # among the N tokens
+    guesses: Sequence[int] = ()
+
+
+def tokens(model: Transformer, hidden: Tensor, rows: Sequence[Row], known: int) -> list[Token]:
+    """The token of each row: hidden [N, C]; ids from `known` on only pad the embedding."""
+    places = torch.tensor([row.place for row in rows], device=hidden.device)
+    logits = model.project(hidden[places]).float()  # [R, V]
+    samplings = [row.sample.request.sampling for row in rows]
+    draws = [row.sample.draw(len(row.guesses)) for row in rows]
+    chosen = choose(_edited(logits[:, :known], rows), samplings, draws)
+    return scored(logits, chosen, [sampling.logprobs for sampling in samplings])
+
+
+def _edited(logits: Tensor, rows: Sequence[Row]) -> Tensor:
+    """The logits [R, V] with penalties, biases, bans and grammars; the given ones stay."""
+    changes = [row.sample.edit(number, row.guesses) for number, row in enumerate(rows)]
+    needed = [change for change in changes if change is not None]
+    bound = [(number, m) for number, row in enumerate(rows) if (m := row.sample.matcher)]
+    if not needed and not bound:
+        return logits
+    logits = logits.clone(memory_format=torch.contiguous_format)
+    edits.apply(logits, needed)
+    for number, matcher in bound:
+        matcher.mask(logits[number])
+    return logits
+
+
+def scored(logits: Tensor, ids: Tensor, tops: Sequence[int]) -> list[Token]:
+    """The tokens `ids` [R] with log-probabilities, and the likeliest `tops` of each row."""
+    whole = logits.logsumexp(-1)  # [R]
+    logprobs = logits.gather(1, ids[:, None]).squeeze(1) - whole
+    pairs = torch.stack((ids.double(), logprobs.double()), 1).tolist()  # the step waits here
+    best: list[list[tuple[int, float]]] = [[]] * len(pairs)
+    if most := min(max(tops), logits.shape[1]):
+        values, indices = logits.topk(most)
+        values -= whole[:, None]
+        best = [
+            list(zip(i, v, strict=True))
+            for i, v in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
+    return [
+        Token(int(token), logprob, tuple(row[:top]))
+        for (token, logprob), row, top in zip(pairs, best, tops, strict=True)
+    ]
+
+
+def prompt_tokens(
+    model: Transformer, hidden: Tensor, request: Request, first: int
+) -> Iterator[Token]:
+    """Score the prompt's tokens that hidden [T, C], of the places from `first` on, predicts."""
+    if not request.prompt_tokens:
+        yield Token(request.prompt[0], float("nan"))
+    begin = max(len(request.prompt_tokens), 1)
+    end = min(first + len(hidden) + 1, len(request.prompt))
+    for start in range(begin, end, PIECE):
+        ids = request.prompt[start : min(start + PIECE, end)]
+        place = start - 1 - first
+        logits = model.project(hidden[place : place + len(ids)]).float()
+        tops = [request.sampling.prompt_logprobs or 0] * len(ids)
+        yield from scored(logits, torch.tensor(ids, device=logits.device), tops)

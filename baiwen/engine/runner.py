@@ -1,0 +1,89 @@
+"""One forward over the chunks of a step, through the paged cache.
+
+A draft model, where there is one, reads every token that the model reads, into a cache of its own
+with the same blocks; so the same tables serve both, and a prefix that one has the other has too.
+
+N tokens of the step, n samples, C hidden size.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baiwen.engine.request import Sample
+from baiwen.engine.sampler import choose
+from baiwen.engine.scheduler import Chunk
+from baiwen.model.layout import Layout
+from baiwen.model.paged import PagedCache, Step
+from baiwen.model.transformer import Transformer
+
+
+class Runner:
+    """A model with its cache, and its draft with another."""
+
+    def __init__(
+        self, model: Transformer, draft: Transformer | None, blocks: int, block_size: int
+    ) -> None:
+        self.models = [model] if draft is None else [model, draft]
+        self.caches = [
+            PagedCache(one.config, blocks, block_size, weight.device, weight.dtype)
+            for one in self.models
+            for weight in [one.model.embed_tokens.weight]
+        ]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.caches[0].slabs.device
+
+    def copy(self, sources: Mapping[int, int]) -> None:
+        """Fill blocks with what others hold: {target: source}."""
+        for cache in self.caches:
+            cache.copy(sources)
+
+    def run(self, chunks: Sequence[Chunk]) -> Tensor:
+        """Compute the chunks: hidden states [N, C], chunk after chunk."""
+        samples = [chunk.sample for chunk in chunks]
+        counts = [chunk.count + len(chunk.guesses) for chunk in chunks]
+        layout = self._layout(samples, [sample.computed for sample in samples], counts)
+        tokens = self._sent([token for chunk in chunks for token in chunk.tokens])
+        hidden = [
+            model(tokens, cache=Step(cache, layout)).hidden[0]
+            for model, cache in zip(self.models, self.caches, strict=True)
+        ]
+        return hidden[0]
+
+    def guess(self, allowed: Mapping[Sample, int], known: int) -> dict[Sample, list[int]]:
+        """What the draft would answer, up to so many tokens a sample.
+
+        It chooses by the samples' own draws, so that where the two models agree, so do the tokens.
+        """
+        _, draft = self.models
+        guesses: dict[Sample, list[int]] = {sample: [] for sample in allowed}
+        for ahead in range(max(allowed.values(), default=0)):
+            samples = [sample for sample, most in allowed.items() if most > ahead]
+            layout = self._layout(
+                samples, [sample.computed + ahead for sample in samples], [1] * len(samples)
+            )
+            tokens = self._sent([(guesses[sample] or sample.ids)[-1] for sample in samples])
+            hidden = draft(tokens, cache=Step(self.caches[1], layout)).hidden[0]
+            logits = draft.project(hidden).float()[:, :known]
+            samplings = [sample.request.sampling for sample in samples]
+            chosen = choose(logits, samplings, [sample.draw(ahead) for sample in samples])
+            for sample, token in zip(samples, chosen.tolist(), strict=True):
+                guesses[sample].append(token)
+        return guesses
+
+    def _sent(self, ids: list[int]) -> Tensor:
+        """Tokens [1, N] on the device."""
+        return torch.tensor(ids, device=self.device)[None]
+
+    def _layout(
+        self, samples: Sequence[Sample], done: Sequence[int], counts: Sequence[int]
+    ) -> Layout:
+        tables = np.zeros((len(samples), max(len(one.table) for one in samples)), np.int32)
+        for row, sample in zip(tables, samples, strict=True):
+            row[: len(sample.table)] = np.frombuffer(sample.table, np.int32)
+        return Layout.of(tables, done, counts, self.caches[0].block_size, self.device)

@@ -1,0 +1,98 @@
+"""A paged key-value cache: blocks of a fixed size, which sequences share and give back.
+
+    cache = PagedCache(config, blocks=64, block_size=16, device="cpu", dtype=torch.float32)
+    layout = Layout.of(tables, done=[0], counts=[5], block_size=16, device="cpu")
+    model(tokens, cache=Step(cache, layout))             # tokens [1, 5]
+
+Which sequence owns which blocks is not known here: `engine.blocks` keeps those books.
+
+N tokens of a step, L layers, K key heads, H query heads, D head size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baiwen.model import kernels
+from baiwen.model.config import ModelConfig
+from baiwen.model.layout import Layout
+
+
+class PagedCache:
+    """Keys and values by block, one slab a layer."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        blocks: int,
+        block_size: int,
+        device: torch.device | str,
+        dtype: torch.dtype,
+    ) -> None:
+        self.block_size = block_size
+        layers, heads, size = (
+            config.num_hidden_layers,
+            config.num_key_value_heads,
+            config.head_dim,
+        )
+        shape = (layers, 2, blocks, block_size, heads, size)
+        self.slabs = _zeros(shape, torch.device(device), dtype)
+
+    def layer(self, number: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, each [blocks, block_size, K, D]."""
+        return self.slabs[number, 0], self.slabs[number, 1]
+
+    @torch.no_grad()
+    def store(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
+        """Put k and v [N, K, D] into the slots [N] (block * block_size + offset) of a layer."""
+        for slab, fresh in zip(self.layer(layer), (k, v), strict=True):
+            slab.flatten(0, 1).index_copy_(0, slots, fresh.to(slab.dtype))
+
+    def copy(self, sources: Mapping[int, int]) -> None:
+        """Fill each block with what another holds, in every layer: {target: source}."""
+        if sources:
+            pairs = torch.tensor(list(sources.items()), device=self.slabs.device)
+            self.slabs[:, :, pairs[:, 0]] = self.slabs[:, :, pairs[:, 1]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one forward sees of the cache: the `cache=` of the model."""
+
+    cache: PagedCache
+    layout: Layout
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence, those of this step included."""
+        return int(self.layout.totals.max())
+
+    def extend(self, tokens: int) -> Tensor:
+        """The positions [1, N] of the step's tokens."""
+        assert tokens == len(self.layout.positions)
+        return self.layout.positions[None]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Store k and v [1, N, K, D]; let q [1, N, H, D] see all of its sequence up to itself."""
+        self.cache.store(layer, self.layout.slots, k[0], v[0])
+        return kernels.paged(q[0], *self.cache.layer(layer), self.layout)[None]
+
+
+def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
+    """What a token takes in the cache."""
+    heads = config.num_hidden_layers * config.num_key_value_heads
+    return 2 * heads * config.head_dim * dtype.itemsize
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Zeros, because a key behind the mask still meets the softmax's 0, and NaN * 0 is NaN.
+
+    On a CPU the pages come from calloc: a block takes no memory until it is first written.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    return torch.from_numpy(np.zeros(size, np.uint8)).view(dtype).view(shape)
