@@ -15,6 +15,7 @@ import ctypes
 import itertools
 import os
 import random
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from baiwen.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+PAUSE = 0.05  # seconds between two looks at whether all ranks have come to a barrier
 RANKS = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # set by torchrun; else a lone process
 SESSIONS = itertools.count()  # of this process; every rank opens them in the same order
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -44,6 +46,7 @@ class World:
     device: torch.device
     dtype: torch.dtype  # of matmuls under `autocast`; weights stay in their own
     mesh: DeviceMesh | None  # one dimension, "data", over all ranks; None in a single process
+    store: torch.distributed.Store | None = None  # of words between the ranks; None as for mesh
 
     @property
     def main(self) -> bool:
@@ -68,12 +71,12 @@ def session(
     """Join the processes of torchrun (or stay alone), seed the generators, choose device and dtype.
 
     device: auto | cpu | cuda | cuda:N; dtype: auto | float32 | bfloat16. `threads` bounds torch's
-    CPU threads; `timeout` is how many seconds a rank waits for a silent peer before it fails.
+    CPU threads; `timeout` is how many seconds a rank waits in a collective for a silent peer before
+    it fails (at a `barrier` it waits for as long as it takes).
     Every rank gets the same seed: what must differ by rank is derived from (seed, step, rank).
     """
     rank, size, local_rank = (int(os.environ.get(name, alone)) for name, alone in RANKS.items())
-    place = _device(device, local_rank, size)
-    precision = _dtype(dtype, place)
+    place, precision = _place(device, dtype, local_rank, size)
     if threads is not None:
         torch.set_num_threads(threads)
     if place.type == "cpu":
@@ -82,15 +85,16 @@ def session(
         torch.cuda.set_device(place)
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32
     _seed(seed)
-    mesh = _join(place, size, timeout) if size > 1 else None
-    world = World(rank, size, local_rank, place, precision, mesh)
+    mesh, store = _join(place, size, timeout) if size > 1 else (None, None)
+    world = World(rank, size, local_rank, place, precision, mesh, store)
     yield world
     # Only on a clean end: after an exception a peer may hang in a collective, and leaving the group
     # would wait for it; the exit of the process is what tells torchrun.
     if mesh is not None:
+        barrier(world)  # rank 0 may be writing what the run has made
         # Gloo's threads free the tensors of a collective a moment after it, and abort the process
-        # if the interpreter ends in that moment; the barrier has none, and outlasts the others.
-        barrier(world)
+        # if the interpreter ends in that moment; its barrier has none, and outlasts the others.
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
@@ -104,9 +108,24 @@ def sum_over(world: World, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def barrier(world: World) -> None:
-    """Wait until every rank is here."""
-    if world.size > 1:
-        torch.distributed.barrier()
+    """Wait until every rank is here, however long one of them takes to read or write.
+
+    The ranks count themselves in the store of the session: a collective would fail after its
+    timeout. If a rank dies, torchrun ends those that wait for it.
+    """
+    if world.store is None:
+        return
+    turn = world.store.add(f"barriers of rank {world.rank}", 1)
+    opened = f"barrier {turn} is open"
+    if world.store.add(f"ranks at barrier {turn}", 1) == world.size:
+        world.store.set(opened, "")
+    while not world.store.check([opened]):
+        time.sleep(PAUSE)
+
+
+def place(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch.dtype]:
+    """Where and in what precision this process computes alone; the names are those of `session`."""
+    return _place(device, dtype, int(os.environ.get("LOCAL_RANK", "0")), size=1)
 
 
 def fast_bf16() -> bool:
@@ -116,6 +135,11 @@ def fast_bf16() -> bool:
         "_is_amx_tile_supported",
     )  # private names, so asked gently
     return any(getattr(torch.cpu, name, bool)() for name in probes)
+
+
+def _place(device: str, dtype: str, local_rank: int, size: int) -> tuple[torch.device, torch.dtype]:
+    found = _device(device, local_rank, size)
+    return found, _dtype(dtype, found)
 
 
 def _device(name: str, local_rank: int, size: int) -> torch.device:
@@ -165,19 +189,22 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _join(device: torch.device, size: int, timeout: float) -> DeviceMesh:
+def _join(
+    device: torch.device, size: int, timeout: float
+) -> tuple[DeviceMesh, torch.distributed.Store]:
     patience = timedelta(seconds=timeout)
-    store, rank = _meet(patience)
+    meeting, rank = _meet(patience)
+    # Without a prefix of its own a second session would read the words of the first.
+    store = torch.distributed.PrefixStore(f"session-{next(SESSIONS)}", meeting)
     torch.distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        # Without a prefix of its own a second session would read the addresses of the first.
-        store=torch.distributed.PrefixStore(f"session-{next(SESSIONS)}", store),
+        store=store,
         rank=rank,
         world_size=size,
         timeout=patience,
         device_id=device if device.type == "cuda" else None,
     )
-    return init_device_mesh(device.type, (size,), mesh_dim_names=("data",))
+    return init_device_mesh(device.type, (size,), mesh_dim_names=("data",)), store
 
 
 @cache

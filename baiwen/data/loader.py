@@ -19,7 +19,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from baiwen.data.order import BLOCK, interleave, permutation
 from baiwen.data.pool import Pool
+from baiwen.dist import World
 from baiwen.errors import UserError
 from baiwen.model.documents import Documents
 
@@ -42,6 +43,14 @@ class Batch:
     documents: Documents  # where they begin and end
     count: float  # the sum of the mask
     real: int  # tokens that are not padding
+
+
+class Lengths(Protocol):
+    """The knobs of a training stage that say how its steps are split."""
+
+    sequence_length: int
+    tokens_per_step: int
+    micro_tokens: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,12 @@ class Split:
                 f"{_multiple(self.tokens_per_step, self.ranks * self.micro_tokens)}, or a smaller "
                 "micro_tokens."
             )
+
+    @classmethod
+    def of(cls, config: Lengths, world: World) -> "Split":
+        """That of a stage with these knobs, on this rank."""
+        lengths = config.sequence_length, config.tokens_per_step, config.micro_tokens
+        return cls(*lengths, rank=world.rank, ranks=world.size)
 
     @property
     def rows(self) -> int:

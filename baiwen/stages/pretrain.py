@@ -14,6 +14,7 @@ frequency, Xiong et al., 2023) and `mixture.long_share`: config.json then says w
 """
 
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -112,7 +113,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
         pools = mixture.pools(
             config.shards, tokenizer.fingerprint, config.sequence_length, config.mixture
         )
-        loader = Loader(pools, _split(config, world), config.seed)
+        loader = Loader(pools, Split.of(config, world), config.seed)
         if world.main:
             files.write_json(folder.path / "rows.json", loader.describe())
         model = shard(_model(config, tokenizer), config.parallel, world)
@@ -126,7 +127,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
             loop=config.loop,
             world=world,
             out=folder.path,
-            heldout=_heldout(config, tokenizer, folder.path, world),
+            heldout=_heldout(config, tokenizer, world),
             flops_per_token=count.flops_per_token(model.config, config.sequence_length),
         )
         dtype = getattr(torch, config.save_dtype)
@@ -137,16 +138,7 @@ def plan(config: Config) -> dict[str, str | int]:
     """What a run would take on this machine, as far as its inputs are there."""
     if config.start is not None and not config.start.exists():
         return {}
-    return estimate.figures(
-        _shape(config),
-        _planned_tokens(config),
-        sequence_length=config.sequence_length,
-        tokens_per_step=config.tokens_per_step,
-        micro_tokens=config.micro_tokens,
-        recompute=config.parallel.activation_checkpointing,
-        keep=config.loop.keep,
-        save_bytes=getattr(torch, config.save_dtype).itemsize,
-    )
+    return estimate.figures(_shape(config), _planned_tokens(config), config)
 
 
 def _planned_tokens(config: Config) -> int | None:
@@ -157,16 +149,6 @@ def _planned_tokens(config: Config) -> int | None:
         return None
     sources = [shards.Shards.open(config.shards / name) for name in shards.names(config.shards)]
     return math.ceil(config.epochs * sum(map(len, sources)))
-
-
-def _split(config: Config, world: World) -> Split:
-    return Split(
-        config.sequence_length,
-        config.tokens_per_step,
-        config.micro_tokens,
-        rank=world.rank,
-        ranks=world.size,
-    )
 
 
 def _steps(config: Config, loader: Loader) -> int:
@@ -209,16 +191,15 @@ def _shape(config: Config) -> ModelConfig:
     )
 
 
-def _heldout(config: Config, tokenizer: Tokenizer, out: Path, world: World) -> Sequence[Batch]:
-    """This rank's share of the held-out rows; tokenized once, into `state/heldout`."""
+def _heldout(config: Config, tokenizer: Tokenizer, world: World) -> Sequence[Batch]:
+    """This rank's share of the held-out rows; each rank tokenizes them for itself."""
     if config.heldout is None:
         return ()
-    folder = out / "state" / "heldout"
-    if world.main:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         texts = read.texts_of(read.find([config.heldout]))
         shards.write_index(folder, [shards.write_shard(folder, 0, texts, tokenizer)], tokenizer)
-    dist.barrier(world)
-    source = shards.Shards.open(folder)
-    pieces = cut(source.ends, config.sequence_length)
-    pool = Pool("heldout", source, pieces, best_fit(pieces.length, config.sequence_length))
-    return sample(pool, _split(config, world), config.heldout_tokens)
+        source = shards.Shards.open(folder)
+        pieces = cut(source.ends, config.sequence_length)
+        pool = Pool("heldout", source, pieces, best_fit(pieces.length, config.sequence_length))
+        return sample(pool, Split.of(config, world), config.heldout_tokens)

@@ -78,7 +78,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
     """Teach the model and write it."""
     with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
         tokenizer = Tokenizer.load(config.start)
-        loader = Loader([_pool(config, config.data)], _split(config, world), config.seed)
+        loader = Loader([_pool(config, config.data)], Split.of(config, world), config.seed)
         if world.main:
             files.write_json(folder.path / "rows.json", loader.describe())
         model = shard(_model(config), config.parallel, world)
@@ -104,16 +104,7 @@ def plan(config: Config) -> dict[str, str | int]:
     if not (config.start.exists() and config.data.exists()):
         return {}
     tokens = math.ceil(config.epochs * _pool(config, config.data).tokens)
-    return estimate.figures(
-        weights.read_config(config.start),
-        tokens,
-        sequence_length=config.sequence_length,
-        tokens_per_step=config.tokens_per_step,
-        micro_tokens=config.micro_tokens,
-        recompute=config.parallel.activation_checkpointing,
-        keep=config.loop.keep,
-        save_bytes=getattr(torch, config.save_dtype).itemsize,
-    )
+    return estimate.figures(weights.read_config(config.start), tokens, config)
 
 
 def _pool(config: Config, path: Path) -> Pool:
@@ -124,16 +115,6 @@ def _pool(config: Config, path: Path) -> Pool:
         train=config.train,
         too_long=config.too_long,
         workers=config.workers,
-    )
-
-
-def _split(config: Config, world: World) -> Split:
-    return Split(
-        config.sequence_length,
-        config.tokens_per_step,
-        config.micro_tokens,
-        rank=world.rank,
-        ranks=world.size,
     )
 
 
@@ -149,4 +130,4 @@ def _heldout(config: Config, world: World) -> Sequence[Batch]:
     """This rank's share of the held-out rows."""
     if config.heldout is None:
         return ()
-    return sample(_pool(config, config.heldout), _split(config, world), config.heldout_tokens)
+    return sample(_pool(config, config.heldout), Split.of(config, world), config.heldout_tokens)

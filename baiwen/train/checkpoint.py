@@ -32,7 +32,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from baiwen import files, log
-from baiwen.dist import World, sum_over
+from baiwen.dist import World, barrier, sum_over
 from baiwen.errors import UserError
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -94,13 +94,18 @@ class Checkpoints:
             self._thread.start()
 
     def wait(self) -> None:
-        """Return when nothing is being written; raises what went wrong in the thread."""
+        """Return when nothing is being written; raises what went wrong in the thread.
+
+        All ranks call it and leave it together, so that none ends the job, or waits in a collective
+        until that times out, while rank 0 writes.
+        """
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
             raise error
+        barrier(self.world)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints on disk, oldest first."""
@@ -118,6 +123,7 @@ class Checkpoints:
     def _newest(self) -> int:
         """The newest step whose files match their manifest, agreed by all ranks; 0 without any."""
         step = self._whole() if self.world.main else 0
+        barrier(self.world)  # reading large files takes rank 0 its time
         return int(sum_over(self.world, torch.tensor(step, device=self.world.device)))
 
     def _whole(self) -> int:

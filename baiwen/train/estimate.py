@@ -1,78 +1,101 @@
 """What a training run would take, by arithmetic and one short matmul: for `baiwen plan`.
 
-figures(SIZES["0.5b"], 10**10, sequence_length=4096, ...)
+figures(SIZES["0.5b"], 10**10, config)          # config: that of a training stage
 # {"parameters": 494032768, ..., "memory": "9.30 GiB: 7.36 weights, ...", "time": "41.0 days ..."}
 """
+
+from typing import Literal, Protocol
 
 import torch
 
 from baiwen import dist
 from baiwen.dist import World
+from baiwen.errors import UserError
 from baiwen.model import count
 from baiwen.model.blocked import QUERIES
 from baiwen.model.config import ModelConfig
 from baiwen.model.kernels import BLOCKED
+from baiwen.train.loop import Loop
 from baiwen.train.losses import chunk_tokens
 from baiwen.train.meter import peak_flops, peak_memory
+from baiwen.train.parallel import Parallel
 
 MFU = 0.4  # share of the matmul rate that a step is taken to reach
 STATE_BYTES = 12  # a parameter's weight and two moments, fp32
 
 
-def figures(
-    config: ModelConfig,
-    tokens: int | None,
-    *,
-    sequence_length: int,
-    tokens_per_step: int,
-    micro_tokens: int,
-    recompute: bool,
-    keep: int,
-    save_bytes: int,
-) -> dict[str, str | int]:
-    """Parameters, FLOPs, memory, disk and time of training on `tokens`, on one device like this."""
-    world = _here()
-    weights = count.parameters(config)
-    memory = _memory(config, world, sequence_length, micro_tokens, recompute)
-    state = STATE_BYTES * weights.total * (keep + 2)  # the best, and one being written
+class Training(Protocol):
+    """The knobs of a training stage that its figures depend on."""
+
+    sequence_length: int
+    tokens_per_step: int
+    micro_tokens: int
+    loop: Loop
+    parallel: Parallel
+    seed: int
+    device: str
+    dtype: Literal["auto", "bfloat16", "float32"]
+    threads: int | None
+    save_dtype: Literal["bfloat16", "float32"]
+
+
+def figures(shape: ModelConfig, tokens: int | None, config: Training) -> dict[str, str | int]:
+    """Parameters, FLOPs, disk, memory and time of training on `tokens`, on one device.
+
+    Where the device of `config` is not here, it says so in the place of memory and time.
+    """
+    weights = count.parameters(shape)
+    saved = getattr(torch, config.save_dtype).itemsize * weights.total
+    state = STATE_BYTES * weights.total * (config.loop.keep + 2)  # the best, one being written
     told: dict[str, str | int] = {
         "parameters": weights.total,
         "parameters without embeddings": weights.non_embedding,
         "parameters active per token": weights.active,
-        "memory": f"{_bytes(sum(memory.values()))}: "
-        + ", ".join(f"{part / 2**30:.2f} {name}" for name, part in memory.items()),
-        "disk": f"{_bytes(save_bytes * weights.total)}, and {_bytes(state)} while it runs",
+        "disk": f"{_bytes(saved)}, and {_bytes(state)} while it runs",
     }
-    if tokens is None:
-        return told
-    flops = tokens * count.flops_per_token(config, sequence_length)
-    rate = peak_flops(world)
-    return told | {
-        "steps": -(-tokens // tokens_per_step),
-        "tokens": tokens,
-        "FLOPs": f"{flops:.3g}",
-        "time": f"{_duration(flops / (MFU * rate))} at {MFU:.0%} of this {world.device.type}'s "
-        f"{rate / 1e9:,.0f} GFLOP/s",
-    }
+    flops = 0.0
+    if tokens is not None:
+        flops = tokens * count.flops_per_token(shape, config.sequence_length)
+        steps = -(-tokens // config.tokens_per_step)
+        told |= {"steps": steps, "tokens": tokens, "FLOPs": f"{flops:.3g}"}
+    try:
+        with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
+            return told | _on(world, shape, flops, config)
+    except UserError as error:
+        return told | {"memory, time": f"unknown: {error}"}
 
 
-def _memory(
-    config: ModelConfig, world: World, sequence_length: int, micro_tokens: int, recompute: bool
-) -> dict[str, int]:
+def _on(world: World, shape: ModelConfig, flops: float, config: Training) -> dict[str, str | int]:
+    """Memory on the device of `world`, and the time of so many FLOPs, if there are any."""
+    memory = _memory(shape, world, config)
+    parts = ", ".join(f"{part / 2**30:.2f} {name}" for name, part in memory.items())
+    told: dict[str, str | int] = {"memory": f"{_bytes(sum(memory.values()))}: {parts}"}
+    if flops:
+        rate = peak_flops(world)
+        told["time"] = (
+            f"{_duration(flops / (MFU * rate))} at {MFU:.0%} of this {world.device.type}'s "
+            f"{rate / 1e9:,.0f} GFLOP/s"
+        )
+    return told
+
+
+def _memory(shape: ModelConfig, world: World, config: Training) -> dict[str, int]:
     """Bytes of one process at its peak, by what holds them."""
     size, on_cpu = world.dtype.itemsize, world.device.type == "cpu"
-    held = count.training_memory(config, micro_tokens, checkpoint_blocks=recompute, itemsize=size)
+    length, tokens = config.sequence_length, config.micro_tokens
+    recompute = config.parallel.activation_checkpointing
+    held = count.training_memory(shape, tokens, checkpoint_blocks=recompute, itemsize=size)
     # Of a chunk its logits, fp32 probabilities and their gradient; of the head a cast and an fp32
     # gradient; of the hidden states a gradient (`losses.head_loss`).
-    chunk = min(micro_tokens, chunk_tokens(config.vocab_size, world.device))
-    head = config.vocab_size * config.hidden_size
-    logits = chunk * config.vocab_size * (2 * size + 4) + head * (size + 4)
-    logits += micro_tokens * config.hidden_size * size
+    chunk = min(tokens, chunk_tokens(shape.vocab_size, world.device))
+    head = shape.vocab_size * shape.hidden_size
+    logits = chunk * shape.vocab_size * (2 * size + 4) + head * (size + 4)
+    logits += tokens * shape.hidden_size * size
     # The probabilities that `blocked.attend` keeps of each layer, where documents fill the rows.
-    layers = 1 if recompute else config.num_hidden_layers
-    kept = on_cpu and world.dtype == torch.float32 and sequence_length >= BLOCKED[0]
-    keys = min(sequence_length, BLOCKED[1]) // 2 + QUERIES // 2  # that a query sees, on average
-    attention = layers * config.num_attention_heads * micro_tokens * keys * 4 if kept else 0
+    layers = 1 if recompute else shape.num_hidden_layers
+    kept = on_cpu and world.dtype == torch.float32 and length >= BLOCKED[0]
+    keys = min(length, BLOCKED[1]) // 2 + QUERIES // 2  # that a query sees, on average
+    attention = layers * shape.num_attention_heads * tokens * keys * 4 if kept else 0
     return {
         "weights, gradients, moments": held.total - held.activations,
         "activations": held.activations,
@@ -80,11 +103,6 @@ def _memory(
         "logits": logits,
         "the program itself": peak_memory(world.device) if on_cpu else 0,
     }
-
-
-def _here() -> World:
-    with dist.session() as world:
-        return world
 
 
 def _bytes(number: float) -> str:
