@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import baiwen
 from baiwen import cli, config, files, stages
 from baiwen.commands import chat, doctor, plan, show
 from baiwen.config import Knobs
+from baiwen.files import inputs
 from baiwen.model.sizes import SIZES
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer import bpe
@@ -85,19 +87,78 @@ def test_the_resolved_recipe_is_stored_with_the_run(here):
     assert stored["seed"] == 7
 
 
-def test_a_finished_run_tells_of_inputs_that_changed_since(here, capsys):
+def test_a_finished_run_of_other_inputs_stops_before_anything_runs(here, capsys):
     add(here, "2-tokenizer.toml", TOKENIZER)
     assert cli.main(["run", "recipes"]) == 0
-    assert "note:" not in capsys.readouterr().err
-    os.utime("runs/instruct/documents.jsonl.zst", (time.time() + 9,) * 2)
+    shutil.rmtree("runs/instruct")
+    capsys.readouterr()
+    told = failing(capsys, "run", "recipes", "instruct.documents=5")
+    assert "done: runs/tokenizer" not in told
+    assert told.endswith(
+        "baiwen: recipes/2-tokenizer.toml: runs/tokenizer was made from another content of "
+        "documents\nput that back, choose another `out`, or delete the folder to start over\n"
+    )
+    add(here, "3-more.toml", RECIPE.replace("runs/instruct", "runs/more"))
+    assert "runs/tokenizer was made" in failing(capsys, "run", "recipes", "instruct.documents=5")
+    assert not Path("runs/more").exists()
+
+
+def test_an_input_that_is_made_again_in_the_same_bits_changes_nothing(here, capsys):
+    add(here, "2-tokenizer.toml", TOKENIZER)
     assert cli.main(["run", "recipes"]) == 0
-    told = "note: documents = runs/instruct/documents.jsonl.zst was written after runs/tokenizer"
+    shutil.rmtree("runs/instruct")
+    assert cli.main(["run", "recipes"]) == 0
+    assert "done: runs/tokenizer" in capsys.readouterr().err
+
+
+def test_a_large_input_that_was_touched_is_a_note(here, capsys, monkeypatch):
+    monkeypatch.setattr(inputs, "READ", 0)
+    Path("corpus.txt").write_text("to be or not to be\n" * 20)
+    corpus = TOKENIZER.replace("runs/instruct/documents.jsonl.zst", "corpus.txt")
+    add(here, "1-instruct.toml", corpus)
+    assert cli.main(["run", "recipes", "vocab_size=258"]) == 0
+    assert "note:" not in capsys.readouterr().err
+    os.utime("corpus.txt", (1, 1))
+    assert cli.main(["run", "recipes", "vocab_size=258"]) == 0
+    told = "note: documents was written after runs/tokenizer was made; delete that to make it again"
     assert told in capsys.readouterr().err
 
 
 def test_another_recipe_does_not_take_the_folder(here, capsys):
     assert cli.main(["run", "recipes"]) == 0
     assert "train: 20 -> 21" in failing(capsys, "run", "recipes", "train=21")
+
+
+def test_a_changed_recipe_is_refused_before_the_first_one_runs(here, capsys):
+    add(here, "2-more.toml", RECIPE.replace("runs/instruct", "runs/more"))
+    assert cli.main(["run", "recipes/2-more.toml"]) == 0
+    capsys.readouterr()
+    told = failing(capsys, "run", "recipes", "more.train=21")
+    assert told.startswith("baiwen: recipes/2-more.toml: runs/more belongs to another recipe:\n")
+    assert not Path("runs/instruct").exists()
+
+
+def test_a_changed_recipe_names_all_that_was_made_of_its_run(here, capsys):
+    add(here, "2-tokenizer.toml", TOKENIZER)
+    add(here, "3-report.toml", REPORT)
+    assert cli.main(["run", "recipes"]) == 0
+    line = failing(capsys, "run", "recipes", "train=21").splitlines()[-1]
+    assert line.endswith("start all of it over: rm -r runs/instruct runs/tokenizer runs/report")
+    subprocess.run(line.partition("over: ")[2], shell=True, check=True)
+    assert cli.main(["run", "recipes", "train=21"]) == 0
+
+
+def test_a_mended_recipe_takes_the_place_of_one_that_left_nothing(here, capsys, monkeypatch):
+    def interrupted(settings, folder):
+        files.write(folder.path / "train.jsonl", "")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("baiwen.stages.instruct.run", interrupted)
+        assert cli.main(["run", "recipes"]) == 130
+    assert cli.main(["run", "recipes", "train=21"]) == 0
+    told = "runs/instruct was another recipe's, which left nothing to go on from"
+    assert told in capsys.readouterr().err
 
 
 def test_recipes_run_in_the_order_of_their_numbers(here):
@@ -115,6 +176,11 @@ def test_an_override_reaches_every_recipe_that_has_the_knob_or_the_one_it_names(
     assert loaded[2].config.vocab_size == 300
 
 
+REPORT = """stage = "report"
+out = "runs/report"
+[runs]
+instruct = "runs/instruct"
+"""
 TOKENIZER = """stage = "tokenizer"
 out = "runs/tokenizer"
 documents = "runs/instruct/documents.jsonl.zst"

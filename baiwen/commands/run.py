@@ -10,4 +10,5 @@ def main(options: argparse.Namespace) -> None:
     recipes = stages.load(options.recipe, options.overrides)
     stages.check(recipes)
     for recipe in recipes:
-        stages.run(recipe)
+        if stages.run(recipe):
+            stages.check(recipes)  # later ones may be done, but of what it held before

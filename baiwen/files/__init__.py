@@ -3,6 +3,7 @@
 durable    write, writing, writing_folder: all or nothing, also under kill -9 and power loss
 manifest   seal, check, complete: SHA-256 and size of every file of a folder
 formats    JSON, JSONL (plain, .gz, .zst), text, Parquet
+inputs     fingerprint: what tells one content of an input from another
 runs       run_folder: a folder that belongs to its recipe: fresh, resumable, done or refused
 
 files.write("out/scores.json", data)
@@ -20,14 +21,19 @@ from baiwen.files.formats import (
     read_text,
     write_json,
 )
+from baiwen.files.inputs import fingerprint
 from baiwen.files.manifest import check, complete, seal, writing_folder
-from baiwen.files.runs import RunFolder, run_folder
+from baiwen.files.runs import OtherRunError, RunFolder, changed, look, run_folder
 
 __all__ = [
+    "OtherRunError",
     "RunFolder",
+    "changed",
     "check",
     "complete",
+    "fingerprint",
     "jsonl_writer",
+    "look",
     "parse_row",
     "read_json",
     "read_jsonl",

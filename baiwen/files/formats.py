@@ -107,16 +107,21 @@ def read_text(path: Path | str) -> str:
 
 
 def read_parquet(
-    path: Path | str, columns: Sequence[str] | None = None
+    path: Path | str, columns: Sequence[str] | None = None, optional: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file, only `columns` if given, one batch in memory at a time."""
+    """Yield the rows of a Parquet file, one batch in memory at a time.
+
+    Of its columns only `columns` are read, if given, and those of `optional` that it has.
+    """
     # Half a second of import, paid only by who reads Parquet.
     arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     with _readable(path), Path(path).open("rb") as file:
         try:
             table = parquet.ParquetFile(file)
-            _require_columns(path, columns or (), table.schema_arrow.names)
-            for batch in table.iter_batches(columns=columns and list(columns)):
+            there = table.schema_arrow.names
+            _require_columns(path, columns or (), there)
+            wanted = columns and [*columns, *(name for name in optional if name in there)]
+            for batch in table.iter_batches(columns=wanted):
                 yield from batch.to_pylist()
         except arrow.ArrowException as error:
             raise UserError(f"{path}: this is no whole Parquet file: {error}") from error

@@ -44,11 +44,11 @@ def check(folder: Path | str) -> None:
     Files that the manifest does not list are ignored.
     """
     folder = Path(folder)
-    entries = _entries(folder)
+    entries = listed(folder)
     for name, entry in entries.items():
         _check_size(folder, name, entry)
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(_digest, [folder / name for name in entries])
+        digests = pool.map(sha256, [folder / name for name in entries])
         for (name, entry), digest in zip(entries.items(), digests, strict=True):
             if digest != entry["sha256"]:
                 raise _damaged(folder, name, "its bytes changed (SHA-256 differs)")
@@ -60,7 +60,7 @@ def complete(folder: Path | str) -> bool:
     if not (folder / MANIFEST).is_file():
         return False
     try:
-        for name, entry in _entries(folder).items():
+        for name, entry in listed(folder).items():
             _check_size(folder, name, entry)
     except UserError:
         return False
@@ -116,13 +116,14 @@ def _sealed(path: Path) -> dict[str, str | int]:
         return {"sha256": digest, "bytes": file.tell()}
 
 
-def _digest(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _entries(folder: Path) -> dict[str, dict[str, str | int]]:
-    """Read the manifest; UserError where it is absent, is not ours, or leaves the folder."""
+def listed(folder: Path) -> dict[str, dict[str, str | int]]:
+    """What the manifest lists; UserError where it is absent, is not ours, or leaves the folder."""
     path = folder / MANIFEST
     try:
         entries = json.loads(path.read_bytes())["files"]
@@ -158,7 +159,7 @@ def _refuse_foreign(folder: Path) -> None:
     """UserError where replacing `folder` would lose a file that its manifest does not list."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose another place for the folder")
-    known = _entries(folder) if (folder / MANIFEST).is_file() else {}
+    known = listed(folder) if (folder / MANIFEST).is_file() else {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if not path.is_dir() and name != MANIFEST and name not in known:

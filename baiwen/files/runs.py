@@ -1,14 +1,15 @@
 """Run folders: a folder belongs to the recipe that fills it (design, section 3).
 
-    with run_folder(Path("runs/tiny/sft"), recipe) as folder:
+    with run_folder(Path("runs/tiny/sft"), recipe, {"data": fingerprint([path])}) as folder:
         if not folder.done:
             ...                          # write into folder.path; state/ holds what a resume needs
 
-Running again resumes or is done; another recipe is refused with the difference. In the folder lie,
-beside the stage's own files:
+Running again resumes or is done. Another recipe, or other content of the inputs, is refused with
+the difference once there is something to lose: the run is done, or has a `state/`. In the folder
+lie, beside the stage's own files:
 
     recipe.json      the resolved recipe
-    run.json         versions, command, seed, host, when it started and finished, seconds of work
+    run.json         versions, command, seed, host, inputs, when it started and finished, seconds
     manifest.json    written last: the run is complete (state/ and logs/ are not listed)
 """
 
@@ -20,12 +21,13 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from baiwen.errors import UserError
@@ -35,6 +37,7 @@ from baiwen.files.manifest import LOCK, MANIFEST, check, complete, seal
 
 RECIPE, RUN = "recipe.json", "run.json"
 CHANGING = ("state", "logs")  # subfolders that the manifest leaves out
+NAMES = (RECIPE, RUN, MANIFEST, LOCK, *CHANGING)  # that no stage may give its own files
 LIBRARIES = ("baiwen", "torch", "numpy", "safetensors", "tokenizers", "tiktoken", "pyarrow")
 RANK_TIMEOUT = 600.0  # seconds that the other ranks wait for rank 0 to open the folder
 
@@ -46,33 +49,38 @@ class RunFolder:
     path: Path
     done: bool  # an earlier run finished; there is nothing to do
     resumable: bool  # not done, and an earlier run left a state/ to go on from
+    replaces: bool = False  # an earlier run of another recipe, which left nothing to go on from
+
+
+class OtherRunError(UserError):
+    """The folder holds a run of another recipe, or of inputs with another content."""
 
 
 @contextmanager
-def run_folder(out: Path, recipe: dict[str, Any]) -> Iterator[RunFolder]:
+def run_folder(
+    out: Path, recipe: dict[str, Any], inputs: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[RunFolder]:
     """Open `out` for the run of `recipe`, alone; seal it on a clean exit, else leave it resumable.
 
-    `recipe` is the resolved one, JSON-able. UserError where `out` belongs to another recipe, holds
-    files that no run wrote, was damaged after its end, or is in use by another process. Under
-    torchrun only rank 0 writes; the others wait until it has opened the folder.
+    `recipe` is the resolved one, JSON-able; `inputs` the fingerprints of what it reads. UserError
+    as of `look`, and where another process is at work in `out`. Under torchrun only rank 0 writes;
+    the others wait until it has opened the folder.
     """
-    recipe = json.loads(json.dumps(recipe, default=str))
+    recipe = _plain(recipe)
     if int(os.environ.get("RANK", "0")) > 0:
         _await_rank_0(out, recipe)
-        yield _look(out)
+        yield look(out, recipe)
         return
-    _refuse_other(out, recipe)
-    if (folder := _look(out)).done:
+    if (folder := look(out, recipe, inputs)).done:
         yield folder
         return
     with _locked(out):
-        _refuse_other(out, recipe)  # again: another process may have been here first
-        folder = _look(out)
+        folder = look(out, recipe, inputs)  # again: another process may have been here first
         if folder.done:
             yield folder
             return
         sweep(out)
-        with _recorded(out, recipe):
+        with _recorded(out, recipe, inputs, folder.resumable):
             yield folder
         seal(out, exclude=CHANGING)
         _remove(out / "state")  # a sealed run has nothing to go on from
@@ -84,41 +92,83 @@ def _remove(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
-def _look(out: Path) -> RunFolder:
-    if (out / MANIFEST).is_file():
-        if not complete(out):
-            check(out)  # raises, naming the damaged file
-        return RunFolder(out, done=True, resumable=False)
-    return RunFolder(out, done=False, resumable=(out / "state").is_dir())
+def look(
+    out: Path, recipe: dict[str, Any], inputs: Mapping[str, str] = MappingProxyType({})
+) -> RunFolder:
+    """What a run of `recipe` finds in `out`, with nothing written.
 
-
-def _refuse_other(out: Path, recipe: dict[str, Any]) -> None:
-    """UserError unless `out` is absent, empty, or of this very recipe."""
+    UserError where it holds files that no run wrote or was damaged after its end. OtherRunError
+    where something would be lost: a run of another recipe, or of inputs with another content, that
+    is done or can be resumed.
+    """
     if out.exists() and not out.is_dir():
         raise UserError(f"out = {out} is a file; choose another `out`")
-    made = sorted(path.name for path in out.glob("*") if not _ours(path.name))
-    if (out / RECIPE).is_file():
-        if made:  # else that run stopped before it made anything: another recipe may have the place
-            _refuse_changes(out, read_json(out / RECIPE), recipe)
-    elif made:
+    if not (out / RECIPE).is_file():
+        _refuse_foreign(out)
+        return RunFolder(out, done=False, resumable=False)
+    done, resumable = (out / MANIFEST).is_file(), (out / "state").is_dir()
+    old, new = read_json(out / RECIPE), _plain(recipe)
+    differences = _differences(old, new)
+    # Another stage's files would not be written over.
+    foreign = bool(_made(out)) and old.get("stage") != new.get("stage")
+    if differences and (done or resumable or foreign):
+        more = [f"  ... and {len(differences) - 8} more"] if len(differences) > 8 else []
+        lines = [f"{out} belongs to another recipe:", *differences[:8], *more]
+        raise OtherRunError(
+            "\n".join([*lines, "choose another `out`, or delete the folder to start over"])
+        )
+    if done and not complete(out):
+        check(out)  # raises, naming the damaged file
+    if done or resumable:
+        _refuse_inputs(out, inputs, done)
+    return RunFolder(out, done, resumable and not done, replaces=bool(differences))
+
+
+def changed(out: Path, inputs: Mapping[str, str]) -> dict[str, bool]:
+    """The inputs that are not what the run in `out` has read, and whether that is sure.
+
+    Sure are contents that were compared; a file too large to be read may only have been touched.
+    """
+    read = read_json(out / RUN).get("inputs", {}) if (out / RUN).is_file() else {}
+    return {
+        key: not (found + read.get(key, "")).count("stat ")
+        for key, found in inputs.items()
+        if read and read.get(key) != found
+    }
+
+
+def _refuse_foreign(out: Path) -> None:
+    """UserError where files lie in `out` that no run wrote."""
+    made = _made(out)
+    if made:
         raise UserError(
             f"out = {out} holds files that no run wrote ({', '.join(made[:3])}"
             f"{', ...' if len(made) > 3 else ''}); choose another `out`, or empty the folder"
         )
 
 
-def _refuse_changes(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    before, after = _flat(old), _flat(new)
-    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+def _refuse_inputs(out: Path, inputs: Mapping[str, str], done: bool) -> None:
+    keys = ", ".join(key for key, sure in changed(out, inputs).items() if sure)
     if keys:
-        lines = [
-            f"  {key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}" for key in keys
-        ]
-        more = [f"  ... and {len(lines) - 8} more"] if len(lines) > 8 else []
-        raise UserError(
-            "\n".join([f"{out} belongs to another recipe:", *lines[:8], *more])
-            + "\nchoose another `out`, or delete the folder to start over"
+        told = "was made from" if done else "was begun with"
+        raise OtherRunError(
+            f"{out} {told} another content of {keys}\n"
+            "put that back, choose another `out`, or delete the folder to start over"
         )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    before, after = _flat(old), _flat(new)
+    return [
+        f"  {key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _plain(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe as it reads when it comes back from a file."""
+    return json.loads(json.dumps(recipe, default=str))
 
 
 def _flat(value: Any, key: str = "") -> dict[str, str]:  # noqa: ANN401
@@ -131,9 +181,10 @@ def _flat(value: Any, key: str = "") -> dict[str, str]:  # noqa: ANN401
     return {key: json.dumps(value, ensure_ascii=False)}
 
 
-def _ours(name: str) -> bool:
-    """Say whether a run that made nothing can have left this."""
-    return name in (LOCK, RECIPE, RUN) or is_partial(name)
+def _made(out: Path) -> list[str]:
+    """What lies in the folder beside the records that every run begins with."""
+    names = sorted(path.name for path in out.glob("*"))
+    return [name for name in names if name not in (LOCK, RECIPE, RUN) and not is_partial(name)]
 
 
 def _await_rank_0(out: Path, recipe: dict[str, Any]) -> None:
@@ -167,7 +218,9 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(out: Path, recipe: dict[str, Any]) -> Iterator[None]:
+def _recorded(
+    out: Path, recipe: dict[str, Any], inputs: Mapping[str, str], resumed: bool
+) -> Iterator[None]:
     """Keep recipe.json and run.json; the seconds of every session that could say so add up."""
     again = (out / RECIPE).is_file() and read_json(out / RECIPE) == recipe
     if not again:
@@ -179,6 +232,7 @@ def _recorded(out: Path, recipe: dict[str, Any]) -> Iterator[None]:
         "seed": recipe.get("seed"),
         "versions": {"python": platform.python_version()}
         | {name: _version(name) for name in LIBRARIES},
+        "inputs": earlier.get("inputs", {}) if resumed else dict(inputs),
         "host": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()},
         "started": earlier.get("started", now),
         "resumed": [*earlier.get("resumed", []), now] if earlier else [],

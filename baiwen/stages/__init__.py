@@ -10,6 +10,9 @@ names it, and the stage's configuration checks the rest of the recipe:
     for recipe in recipes:
         run(recipe)                 # or says that it is done
 
+A stage may also have `plan(config)`, its figures for `baiwen plan`; `check(config, to_come)`, which
+stops where it could not run; and `reads(config)`, the paths that it reads beside its Inputs.
+
 A recipe's name is its file's, without the number that orders the folder. An override goes to every
 recipe that has the knob, or to the one recipe that it names. Under `torchrun` a stage whose
 `Config` sets `every_rank` runs on all ranks; of any other stage rank 0 does the work and the rest
@@ -19,8 +22,9 @@ wait.
 import importlib
 import os
 import re
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +33,6 @@ from typing import Any
 from baiwen import config, files, log, mistakes
 from baiwen.config import Knobs
 from baiwen.errors import UserError
-from baiwen.files.manifest import MANIFEST
 
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 
@@ -49,8 +52,13 @@ class Recipe:
         return self.config.out
 
     @property
+    def resolved(self) -> dict[str, Any]:
+        """The whole recipe, defaults included, as plain JSON values."""
+        return {"stage": self.stage, **config.resolved(self.config)}
+
+    @property
     def module(self) -> ModuleType:
-        """The stage's module: Config, run, and plan and check where it has them."""
+        """The stage's module: Config, run, and plan, check and reads where it has them."""
         return _module(self.stage)
 
 
@@ -79,56 +87,94 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> list[Recipe]:
 
 
 def check(recipes: Sequence[Recipe]) -> None:
-    """Stop unless every input exists, or an earlier recipe is yet to fill the folder it lies in.
+    """Stop unless all recipes can run, or are done, with what they read as it is now.
 
-    What a finished run has read may be gone.
+    An input exists, or an earlier recipe is yet to fill the folder it lies in; what a finished run
+    has read may be gone, but not have another content. No folder holds a run of another recipe.
     """
-    told, to_come = [], list[Path]()
+    told, to_come, others = [], list[Path](), list[Path]()
     for recipe in recipes:
-        if files.complete(recipe.out):
-            continue
+        done = False
         try:
-            config.require(recipe.config, recipe.path, unless_below=to_come)
-        except UserError as error:
-            told.append(str(error))
-        try:
-            if hasattr(recipe.module, "check"):
-                recipe.module.check(recipe.config, to_come)
+            done = files.look(recipe.out, recipe.resolved, _inputs(recipe, to_come)).done
         except UserError as error:
             told.append(f"{recipe.path}: {error}")
-        to_come.append(recipe.out)
+            others += [recipe.out] if isinstance(error, files.OtherRunError) else []
+        if not done:
+            told += _missing(recipe, to_come)
+            to_come.append(recipe.out)
     if told:
-        raise UserError("\n".join(told))
+        raise UserError("\n".join([*told, *_following(recipes, others)]))
 
 
-def run(recipe: Recipe) -> None:
-    """Run one recipe into its run folder, resume it, or say that it is done."""
+def run(recipe: Recipe) -> bool:
+    """Run one recipe into its run folder, resume it, or say that it is done; whether it was not."""
     follower = int(os.environ.get("RANK", "0")) > 0
+    inputs = {} if follower else _inputs(recipe)
+    made = False
     if not follower or getattr(recipe.config, "every_rank", False):
-        resolved = {"stage": recipe.stage, **config.resolved(recipe.config)}
-        with files.run_folder(recipe.out, resolved) as folder:
+        with files.run_folder(recipe.out, recipe.resolved, inputs) as folder:
             if not folder.done:
                 config.require(recipe.config, recipe.path)
                 _announce(f"{'resume' if folder.resumable else 'run'}: {recipe.path}", follower)
+                if folder.replaces:
+                    told = f"{folder.path} was another recipe's, which left nothing to go on from"
+                    _announce(told, follower)
                 recipe.module.run(recipe.config, folder)
+                made = not follower
     while follower and not files.complete(recipe.out):
         time.sleep(0.2)  # the next recipe may read what rank 0 is still writing
     record = files.read_json(recipe.out / "run.json")
     _announce(f"done: {recipe.out} ({record['seconds']:.0f} s, {record['finished']})", follower)
-    for key, path in _newer(recipe):
-        told = f"note: {key} = {path} was written after {recipe.out}; delete that to make it again"
+    for key in files.changed(recipe.out, inputs):
+        told = f"note: {key} was written after {recipe.out} was made; delete that to make it again"
         _announce(told, follower)
+    return made
 
 
-def _newer(recipe: Recipe) -> list[tuple[str, Path]]:
-    """The inputs that changed after the run was sealed; a run folder counts as its manifest."""
-    sealed = (recipe.out / MANIFEST).stat().st_mtime
-    written = [
-        (key, path, path / MANIFEST if (path / MANIFEST).is_file() else path)
-        for key, path in config.inputs(recipe.config)
-        if path.exists()
-    ]
-    return [(key, path) for key, path, file in written if file.stat().st_mtime > sealed]
+def _reads(recipe: Recipe) -> dict[str, list[Path]]:
+    """The paths of all that a recipe reads, by key."""
+    paths = {key: [path] for key, path in config.inputs(recipe.config)}
+    return paths | (recipe.module.reads(recipe.config) if hasattr(recipe.module, "reads") else {})
+
+
+def _inputs(recipe: Recipe, to_come: Sequence[Path] = ()) -> dict[str, str]:
+    """The content of all that a recipe reads, as far as it is there and no recipe changes it."""
+    found = {
+        key: files.fingerprint(paths)
+        for key, paths in _reads(recipe).items()
+        if not _below(paths, to_come)
+    }
+    return {key: content for key, content in found.items() if content is not None}
+
+
+def _missing(recipe: Recipe, to_come: Sequence[Path]) -> Iterator[str]:
+    """What a recipe that is not done needs and does not find."""
+    try:
+        config.require(recipe.config, recipe.path, unless_below=to_come)
+    except UserError as error:
+        yield str(error)
+    try:
+        if hasattr(recipe.module, "check"):
+            recipe.module.check(recipe.config, to_come)
+    except UserError as error:
+        yield f"{recipe.path}: {error}"
+
+
+def _following(recipes: Sequence[Recipe], others: Sequence[Path]) -> Iterator[str]:
+    """A line that starts over the runs in the folders `others` and those that read of them."""
+    again = list(others)
+    for recipe in recipes:
+        paths = [path for of_key in _reads(recipe).values() for path in of_key]
+        if recipe.out not in again and recipe.out.exists() and _below(paths, again):
+            again.append(recipe.out)
+    if len(again) > len(others):
+        command = shlex.join(["rm", "-r", *map(str, again)])
+        yield f"what was made of it has to be made again too; to start all of it over: {command}"
+
+
+def _below(paths: Sequence[Path], folders: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(folder) for path in paths for folder in folders)
 
 
 def _announce(text: str, follower: bool) -> None:

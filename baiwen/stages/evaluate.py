@@ -8,9 +8,10 @@ Reads the held-out questions of `instruct` and the held-out documents of `data`;
                                   "differences": {"sft - base": {"all": {...}, KIND: {...}}}}
 
 A model's score is that of the better of its forms; both stand in `scores.json`. What an interrupted
-run has finished, a model in a form, is not done again.
+run has finished, a model in a form, lies in `state/` and is not done again.
 """
 
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -20,11 +21,10 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 
 from baiwen import config as recipes
-from baiwen import files, log
+from baiwen import dist, files, log
 from baiwen.config import Input, Knobs
 from baiwen.data import read
 from baiwen.engine import pretrained
@@ -62,6 +62,7 @@ class Config(Knobs):
     characters: Count = 1_000_000  # of held-out documents, to the next whole one
     seed: int = 0  # of the draw of shots and documents
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"  # auto, cpu, cuda, cuda:N
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of weights and matmuls
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -75,9 +76,12 @@ def run(config: Config, folder: files.RunFolder) -> None:
     """Measure every model, then the paired difference of each two."""
     models: dict[str, dict[str, Any]] = {}
     samples: dict[str, list[tasks.Sample]] = {}
+    parts = folder.path / "state"
     for name, model in config.models.items():
-        models[name], samples[name] = _measure(config, name, model, folder.path)
+        models[name], samples[name] = _measure(config, name, model, parts)
         log.say(_told(name, models[name]))
+    for part in sorted(parts.glob("*.json*")):
+        shutil.copyfile(part, folder.path / part.name)
     differences = {
         f"{after} - {before}": tasks.difference(samples[after], samples[before])
         for before, after in combinations(samples, 2)
@@ -103,25 +107,21 @@ def score_model(
 class Subject:
     """A checkpoint under test, loaded when the first thing is asked of it."""
 
-    def __init__(self, folder: Path, device: str) -> None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise UserError(f"device = {device!r}: there is no GPU here; use 'cpu'")
-        self.folder, self.device = folder, device
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+        self.folder = folder
+        self.device, self.dtype = dist.place(device, dtype)
 
     @cached_property
     def engine(self) -> Engine:
-        """The checkpoint, ready to answer: in fp32 on a CPU, else in the precision of its files."""
-        dtype = torch.float32 if self.device == "cpu" else None
-        return Engine(*pretrained.load(self.folder, self.device, dtype))
+        """The checkpoint, ready to answer."""
+        return Engine(*pretrained.load(self.folder, self.device, self.dtype))
 
 
 def _measure(
     config: Config, name: str, model: Model, keep: Path | None
 ) -> tuple[dict[str, Any], list[tasks.Sample]]:
     """The model's scores, and the samples of its better form; finished parts lie in `keep`."""
-    subject = Subject(model.folder, config.device)
+    subject = Subject(model.folder, config.device, config.dtype)
     scores: dict[str, Any] = {"folder": str(model.folder)}
     best: list[tasks.Sample] = []
     if config.tasks:

@@ -32,6 +32,11 @@ class Config(Knobs):
     runs: dict[Name, Path]  # run folders by their name in the report, in the order of stages
 
 
+def reads(config: Config) -> dict[str, list[Path]]:
+    """The run folders; one that is not there is left out of the report."""
+    return {f"runs.{name}": [path] for name, path in config.runs.items()}
+
+
 def run(config: Config, folder: files.RunFolder) -> None:
     """Write both pages."""
     found = [Run(name, path) for name, path in config.runs.items() if path.is_dir()]

@@ -1,5 +1,6 @@
 """Run folders: fresh, resumable, done or refused."""
 
+import contextlib
 import json
 import os
 import signal
@@ -21,6 +22,9 @@ RECIPE = {
     "seed": 7,
     "optim": {"lr": 1e-3, "betas": (0.9, 0.95)},
 }
+
+
+INPUTS = {"data": "sha256 1", "heldout": "sha256 1"}
 
 
 def run(out: Path, recipe: dict = RECIPE) -> files.RunFolder:
@@ -180,6 +184,60 @@ def test_another_rank_that_waits_in_vain_says_for_whom(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RANK_TIMEOUT", 0.1)
     with pytest.raises(UserError, match=r"rank 3 waited .* for rank 0 to open"):
         run(tmp_path / "out")
+
+
+def test_a_run_with_nothing_to_go_on_from_leaves_its_place_to_a_mended_recipe(tmp_path):
+    with pytest.raises(KeyboardInterrupt), files.run_folder(tmp_path, RECIPE) as folder:
+        files.write(folder.path / "rows.json", "{}")
+        raise KeyboardInterrupt
+    mended = RECIPE | {"seed": 8}
+    assert files.look(tmp_path, mended).replaces
+    assert not files.look(tmp_path, RECIPE).replaces
+    with pytest.raises(files.OtherRunError, match='stage: "sft" -> "data"'):
+        run(tmp_path, mended | {"stage": "data"})
+    assert run(tmp_path, mended).replaces
+    assert files.read_json(tmp_path / "recipe.json")["seed"] == 8
+
+
+def test_a_run_that_can_be_resumed_keeps_its_place(tmp_path):
+    with pytest.raises(KeyboardInterrupt), files.run_folder(tmp_path, RECIPE) as folder:
+        files.write(folder.path / "state" / "step", "1")
+        raise KeyboardInterrupt
+    with pytest.raises(files.OtherRunError, match="seed: 7 -> 8"):
+        run(tmp_path, RECIPE | {"seed": 8})
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"), [(None, "was made from"), (KeyError, "was begun with")]
+)
+def test_another_content_of_an_input_is_refused(tmp_path, ending, told):
+    with contextlib.suppress(KeyError), files.run_folder(tmp_path, RECIPE, INPUTS) as folder:
+        files.write(folder.path / "state" / "step", "1")
+        if ending:
+            raise ending
+    other = INPUTS | {"data": "sha256 2"}
+    with pytest.raises(files.OtherRunError, match=f"{told} another content of data\n"):
+        files.look(tmp_path, RECIPE, other)
+    gone = {"heldout": "sha256 1"}
+    assert files.look(tmp_path, RECIPE, gone) == files.look(tmp_path, RECIPE, INPUTS)
+    assert files.changed(tmp_path, other) == {"data": True}
+
+
+def test_an_input_that_may_only_have_been_touched_is_no_error(tmp_path):
+    with files.run_folder(tmp_path, RECIPE, INPUTS | {"data": "stat 1"}):
+        pass
+    touched = INPUTS | {"data": "stat 2"}
+    assert files.look(tmp_path, RECIPE, touched).done
+    assert files.changed(tmp_path, touched) == {"data": False}
+
+
+def test_a_run_that_starts_over_does_so_from_what_its_inputs_are_by_then(tmp_path):
+    with pytest.raises(KeyboardInterrupt), files.run_folder(tmp_path, RECIPE, INPUTS):
+        raise KeyboardInterrupt
+    other = INPUTS | {"data": "sha256 2"}
+    with files.run_folder(tmp_path, RECIPE, other):
+        pass
+    assert files.read_json(tmp_path / "run.json")["inputs"] == other
 
 
 def test_a_run_that_made_nothing_leaves_its_place_to_a_mended_recipe(tmp_path):

@@ -105,9 +105,9 @@ def test_finished_parts_are_not_done_again(scored, models, tasks, tmp_path):
         name: model.model_copy(update={"folder": tmp_path}) for name, model in config.models.items()
     }
     config = config.model_copy(update={"models": moved})  # where no model is
+    (config.out / "state").mkdir(parents=True)
     for path in scored.glob("*-*.json*"):
-        config.out.mkdir(exist_ok=True)
-        shutil.copy(path, config.out)
+        shutil.copy(path, config.out / "state")
     evaluate.run(config, files.RunFolder(config.out, done=False, resumable=True))
     again, first = (files.read_json(out / "scores.json") for out in (config.out, scored))
     assert again["differences"] == first["differences"]
