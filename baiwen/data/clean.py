@@ -27,6 +27,7 @@ from baiwen.data.split import HeldOut, family_hash
 from baiwen.data.writers import Writers
 from baiwen.errors import UserError
 
+CORPUS = "the corpus"
 KEPT, HELDOUT = "kept", "heldout"  # outcomes beside the reasons to go
 DUPLICATE, UNREADABLE = "duplicate", "unreadable"  # reasons beside the filters' own
 FLAWS_SHOWN = 3  # unreadable documents that an error names
@@ -37,6 +38,7 @@ class Judged:
     """What a process finds out about a document."""
 
     document: Document
+    source: str  # CORPUS, or the name of extra documents
     reason: str | None  # why it goes; None: it stays, unless it is a duplicate
     digest: bytes  # the same for all its duplicates
     family: int  # the hash that decides whether it is held out
@@ -49,9 +51,14 @@ class Counts:
     documents: Counter[tuple[str, str]] = field(default_factory=Counter)
     bytes: Counter[tuple[str, str]] = field(default_factory=Counter)
     flaws: list[str] = field(default_factory=list)  # the first few, with their places
+    fates: dict[str, Counter[str]] = field(default_factory=dict)  # outcomes, by source
+
+    def meet(self, entry: Judged, reason: str | None) -> None:
+        """Count a document of a source as one that goes for this reason, or stays."""
+        self.fates.setdefault(entry.source, Counter())[reason or KEPT] += 1
 
     def add(self, outcome: str, document: Document) -> None:
-        """Count a document."""
+        """Count what became of a document."""
         self.documents[outcome, document.domain] += 1
         self.bytes[outcome, document.domain] += document.size
         if document.flaw and len(self.flaws) < FLAWS_SHOWN:
@@ -75,13 +82,21 @@ class Counts:
                 "Mend or leave out these files, or raise max_unreadable to drop them."
             )
 
-    def check_kept(self) -> None:
-        """Stop with a `UserError` if nothing is left to train on."""
+    def check_kept(self, sources: Iterable[str]) -> None:
+        """Stop with a `UserError` if nothing is left of one of the sources, or to train on."""
+        for source in sources:
+            fates = self.fates.get(source, Counter())
+            if not fates[KEPT]:
+                told = ", ".join(f"{reason} {n:,}" for reason, n in fates.most_common() if n)
+                raise UserError(
+                    f"not one document of {source} is left: {told or 'there were none'}. Loosen "
+                    "these filters ([filters] NAME = false) or give other text."
+                )
         if not any(outcome == KEPT for outcome, _ in self.documents):
-            told = ", ".join(f"{outcome} {n:,}" for (outcome, _), n in self.documents.most_common())
+            held = sum(n for (outcome, _), n in self.documents.items() if outcome == HELDOUT)
             raise UserError(
-                f"not one document is left to train on: {told or 'there were none'}. Loosen these "
-                "filters ([filters] NAME = false) or give other text."
+                f"not one document is left to train on: {held:,} held out. Give more text, or "
+                "lower heldout_share."
             )
 
 
@@ -95,7 +110,7 @@ def judge(chunk: Chunk, settings: Settings) -> list[Judged]:
             reason = filters.verdict(document, settings) if chunk.filtered else None
         digest = xxhash.xxh3_128_digest(document.squeezed.encode())
         bare = replace(document)  # without its cached words
-        found.append(Judged(bare, reason, digest, family_hash(document)))
+        found.append(Judged(bare, chunk.domain or CORPUS, reason, digest, family_hash(document)))
     return found
 
 
@@ -121,7 +136,9 @@ def write(documents: Iterable[Judged], folder: Path, heldout: HeldOut) -> Counts
     with files.jsonl_writer(folder / "dropped.jsonl.zst") as drop, Writers(folder) as keep:
         for entry in documents:
             document = entry.document
-            if reason := entry.reason or (DUPLICATE if entry.digest in seen else None):
+            reason = entry.reason or (DUPLICATE if entry.digest in seen else None)
+            counts.meet(entry, reason)
+            if reason:
                 flaw = {"flaw": document.flaw} if document.flaw else {}
                 drop({**document.row(), "reason": reason, **flaw})
                 counts.add(reason, document)

@@ -26,6 +26,7 @@ ROWS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 ENDINGS = (*TEXT, *ROWS)
 CHUNK = 1 << 22  # bytes of text that one process reads at a time
 FIELDS = ("source", "license", "language", "domain", "family")
+COLUMNS = ("id", "meta", "lang", *FIELDS)  # of a Parquet file that are read where it has them
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def _jsonl(path: Path) -> Iterator[list[tuple[str, bytes]]]:
 
 
 def _parquet(path: Path) -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    rows = enumerate(files.read_parquet(path), start=1)
+    rows = enumerate(files.read_parquet(path, ["text"], COLUMNS), start=1)
     return _grouped(((f"{path}:{number}", row), len(str(row.get("text")))) for number, row in rows)
 
 

@@ -11,7 +11,7 @@ never lies in two shards:
     shards.read(0, 5)                                # array([ 464, 3797,  318,  257,    0])
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,20 @@ def write_index(folder: Path, shards: Sequence[Shard], tokenizer: Tokenizer) -> 
             "shards": [asdict(shard) for shard in shards],
         },
     )
+
+
+def sweep(folder: Path, sources: Mapping[str, int]) -> None:
+    """Delete what an earlier session left below `folder` beyond `sources` (name: its shards)."""
+    kept = {
+        folder / source / name
+        for source, shards in sources.items()
+        for number in range(shards)
+        for name in (INDEX, token_file(number), end_file(number))
+    }
+    for name in (INDEX, "tokens-*.bin", "ends-*.bin"):
+        for path in folder.glob(f"*/{name}"):
+            if path not in kept:
+                path.unlink()
 
 
 def is_whole(folder: Path, number: int, shard: Shard, vocabulary: int) -> bool:

@@ -72,7 +72,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
     heldout = HeldOut(config.heldout_share, config.heldout_bytes)
     counts = clean.write(log.track(documents, "data", unit="documents"), folder.path, heldout)
     counts.check_unreadable(config.max_unreadable)
-    counts.check_kept()
+    counts.check_kept([clean.CORPUS, *(extra.name for extra in config.extra)])
     files.write_json(folder.path / "data.json", counts.table())
     _report(counts)
 
@@ -86,6 +86,15 @@ def check(config: Config, to_come: Sequence[Path]) -> None:
                 read.find([place])
             except UserError as error:
                 raise UserError(f"corpus: {error}") from error
+
+
+def reads(config: Config) -> dict[str, list[Path]]:
+    """The files of the corpus, where it is not the standard library."""
+    places = [place for place in _places(config) if place != corpus.NAME]
+    try:
+        return {"corpus": read.find(places)} if places else {}
+    except UserError:
+        return {}  # gone since the run, or not there yet: `check` tells where it has to be
 
 
 def plan(config: Config) -> dict[str, str | int]:

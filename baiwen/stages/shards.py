@@ -10,6 +10,7 @@ only the shards that were not finished.
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,9 +19,11 @@ from pydantic import Field
 from baiwen import files, log
 from baiwen.config import Input, Knobs
 from baiwen.data.executor import cores, ordered
-from baiwen.data.shards import id_type, write_index
+from baiwen.data.shards import id_type, sweep, write_index
 from baiwen.data.tokenize import jobs, tokenize
 from baiwen.data.writers import by_source, source_name
+from baiwen.errors import UserError
+from baiwen.files.runs import NAMES
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 SAMPLE = 200  # documents of each source that a plan encodes
@@ -38,6 +41,8 @@ class Config(Knobs):
 def run(config: Config, folder: files.RunFolder) -> None:
     """Write the shards of every source and its index."""
     sources, tokenizer = by_source(config.documents), Tokenizer.load(config.tokenizer)
+    _refuse_reserved(sources, config.documents)
+    sweep(folder.path, {source: len(paths) for source, paths in sources.items()})
     work = list(jobs(sources, config.tokenizer, folder.path, folder.path / "state"))
     done = ordered(tokenize, work, min(config.workers or cores(), len(work)))
     shards = list(log.track(done, "tokenize", total=len(work), unit="shards"))
@@ -46,6 +51,13 @@ def run(config: Config, folder: files.RunFolder) -> None:
         write_index(folder.path / source, own, tokenizer)
         tokens, size = sum(shard.tokens for shard in own), sum(shard.bytes for shard in own)
         log.say(f"{source}: {tokens:,} tokens, {size / max(tokens, 1):.2f} bytes a token")
+
+
+def check(config: Config, to_come: Sequence[Path]) -> None:
+    """Stop where a source has a name that the run folder needs, if the documents are there."""
+    later = any(config.documents.is_relative_to(folder) for folder in to_come)
+    if config.documents.is_dir() and not later:
+        _refuse_reserved(by_source(config.documents), config.documents)
 
 
 def plan(config: Config) -> dict[str, str | int]:
@@ -65,3 +77,13 @@ def plan(config: Config) -> dict[str, str | int]:
         tokens += round(size[source] * ids / sum(len(text.encode()) for text in texts))
     width = id_type(len(tokenizer)).itemsize
     return {"tokens (estimate)": tokens, "bytes on disk (estimate)": tokens * width}
+
+
+def _refuse_reserved(sources: Iterable[str], documents: Path) -> None:
+    for source in sources:
+        if source.lower() in NAMES:
+            raise UserError(
+                f"{documents} holds documents of the domain {source!r}, but that is the name of a "
+                "part of every run folder. Give these documents another `meta.domain`, or another "
+                "name in [[extra]], and run the data stage again."
+            )

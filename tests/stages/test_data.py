@@ -46,13 +46,23 @@ def test_the_corpus_is_filtered_and_extra_documents_are_a_source_as_they_are(tmp
 
 
 def test_filters_of_the_recipe_change_what_is_kept(tmp_path, corpus):
+    lines = [
+        f"The line {n} of this text has the number {n * n} in it, to be long." for n in range(99)
+    ]
+    files.write(corpus / "long.txt", "\n".join(lines))
     out = run(tmp_path, corpus, filters={"word_count": {"least": 500}})
     assert files.read_json(out / "data.json")["too few words"]["prose"]["documents"] == 30
 
 
-def test_a_corpus_of_which_nothing_is_left_is_an_error_with_the_reasons(tmp_path, corpus):
-    with pytest.raises(UserError, match="not one document is left to train on: too few words 30"):
-        run(tmp_path, corpus, filters={"word_count": {"least": 500}}, extra=[])
+def test_a_source_of_which_nothing_is_left_is_an_error_with_the_reasons(tmp_path, corpus):
+    with pytest.raises(UserError, match="not one document of the corpus is left: too few words 30"):
+        run(tmp_path, corpus, filters={"word_count": {"least": 500}})
+    extra = {"name": "tasks", "path": str(tmp_path / "tasks.jsonl.zst"), "filtered": True}
+    with pytest.raises(UserError, match="not one document of tasks is left: too few words 50"):
+        run(tmp_path, corpus, extra=[extra])
+    files.write(tmp_path / "none.jsonl", "")
+    with pytest.raises(UserError, match="not one document of the corpus is left: there were none"):
+        run(tmp_path, tmp_path / "none.jsonl")
 
 
 def test_a_limit_of_bytes_holds_for_the_corpus_and_not_for_extra_documents(tmp_path, corpus):

@@ -118,3 +118,32 @@ def test_a_plan_counts_all_domains_of_a_source(settings):
     parts = {name: {"documents": 45, "bytes": 5355} for name in ("code", "web!", "(web)")}
     files.write_json(settings.documents / "data.json", {"kept": parts})
     assert shards.plan(settings)["tokens (estimate)"] > 1.4 * planned["tokens (estimate)"]
+
+
+def test_a_resumed_run_leaves_nothing_of_documents_that_are_gone(settings, tmp_path, monkeypatch):
+    with monkeypatch.context() as unsealed, pytest.raises(KeyboardInterrupt):
+        unsealed.setattr(shards.log, "say", _interrupt)  # after the first source's index
+        run(settings)
+    files_of_code = sorted(settings.documents.glob("documents-code-*"))
+    for path in [*settings.documents.glob("documents-web-*"), files_of_code[-1]]:
+        path.unlink()
+    run(settings)
+    whole = settings.model_copy(update={"out": tmp_path / "whole"})
+    run(whole)
+    assert content(settings.out) == content(whole.out)
+    assert names(settings.out) == ["code"]
+
+
+def _interrupt(_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("domain", ["state", "Logs"])
+def test_a_domain_with_a_name_of_the_run_folder_is_refused(settings, domain):
+    with Writers(settings.documents) as keep:
+        keep.put(document("a few words", {"domain": domain}))
+    with pytest.raises(UserError, match=f"documents of the domain '{domain}', but that is the na"):
+        shards.check(settings, to_come=[])
+    with pytest.raises(UserError, match="Give these documents another"):
+        run(settings)
+    shards.check(settings, to_come=[settings.documents])
