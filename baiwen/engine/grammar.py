@@ -17,8 +17,9 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
@@ -32,16 +33,25 @@ from baiwen.tokenizer import control
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 KEPT = 64  # compiled grammars of a tokenizer
-LONGEST = 262_144  # characters of a grammar
-# llguidance's own budgets, in its units: they bound the time of compiling and of a token, and the
-# memory of a matcher (1 to 2 KB a state).
-LIMITS = LLParserLimits(max_lexer_states=25_000, max_grammar_size=100_000, verbose_errors=False)
+LONGEST = 131_072  # characters of a grammar
+# llguidance's own budgets, in its units: they bound the time to compile (0.1 s), the time of a
+# token (20 ms) and the memory of a matcher (1 to 2 KB a state).
+LIMITS = LLParserLimits(
+    initial_lexer_fuel=100_000,
+    max_lexer_states=50_000,
+    max_grammar_size=100_000,
+    verbose_errors=False,
+)
 # One blank, or a line break with an indentation: enough to print JSON prettily, not for a model
 # that is stuck to write blanks forever. Escapes are those that must be: with \u any character has a
 # second spelling, under which llguidance does not know a property again.
 JSON_FORM = {"whitespace_pattern": r" |\n[ \t]{0,64}", "json_allowed_escapes": 'nrbtf\\"'}
 
 Schema = Mapping[str, Any] | bool
+
+# What a byte of llguidance's mask, the first token in its lowest bit, adds to eight logits.
+_ALLOWED = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+_BIAS = np.where(_ALLOWED == 1, 0, -np.inf).astype(np.float32)  # [256, 8]
 
 
 class Grammar:
@@ -62,7 +72,8 @@ class Grammar:
     @classmethod
     def json_schema(cls, tokenizer: Tokenizer, schema: Schema) -> "Grammar":
         """JSON that is valid by `schema`; `UserError` names a keyword that cannot be enforced."""
-        return _compiled(tokenizer, f"start: {_json(schema, 'schema')}", "schema")
+        part = _json(schema, "schema")
+        return _compiled(tokenizer, f"start: {part}", "schema", {"schema": part})
 
     @classmethod
     def regex(cls, tokenizer: Tokenizer, pattern: str) -> "Grammar":
@@ -97,14 +108,16 @@ class Grammar:
         name: the one tool to call; parallel: several calls may follow one another.
         """
         markers = [tokenizer.id(marker) for marker in (control.TOOL_CALL, control.TOOL_CALL_END)]
-        bodies = [_call(tool, f"tools[{place}]") for place, tool in enumerate(tools)]
-        chosen = [body for called, body in bodies if name in (None, called)]
+        functions = [_function(tool, f"tools[{place}]") for place, tool in enumerate(tools)]
+        chosen = [function for function in functions if name in (None, function.name)]
         if not chosen:
-            known = ", ".join(called for called, _ in bodies)
+            known = ", ".join(function.name for function in functions)
             raise UserError(f"there is no tool {name!r} to call; there are: {known or 'none'}")
         more = r' ("\n" call)*' if parallel else ""
         text = f'start: call{more}\ncall: <[{markers[0]}]> "\\n" body "\\n" <[{markers[1]}]>\n'
-        return _compiled(tokenizer, f"{text}body: {' | '.join(chosen)}", "tools")
+        body = " | ".join(function.call for function in chosen)
+        parts = {function.where: function.arguments for function in chosen}
+        return _compiled(tokenizer, f"{text}body: {body}", "tools", parts)
 
 
 class Matcher:
@@ -131,17 +144,15 @@ class Matcher:
         """
         bits = self._bits
         self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
-        _check(self._matcher, "the grammar")
-        forbidden = np.unpackbits(~bits.view(np.uint8), bitorder="little")[: self._vocabulary]
-        rows = torch.from_numpy(forbidden.view(np.bool_)).to(logits.device)  # [tokens]
-        logits[: self._vocabulary].masked_fill_(rows, -torch.inf)
+        _check(self._matcher)
+        bias = np.take(_BIAS, bits.view(np.uint8), axis=0).reshape(-1)[: self._vocabulary]
+        logits[: self._vocabulary] += torch.from_numpy(bias).to(logits.device)
         logits[self._vocabulary :] = -torch.inf
 
     def push(self, token: int) -> None:
-        """Go on by one token, which the mask has allowed."""
-        allowed = self._matcher.consume_token(token)
-        _check(self._matcher, "the grammar")
-        assert allowed, f"token {token} is not allowed here"
+        """Go on by one token; `UserError` for one that the mask does not allow."""
+        self._matcher.consume_token(token)
+        _check(self._matcher)
 
     def accepts(self, tokens: Sequence[int]) -> int:
         """How many of `tokens` in a row, from the first, are allowed; nothing is pushed."""
@@ -150,7 +161,7 @@ class Matcher:
     def rollback(self, count: int) -> None:
         """Take back the last `count` tokens that were pushed."""
         self._matcher.rollback(count)
-        _check(self._matcher, "the grammar")
+        _check(self._matcher)
 
 
 class _Compiler:
@@ -166,20 +177,23 @@ class _Compiler:
         self._kept: OrderedDict[str, Grammar] = OrderedDict()
         self._lock = Lock()
 
-    def compiled(self, text: str, source: str) -> Grammar:
+    def compiled(self, text: str) -> Grammar:
+        """The grammar of llguidance's `text`; `UserError` in its words where it refuses."""
         with self._lock:
             if text not in self._kept:
-                self._kept[text] = self._compile(text, source)
+                self._kept[text] = self._compile(text)
                 if len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(text)
             return self._kept[text]
 
-    def _compile(self, text: str, source: str) -> Grammar:
+    def _compile(self, text: str) -> Grammar:
         matcher = LLMatcher(self._tokenizer, text, log_level=0, limits=LIMITS)
-        _check(matcher, source)
-        matcher.compute_bitmask()
-        _check(matcher, source)
+        first = matcher.deep_copy()
+        bits = np.frombuffer(first.compute_bitmask(), dtype=np.uint8)
+        _check(first)
+        first.consume_token(int(np.unpackbits(bits, bitorder="little").argmax()))
+        _check(first)  # some grammars turn out to be too complex at their first token
         return Grammar(matcher, self._size)
 
 
@@ -203,24 +217,67 @@ _COMPILERS: WeakKeyDictionary[Tokenizer, _Compiler] = WeakKeyDictionary()
 _SETTING_UP = Lock()
 
 
-def _compiled(tokenizer: Tokenizer, text: str, source: str) -> Grammar:
+def _compiled(
+    tokenizer: Tokenizer, text: str, source: str, parts: Mapping[str, str] | None = None
+) -> Grammar:
+    """The grammar of `text`; parts: the schemas in it by their paths, for what an error names."""
+    if len(text) > LONGEST:
+        raise UserError(f"{source} has {len(text):,} characters; it may have {LONGEST:,}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise UserError(f"{source} holds half a character (a lone surrogate)") from error
-    if len(text) > LONGEST:
-        raise UserError(f"{source}: {len(text):,} characters; it may have {LONGEST:,}")
     with _SETTING_UP:
         if tokenizer not in _COMPILERS:
             _COMPILERS[tokenizer] = _Compiler(tokenizer)
-    return _COMPILERS[tokenizer].compiled(text, source)
+    try:
+        return _COMPILERS[tokenizer].compiled(text)
+    except UserError as error:
+        for where, part in (parts or {}).items():
+            if told := LLMatcher.validate_grammar(f"start: {part}", None, limits=LIMITS):
+                raise UserError(_refusal(told, where, part)) from error
+        raise UserError(f"{source}: {error}") from error
 
 
-def _check(matcher: LLMatcher, source: str) -> None:
+def _check(matcher: LLMatcher) -> None:
     """`UserError` in the words of llguidance, if it has given up."""
     if matcher.is_error():
-        told = matcher.get_error().split("<state>")[0].strip()
-        raise UserError(f"{source}: {told}")
+        raise UserError(_words(matcher.get_error()))
+
+
+def _refusal(told: str, where: str, part: str) -> str:
+    """The words of llguidance, with the paths of the keyword that they are about."""
+    schema = json.loads(part.removeprefix("%json "))
+    for mark, (keywords, words) in _ABOUT.items():
+        if mark in told:
+            paths = (json_schema.places(schema, keyword, where) for keyword in keywords)
+            return f"{', '.join(chain(*paths))} {words or f'is not supported: {_words(told)}'}"
+    return f"{where}: {_words(told)}"
+
+
+# What llguidance says, which keywords it is about, and what to say instead.
+_ABOUT = {
+    "coerce_one_of": (
+        ("oneOf",),
+        "is supported only where the options differ in type or in the constant of a required "
+        "property: write anyOf",
+    ),
+    "min/maxProperties": (
+        ("minProperties", "maxProperties"),
+        "is supported only where all named properties are required",
+    ),
+    "patternProperty": (("patternProperties",), ""),
+}
+
+
+def _words(told: str) -> str:
+    """What an error of llguidance says, without the grammar and the state that it shows."""
+    if told.startswith("NoExtension"):
+        return "no text satisfies it"
+    told = re.split(r"<state>|<non-verbose/>|\n +\d+ \| ", told)[0].strip()
+    told = re.sub(r"^(at )?\d+\(\d+\): (failed to compile JSON schema: )?", "", told)
+    spent = re.search(r"[Tt]oo many|too large|fuel|limits\.", told)
+    return f"too complex: {told}" if spent else told
 
 
 def _quoted(text: str) -> str:
@@ -237,23 +294,33 @@ def _json(schema: object, where: str) -> str:
         raise UserError(f"{where} cannot be written as JSON: {error}") from error
 
 
-def _call(tool: object, where: str) -> tuple[str, str]:
-    """The name of a tool, and a call of it as a part of a Lark grammar."""
+class _Function(NamedTuple):
+    """A tool: what its arguments are, and a call of it, both as parts of a Lark grammar."""
+
+    name: str
+    where: str
+    arguments: str
+    call: str
+
+
+def _function(tool: object, where: str) -> _Function:
     if isinstance(tool, Mapping) and isinstance(tool.get("function"), Mapping):
         tool, where = tool["function"], f"{where}.function"
-    name = tool.get("name") if isinstance(tool, Mapping) else None
+    if not isinstance(tool, Mapping):
+        raise UserError(f"{where} must be an object with name and parameters, not {tool!r:.60}")
+    name, schema = tool.get("name"), tool.get("parameters")
     if not isinstance(name, str) or not name or json.dumps(name, ensure_ascii=False) != f'"{name}"':
         raise UserError(f"{where}.name must be a name without quotes and line breaks: {name!r:.60}")
-    assert isinstance(tool, Mapping)
-    schema = tool.get("parameters")
     if schema is None:
         schema = {"type": "object", "additionalProperties": False}
     if isinstance(schema, Mapping):
         schema = {"type": "object", **schema}
         if schema["type"] != "object":
             raise UserError(f"{where}.parameters.type is {schema['type']!r:.60}, must be 'object'")
+    where = f"{where}.parameters"
+    arguments = _json(schema, where)
     head = _quoted(f'{{"name": "{name}", "arguments": ')
-    return name, f'{head} {_json(schema, f"{where}.parameters")} "}}"'
+    return _Function(name, where, arguments, f'{head} {arguments} "}}"')
 
 
 # What a Lark grammar consists of; blanks and whatever else are single characters.

@@ -12,7 +12,7 @@ number of `const` in its own spelling.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,6 +21,7 @@ from baiwen.mistakes import nearest
 
 DEPTH = 64  # schemas within schemas
 SCHEMAS = 1_000  # in one document; the time to compile grows with the square (1,000: 0.1 s)
+REPEATS = 4_096  # of an expression; also the characters of a constant text, which cost every token
 EXACT = 2**53  # llguidance computes bounds in doubles, where integers up to here are exact
 
 _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
@@ -70,6 +71,18 @@ def enforced(schema: object, where: str = "schema") -> Schema:
     return checked if isinstance(checked, dict) else {"allOf": [checked]}
 
 
+def places(schema: object, keyword: str, where: str) -> Iterator[str]:
+    """The paths under `where` at which `keyword` stands."""
+    if isinstance(schema, Mapping):
+        for name, value in schema.items():
+            if name == keyword:
+                yield f"{where}.{name}"
+            yield from places(value, keyword, f"{where}.{name}")
+    elif isinstance(schema, list):
+        for place, item in enumerate(schema):
+            yield from places(item, keyword, f"{where}[{place}]")
+
+
 def check_pattern(pattern: object, where: str) -> None:
     """Refuse a regular expression that ECMA-262, Python and llguidance read in different ways.
 
@@ -80,16 +93,26 @@ def check_pattern(pattern: object, where: str) -> None:
     inside = False  # between brackets
     for part in _PART.finditer(pattern):
         text = part[0]
+        if (
+            len(text) > 2
+            and text[1].isdigit()
+            and max(map(int, re.findall(r"\d+", text))) > REPEATS
+        ):
+            raise UserError(f"{where} is {pattern!r:.80}: {text} is more than {REPEATS:,} times")
         odd = (_ODD_INSIDE if inside else _ODD_OUTSIDE).fullmatch(text)
-        if odd and not (text == "(?i)" and part.start() == 0):
+        if odd and not (text in ("(?i)", "(?s)") and part.start() == 0):
             raise UserError(f"{where} is {pattern!r:.80}: {text!r} is not supported")
         inside = text.startswith("[") or (inside and text != "]")
 
 
-_PART = re.compile(r"\\[pPxu]\{[^}]*\}|\\.?|\(\?.?.?|\[\^?\]?|[*+?}]\+|\{,|&&|--|~~|.", re.DOTALL)
+_PART = re.compile(
+    r"\{\d+(?:,\d*)?\}|\\[pPxu]\{[^}]*\}|\\.?|\(\?.?.?|\[\^?\]?|[*+?}]\+|\{,|&&|--|~~|.", re.DOTALL
+)
 _ESCAPE = r"\\[^dDwWsSnrtfvpPxu\W]|\\_?"  # of a letter or digit with no agreed meaning
 _ODD_INSIDE = re.compile(rf"{_ESCAPE}|\[.*|&&|--|~~", re.DOTALL)
-_ODD_OUTSIDE = re.compile(rf"{_ESCAPE}|\(\?(?!:|P<|<[A-Za-z_]).*|\[\^?\]|[*+?}}]\+|\{{,", re.DOTALL)
+_ODD_OUTSIDE = re.compile(
+    rf"{_ESCAPE}|\(\?(?![is]?:|P<|<[A-Za-z_]).*|\[\^?\]|[*+?}}]\+|\{{,", re.DOTALL
+)
 
 
 class _Walk:
@@ -253,8 +276,11 @@ _CONTROL_ESCAPE = re.compile(r"\\(?:v|(?:[xu]\{?0*)(?:1?[0-9a-fA-F]|7[fF])(?![0-
 
 def _printable(value: object, where: str) -> object:
     """`value`, in whose texts and names no control character stands."""
-    if isinstance(value, str) and _CONTROL.search(value):
-        raise UserError(f"{where} is {value!r:.80}: control characters are not supported")
+    if isinstance(value, str) and (_CONTROL.search(value) or len(value) > REPEATS):
+        raise UserError(
+            f"{where} is {value!r:.80}: control characters, and more than {REPEATS:,} characters, "
+            "are not supported"
+        )
     if isinstance(value, Mapping):
         for name, item in value.items():
             _printable(name, where), _printable(item, where)
