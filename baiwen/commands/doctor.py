@@ -3,7 +3,7 @@
     ok    python     3.11.7 on Linux-6.18
     ok    cpu        2 cores, 2 threads; matmul 67 GFLOPS in fp32, 190 in bf16, which is the default
     note  packages   1 of 86 not as in constraints.txt: numpy 2.5.0 (2.4.6)
-    ok    native     train compiled by g++
+    ok    native     attention, linear compiled by g++
     ok    model      a training step takes the loss from 8.397 to 7.670
 
 A note is worth reading; a fault (exit code 1) must be mended before a run.

@@ -12,6 +12,7 @@ B batch, T tokens, n documents.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -98,6 +99,15 @@ class Documents:
 
         width = self.width
         return create_block_mask(same_document, self.rows, None, width, width, index.device)
+
+    @cached_property
+    def spans(self) -> Tensor:
+        """[n, 4] int32 on the host: row, first token, tokens, first token; the longest first."""
+        spans = []
+        for end, length in zip(accumulate(self.lengths), self.lengths, strict=True):
+            row, first = divmod(end - length, self.width)
+            spans.append((row, first, length, first))
+        return torch.tensor(sorted(spans, key=lambda span: -span[2]), dtype=torch.int32)
 
     @cached_property
     def equal_lengths(self) -> dict[int, list[int]]:

@@ -1,9 +1,9 @@
 """Everything that has a fast form: attention through one door, norm, SwiGLU and rotation.
 
 Each function is defined by its plain form; a faster one gives the same result and has a parity
-test. `attend` is the only attention of the model. Packed documents go through FlashAttention
-(`varlen_attn`) or FlexAttention with a block mask on CUDA, and on the CPU through SDPA, on the
-documents themselves or on whole rows with a mask, whichever costs less.
+test. `attend` is the only attention of the model: on the CPU `flash`, in C++, on CUDA for packed
+documents FlashAttention (`varlen_attn`) or FlexAttention with a block mask, and SDPA elsewhere, on
+the documents themselves or on whole rows with a mask, whichever costs less.
 
 B batch, T tokens, S keys, H query heads, K key heads, D head size, n documents.
 """
@@ -18,14 +18,12 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.attention.varlen import varlen_attn
 
-from baiwen.model import blocked, fused, gathered
+from baiwen.model import flash, fused, gathered
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
 
 # A further call of SDPA costs about as much as this many (query, key) pairs in a call of their own.
 CALL = 4096
-# Tokens of a document between which `blocked` trains faster on a CPU than SDPA and keeps little.
-BLOCKED = (192, 1024)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -56,6 +54,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None = None) 
 
     Without `documents` every row is one document.
     """
+    if flash.fits(q):
+        return flash.attend(q, k, v, documents)
     if documents is None or documents.whole_rows:
         return causal(q, k, v)
     return _choose(q, documents)(q, k, v, documents)
@@ -63,8 +63,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None = None) 
 
 def causal(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """SDPA in our layout: [B, T, H, D] with K key heads, causal or by `mask` [B, 1, T, S]."""
-    if mask is None and _blocked_is_faster(q):
-        return blocked.attend(q, k, v)
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
@@ -83,12 +81,6 @@ def paged(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
     of the step stored already.
     """
     return gathered.attend(q.to(keys.dtype), keys, values, layout).to(q.dtype)
-
-
-def _blocked_is_faster(q: Tensor) -> bool:
-    on_cpu = q.device.type == "cpu" and q.dtype == torch.float32
-    training = q.requires_grad and torch.is_grad_enabled()
-    return on_cpu and training and BLOCKED[0] <= q.shape[1] <= BLOCKED[1]
 
 
 def _choose(q: Tensor, documents: Documents) -> Callable[..., Tensor]:

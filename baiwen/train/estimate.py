@@ -12,9 +12,7 @@ from baiwen import dist
 from baiwen.dist import World
 from baiwen.errors import UserError
 from baiwen.model import count
-from baiwen.model.blocked import QUERIES
 from baiwen.model.config import ModelConfig
-from baiwen.model.kernels import BLOCKED
 from baiwen.train.loop import Loop
 from baiwen.train.losses import chunk_tokens
 from baiwen.train.meter import peak_flops, peak_memory
@@ -82,7 +80,7 @@ def _on(world: World, shape: ModelConfig, flops: float, config: Training) -> dic
 def _memory(shape: ModelConfig, world: World, config: Training) -> dict[str, int]:
     """Bytes of one process at its peak, by what holds them."""
     size, on_cpu = world.dtype.itemsize, world.device.type == "cpu"
-    length, tokens = config.sequence_length, config.micro_tokens
+    tokens = config.micro_tokens
     recompute = config.parallel.activation_checkpointing
     held = count.training_memory(shape, tokens, checkpoint_blocks=recompute, itemsize=size)
     # Of a chunk its logits, fp32 probabilities and their gradient; of the head a cast and an fp32
@@ -91,15 +89,9 @@ def _memory(shape: ModelConfig, world: World, config: Training) -> dict[str, int
     head = shape.vocab_size * shape.hidden_size
     logits = chunk * shape.vocab_size * (2 * size + 4) + head * (size + 4)
     logits += tokens * shape.hidden_size * size
-    # The probabilities that `blocked.attend` keeps of each layer, where documents fill the rows.
-    layers = 1 if recompute else shape.num_hidden_layers
-    kept = on_cpu and world.dtype == torch.float32 and length >= BLOCKED[0]
-    keys = min(length, BLOCKED[1]) // 2 + QUERIES // 2  # that a query sees, on average
-    attention = layers * shape.num_attention_heads * tokens * keys * 4 if kept else 0
     return {
         "weights, gradients, moments": held.total - held.activations,
         "activations": held.activations,
-        "attention": attention,
         "logits": logits,
         "the program itself": peak_memory(world.device) if on_cpu else 0,
     }

@@ -17,7 +17,7 @@ from benchmarks.turns import Turn
 
 # Words of the names of operations, of the autograd functions of `baiwen.model` and `baiwen.train`.
 GROUPS = {
-    "attention": ("_Blocked", "scaled_dot_product"),
+    "attention": ("_Flash", "scaled_dot_product"),
     "matmul": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
     "head and loss without matmul": ("_HeadLoss",),
     "norm, rotation, SwiGLU": ("_Norm", "_Rotation", "aten::silu", "Silu", "aten::mul", "Mul"),

@@ -1,10 +1,9 @@
 """The hand-written backward passes equal autograd's of the plain formulas."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 
-from baiwen.model import blocked, fused
+from baiwen.model import fused
 
 
 def gradients(function, *inputs):
@@ -70,18 +69,3 @@ def test_the_rotation_and_its_gradient_are_those_of_the_formula():
 
     x = torch.randn(2, 7, 3, 8)
     assert_same(gradients(lambda x: fused.rotate(x, cosine, sine), x), gradients(plain, x))
-
-
-@pytest.mark.parametrize("length", [1, 63, 64, 200])
-@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (6, 1)])
-def test_blocked_attention_and_its_gradients_are_those_of_sdpa(length, heads):
-    query_heads, key_heads = heads
-    q = torch.randn(2, length, query_heads, 8)
-    k, v = torch.randn(2, 2, length, key_heads, 8).unbind()
-
-    def plain(q, k, v):
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-        return out.transpose(1, 2)
-
-    assert_same(gradients(blocked.attend, q, k, v), gradients(plain, q, k, v))

@@ -47,7 +47,7 @@ def test_gradients_of_packed_documents_are_those_of_brute_force(form):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("width", [5, 192, 250])  # SDPA, and the blocked form for training
+@pytest.mark.parametrize("width", [5, 192, 250])
 def test_rows_of_one_document_are_plainly_causal(width):
     q, k, v = draw(2, width)
     with torch.no_grad():

@@ -1,8 +1,7 @@
 """Kernels are compiled once, found again, and done without where they cannot be had."""
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -103,14 +102,9 @@ def test_arguments_are_checked_by_the_declaration(sources):
 
 @needs_compiler
 def test_kernels_and_pytorch_share_one_openmp(sources):
-    code = (
-        "import torch\n"
-        "from baiwen.model.native import build\n"
-        "build.library('train')\n"
-        "lines = open('/proc/self/maps').read().splitlines()\n"
-        "print(len({line.split()[-1] for line in lines if 'libgomp' in line}))"
-    )
-    if not sys.platform.startswith("linux"):
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
         pytest.skip("/proc is Linux's")
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(told.stdout) == 1
+    assert doubled(build.library("double"))
+    lines = maps.read_text().splitlines()
+    assert len({line.split()[-1] for line in lines if "libgomp" in line}) == 1

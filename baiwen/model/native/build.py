@@ -1,9 +1,9 @@
 """Native kernels: C++ compiled once on the machine that runs it, loaded with ctypes.
 
-    native = library("train")                    # compiles native/train.cpp, or finds it compiled
+    native = library("attention")                    # compiles native/attention.cpp once
     if native is None:
         ...                                      # no compiler, or BAIWEN_NATIVE=0: the plain form
-    native.swiglu(gate, up, out, out.numel())    # tensors and numbers, as the source declares them
+    native.twice(x, out, x.numel())              # tensors and numbers, as the source declares them
 
 A kernel is a function `extern "C" void name(const float *x, int64_t n)` on column 0 of its file;
 the declaration in the source is the only one: arguments are converted and checked by it. `float *`

@@ -1,0 +1,131 @@
+"""Causal attention on a CPU in C++: FlashAttention's algorithm, by blocks, forward and backward.
+
+    if flash.fits(q):
+        out = flash.attend(q, k, v, documents)                   # as kernels.attend, trains
+        out, lse = flash.forward(q, k, v, spans)                 # T queries, the last of S keys
+
+Nothing of size [T, S] is stored: the logarithm of the sum of exponentials `lse` is kept, from
+which the backward pass computes the probabilities again (Dao, 2023). Documents of a packed row are
+spans of their own, so pairs in different documents cost nothing. Sums are in fp32 and their order
+does not depend on the number of threads. `benchmarks/kernels.py` sets it beside PyTorch's own.
+
+B rows, T queries, S keys, H query heads, K key heads, D head size, n spans.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from baiwen.model.documents import Documents
+from baiwen.model.native.build import library
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def fits(q: Tensor) -> bool:
+    """Whether the kernels take this tensor, and are there."""
+    return q.device.type == "cpu" and q.dtype in DTYPES and library("attention") is not None
+
+
+@torch.compiler.disable
+def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None = None) -> Tensor:
+    """q [B, T, H, D], k and v [B, T, K, D] -> [B, T, H, D], within documents or else rows."""
+    spans = documents.spans if documents else whole_rows(q)
+    out = _Flash.apply(q, k, v, spans)
+    assert isinstance(out, Tensor)
+    return out
+
+
+def whole_rows(q: Tensor) -> Tensor:
+    """Spans [B, 4] of rows that are one document each."""
+    rows, tokens = q.shape[:2]
+    return torch.tensor([(row, 0, tokens, 0) for row in range(rows)], dtype=torch.int32)
+
+
+def block_size() -> int:
+    """Queries and keys of a block of `forward`."""
+    native = library("attention")
+    assert native
+    return int(native.attention_block())
+
+
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, spans: Tensor, lists: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """q [B, T, H, D], k and v [B, S, K, D] -> out [B, T, H, D] and lse [B, H, T] fp32.
+
+    Query t is at place S - T + t among the keys. spans [n, 4] int32: row, first query, queries,
+    first key. A span is cut into blocks of `block_size` queries, which see every key from the first
+    to their own, or, with lists (firsts int32, ends int64 [blocks * K + 1]), the blocks of
+    `block_size` keys beginning at firsts[ends[i] : ends[i + 1]], rising, where i counts (block,
+    key head). A query that sees no key gets 0, and -inf as lse.
+    """
+    native = library("attention")
+    assert native
+    q, k, v = _rows_of_heads(q), _rows_of_heads(k), _rows_of_heads(v)
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    lse = q.new_empty(q.shape[0], q.shape[2], q.shape[1], dtype=torch.float32)
+    firsts, ends = lists or (None, None)
+    scale = 1 / math.sqrt(q.shape[-1])
+    native.attention_forward(
+        *(q, k, v, out, lse, _strides(q, k, v, out), _shape(q, k), spans, len(spans)),
+        *(firsts, ends, scale, q.dtype == torch.bfloat16),
+    )
+    return out, lse
+
+
+def backward(
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, grad: Tensor, spans: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k and v where T = S and each span begins at its own first key."""
+    native = library("attention")
+    assert native
+    grad = _rows_of_heads(grad)
+    grad_q = torch.empty_like(q, memory_format=torch.contiguous_format)
+    # A head's own sums: added up below, in an order of their own.
+    grad_k, grad_v = torch.empty(2, *q.shape).unbind()  # [B, T, H, D]
+    native.attention_backward(
+        *(q, k, v, out, grad, lse, grad_q, grad_k, grad_v),
+        *(_strides(q, k, v, out, grad, grad_q, grad_k, grad_v), _shape(q, k), spans, len(spans)),
+        *(1 / math.sqrt(q.shape[-1]), q.dtype == torch.bfloat16),
+    )
+    return grad_q, _of_key_heads(grad_k, k), _of_key_heads(grad_v, k)
+
+
+class _Flash(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, spans: Tensor) -> Tensor:  # noqa: ANN401
+        q, k, v = _rows_of_heads(q), _rows_of_heads(k), _rows_of_heads(v)
+        out, lse = forward(q, k, v, spans)
+        ctx.save_for_backward(q, k, v, out, lse, spans)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        q, k, v, out, lse, spans = ctx.saved_tensors
+        return *backward(q, k, v, out, lse, grad, spans), None
+
+
+def _rows_of_heads(x: Tensor) -> Tensor:
+    """The tensor [B, T, H, D], with heads side by side as the kernels want them."""
+    return x if x.stride(3) == 1 and x.stride(2) == x.shape[3] else x.contiguous()
+
+
+def _strides(*tensors: Tensor) -> Tensor:
+    return torch.tensor([x.stride()[:2] for x in tensors])
+
+
+def _shape(q: Tensor, k: Tensor) -> Tensor:
+    """T, S, H, K, D."""
+    return torch.tensor((q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3]))
+
+
+def _of_key_heads(x: Tensor, like: Tensor) -> Tensor:
+    """Sums over the query heads of each key head: [B, T, H, D] -> [B, T, K, D]."""
+    if x.shape[2] == like.shape[2]:
+        return x.to(like.dtype)
+    return x.unflatten(2, (like.shape[2], -1)).sum(3).to(like.dtype)

@@ -1,0 +1,433 @@
+// Causal attention by blocks, forward and backward, without ever holding the probabilities.
+//
+// FlashAttention's algorithm (Dao et al., 2022; Dao, 2023): a running maximum and sum of every
+// query rescale what was gathered, the logarithm of the sum is kept, and the backward pass computes
+// the probabilities again. Scores are held as [key, query], so that a vector runs over queries:
+// the softmax needs no sums across lanes, and of all operands only a block of queries is transposed.
+//
+// A span is a run of queries and the first key they may see: a document, or the new tokens of a
+// sequence. Forward a task is a block of its queries with a key head, backward a whole span with a
+// query head: no two tasks add to the same number, so results do not depend on the threads.
+//
+// T queries, S keys, H query heads, K key heads, D head size (P: padded to whole vectors).
+#include "vector.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+namespace {
+
+constexpr int64_t B = W == 16 ? 96 : 48;  // queries and keys of a block: whole tiles either way
+static_assert(B % MR == 0 && B % NR == 0);
+
+constexpr float LOG2E = 1.44269504f;  // queries are scaled by it, so that 2^score is needed
+constexpr float LOWEST = -1e30f;  // below every score, and finite: a difference of two is 0
+
+// One tensor of heads: element (row, token, head, d) is at row * rows + token * tokens + head * D.
+template <typename T>
+struct Heads {
+    T *at;
+    int64_t rows, tokens, size;
+    T *operator()(int64_t row, int64_t token, int64_t head) const {
+        return at + row * rows + token * tokens + head * size;
+    }
+};
+
+struct Span {
+    int64_t row, query, queries, key;
+};
+
+// Memory of the thread's own, kept from call to call; only one task of a thread lives at a time.
+class Workspace {
+  public:
+    float *take(int64_t count) {
+        float *here = start + used;
+        used += round_up(count, 16);
+        return here;
+    }
+    // Begins anew, with room for `count` numbers in `parts` pieces.
+    void reserve(int64_t count, int64_t parts) {
+        int64_t wanted = count + 16 * parts;
+        if (wanted > room) {
+            held.reset(static_cast<float *>(std::aligned_alloc(64, round_up(4 * wanted, 64))));
+            start = held.get();
+            room = wanted;
+        }
+        used = 0;
+    }
+
+  private:
+    struct Free {
+        void operator()(float *at) const { std::free(at); }
+    };
+    std::unique_ptr<float, Free> held;
+    float *start = nullptr;
+    int64_t room = 0, used = 0;
+};
+
+thread_local Workspace workspace;
+
+// Copies `count` tokens to [padded count][P], zeros beyond.
+template <typename T>
+void gather(const T *from, int64_t stride, int64_t count, int64_t size, float scale, float *to,
+            int64_t padded, int64_t width) {
+    for (int64_t i = 0; i < count; i++) {
+        int64_t d = 0;
+        for (; d < size; d += 16) __builtin_prefetch(from + (i + 8) * stride + d);
+        for (d = 0; d + W <= size; d += W) store(to + i * width + d, load(from + i * stride + d) * scale);
+        for (; d < size; d++) to[i * width + d] = widen(from[i * stride + d]) * scale;
+        for (; d < width; d++) to[i * width + d] = 0;
+    }
+    std::fill(to + count * width, to + padded * width, 0.f);
+}
+
+// [B][P] -> [P][B].
+void transpose(const float *from, int64_t width, float *to) {
+    for (int64_t i = 0; i < B; i += 4)
+        for (int64_t d = 0; d < width; d += 4) {
+            const float *at = from + i * width + d;
+#ifdef __SSE__
+            __m128 a = _mm_load_ps(at), b = _mm_load_ps(at + width), c = _mm_load_ps(at + 2 * width),
+                   e = _mm_load_ps(at + 3 * width);
+            _MM_TRANSPOSE4_PS(a, b, c, e);
+            float *out = to + d * B + i;
+            _mm_store_ps(out, a), _mm_store_ps(out + B, b);
+            _mm_store_ps(out + 2 * B, c), _mm_store_ps(out + 3 * B, e);
+#else
+            for (int64_t p = 0; p < 4; p++)
+                for (int64_t j = 0; j < 4; j++) to[(d + p) * B + i + j] = at[j * width + p];
+#endif
+        }
+}
+
+template <typename T>
+void scatter(const float *from, int64_t width, int64_t count, int64_t size, T *to, int64_t stride,
+             const float *scale, float every) {
+    for (int64_t i = 0; i < count; i++) {
+        float by = scale ? scale[i] : every;
+        int64_t d = 0;
+        for (; d + W <= size; d += W) store(to + i * stride + d, load(from + i * width + d) * by);
+        for (; d < size; d++) narrow(from[i * width + d] * by, to + i * stride + d);
+    }
+}
+
+// scores[key][query] = keys[key] . queries[query] for the keys that panels of queries may see;
+// `ahead`: how far the first query is after the first key.
+void products(const float *keys, int64_t width, const float *turned, int64_t count, int64_t queries,
+              int64_t ahead, float *scores) {
+    for (int64_t q = 0; q < queries; q += NR) {
+        int64_t seen = std::min(count, q + NR + ahead);
+        for (int64_t k = 0; k < seen; k += MR)
+            tile<false>(keys + k * width, width, turned + q, B, scores + k * B + q, B, width, false);
+    }
+}
+
+// sums[query] += weights[key][query] * rows[key] over the keys that the query may see.
+void gather_rows(const float *weights, const float *rows, int64_t width, int64_t count,
+                 int64_t queries, int64_t ahead, float *sums) {
+    for (int64_t q = 0; q < queries; q += MR) {
+        int64_t seen = std::min(count, q + MR + ahead);
+        for (int64_t d = 0; seen > 0 && d < width; d += NR)
+            tile<true>(weights + q, B, rows + d, width, sums + q * width + d, width, seen, true);
+    }
+}
+
+// sums[key] += weights[key][query] * rows[query] over the queries that may see the key.
+void spread_rows(const float *weights, const float *rows, int64_t width, int64_t count,
+                 int64_t queries, int64_t ahead, float *sums) {
+    for (int64_t k = 0; k < count; k += MR) {
+        int64_t from = std::max(int64_t(0), k - ahead);
+        for (int64_t d = 0; from < queries && d < width; d += NR)
+            tile<false>(weights + k * B + from, B, rows + from * width + d, width,
+                        sums + k * width + d, width, queries - from, true);
+    }
+}
+
+// For a vector of queries: the keys before `whole` are seen by all lanes, those from `seen` by none.
+struct Sight {
+    int64_t whole, seen;
+    vi first;  // the last key that each lane sees
+    Sight(int64_t query, int64_t count, int64_t ahead)
+        : whole(std::clamp(query + ahead + 1, int64_t(0), count)),
+          seen(std::clamp(query + W + ahead, int64_t(0), count)),
+          first(lanes() + int32_t(query + ahead)) {}
+    vi of(int64_t key) const { return first >= int32_t(key) + vi{}; }
+};
+
+// What a block of queries gathers.
+struct Queries {
+    float *turned, *out;         // [P][B] scaled, [B][P]
+    float *most, *sums, *scale;  // [B]
+};
+
+// Scores become 2^(score - running maximum); sums and gathered values are rescaled.
+void soften(float *scores, int64_t count, int64_t queries, int64_t ahead, int64_t width,
+            const Queries &block) {
+    for (int64_t q = 0; q < queries; q += W) {
+        Sight sight(q, count, ahead);
+        float *column = scores + q;
+        vf before = load(block.most + q), most = before, total = vf{};
+        for (int64_t k = 0; k < sight.whole; k++) most = larger(load(column + k * B), most);
+        for (int64_t k = sight.whole; k < sight.seen; k++)
+            most = sight.of(k) ? larger(load(column + k * B), most) : most;
+        for (int64_t k = 0; k < sight.seen; k++) {
+            vf x = power_of_two(load(column + k * B) - most);
+            if (k >= sight.whole) x = sight.of(k) ? x : vf{};
+            store(column + k * B, x);
+            total += x;
+        }
+        for (int64_t k = sight.seen; k < count; k++) store(column + k * B, vf{});
+        vf shrink = power_of_two(before - most);
+        store(block.scale + q, shrink);
+        store(block.sums + q, load(block.sums + q) * shrink + total);
+        store(block.most + q, most);
+    }
+    for (int64_t q = 0; q < queries; q++)
+        for (int64_t d = 0; block.scale[q] != 1 && d < width; d += W) {
+            float *at = block.out + q * width + d;
+            store(at, load(at) * block.scale[q]);
+        }
+}
+
+template <typename T>
+struct Forward {
+    Heads<const T> q, k, v;
+    Heads<T> out;
+    float *lse;  // [rows, H, T]
+    int64_t queries, keys, heads, groups, size;
+    float scale;
+
+    void run(const Span &task, int64_t group, const int32_t *firsts, int64_t blocks) const {
+        int64_t shared = heads / groups, wide = round_up(size, NR), tokens = B * wide;
+        workspace.reserve(shared * (2 * tokens + 3 * B) + 2 * tokens + B * B, 5 * shared + 3);
+        std::vector<Queries> asked(shared);
+        float *key = workspace.take(tokens), *value = workspace.take(tokens);
+        float *scores = workspace.take(B * B);
+        for (int64_t g = 0; g < shared; g++) asked[g] = start(task, group * shared + g, key);
+        int64_t place = task.query + keys - queries;  // of the first query among the keys
+        int64_t count = firsts ? blocks : (place + task.queries - task.key + B - 1) / B;
+        for (int64_t i = 0; i < count; i++) {
+            int64_t first = firsts ? firsts[i] : task.key + i * B;
+            int64_t here = std::min(B, place + task.queries - first);
+            gather(k(task.row, first, group), k.tokens, here, size, 1.f, key, B, wide);
+            gather(v(task.row, first, group), v.tokens, here, size, 1.f, value, B, wide);
+            for (const Queries &block : asked) {
+                products(key, wide, block.turned, here, task.queries, place - first, scores);
+                soften(scores, here, task.queries, place - first, wide, block);
+                gather_rows(scores, value, wide, here, task.queries, place - first, block.out);
+            }
+        }
+        for (int64_t g = 0; g < shared; g++) finish(task, group * shared + g, asked[g]);
+    }
+
+    Queries start(const Span &task, int64_t head, float *copied) const {
+        int64_t wide = round_up(size, NR);
+        Queries block{workspace.take(B * wide), workspace.take(B * wide), workspace.take(B),
+                      workspace.take(B), workspace.take(B)};
+        gather(q(task.row, task.query, head), q.tokens, task.queries, size, scale * LOG2E, copied, B,
+               wide);
+        transpose(copied, wide, block.turned);
+        std::fill_n(block.out, B * wide, 0.f);
+        std::fill_n(block.most, B, LOWEST);
+        std::fill_n(block.sums, B, 0.f);
+        return block;
+    }
+
+    void finish(const Span &task, int64_t head, const Queries &block) const {
+        float *logs = lse + (task.row * heads + head) * queries + task.query;
+        for (int64_t i = 0; i < task.queries; i++) {
+            float total = block.sums[i];
+            logs[i] = total == 0 ? -INFINITY : (block.most[i] + std::log2(total)) / LOG2E;
+            block.scale[i] = total == 0 ? 0 : 1 / total;
+        }
+        scatter(block.out, round_up(size, NR), task.queries, size, out(task.row, task.query, head),
+                out.tokens, block.scale, 1.f);
+    }
+};
+
+template <typename T>
+struct Backward {
+    Heads<const T> q, k, v, out, grad;
+    Heads<T> grad_q;
+    Heads<float> grad_k, grad_v;  // of every query head
+    const float *lse;             // [rows, H, T]
+    int64_t tokens, heads, groups, size;
+    float scale;
+
+    // One document, one query head.
+    void run(int64_t row, int64_t begin, int64_t length, int64_t head) const {
+        int64_t wide = round_up(size, NR), padded = round_up(length, B), group = head / (heads / groups);
+        workspace.reserve(4 * padded * wide + 5 * B * wide + 2 * B * B + 2 * B, 13);
+        float *keys = workspace.take(padded * wide), *values = workspace.take(padded * wide);
+        float *key_sums = workspace.take(padded * wide), *value_sums = workspace.take(padded * wide);
+        gather(k(row, begin, group), k.tokens, length, size, 1.f, keys, padded, wide);
+        gather(v(row, begin, group), v.tokens, length, size, 1.f, values, padded, wide);
+        std::fill_n(key_sums, padded * wide, 0.f);
+        std::fill_n(value_sums, padded * wide, 0.f);
+        Block block{wide};
+        for (int64_t first = 0; first < length; first += B) {
+            int64_t asked = std::min(B, length - first);
+            start(block, row, begin + first, head, asked);
+            for (int64_t key = 0; key <= first; key += B) {
+                int64_t at = key * wide;
+                pair(block, std::min(B, length - key), asked, first - key, keys + at, values + at,
+                     key_sums + at, value_sums + at);
+            }
+            scatter(block.sums, wide, asked, size, grad_q(row, begin + first, head), grad_q.tokens,
+                    nullptr, scale);
+        }
+        scatter(key_sums, wide, length, size, grad_k(row, begin, head), grad_k.tokens, nullptr,
+                1 / LOG2E);  // of the scale in the queries
+        scatter(value_sums, wide, length, size, grad_v(row, begin, head), grad_v.tokens, nullptr,
+                1.f);
+    }
+
+    // A block of queries: itself and the gradient of its output, both ways round, and what it sums.
+    struct Block {
+        int64_t wide;
+        float *rows = workspace.take(B * wide), *turned = workspace.take(B * wide);
+        float *slopes = workspace.take(B * wide), *slopes_turned = workspace.take(B * wide);
+        float *sums = workspace.take(B * wide);
+        float *probs = workspace.take(B * B), *scores = workspace.take(B * B);
+        float *logs = workspace.take(B), *means = workspace.take(B);
+    };
+
+    void start(const Block &block, int64_t row, int64_t query, int64_t head, int64_t asked) const {
+        // The softmax subtracts sum(p * dp) over the keys, which is sum(out * grad) over D.
+        gather(out(row, query, head), out.tokens, asked, size, 1.f, block.rows, B, block.wide);
+        gather(grad(row, query, head), grad.tokens, asked, size, 1.f, block.slopes, B, block.wide);
+        const float *logs = lse + (row * heads + head) * tokens + query;
+        for (int64_t i = 0; i < B; i++) {
+            vf total = vf{};
+            for (int64_t at = i * block.wide; at < (i + 1) * block.wide; at += W)
+                total += load(block.rows + at) * load(block.slopes + at);
+            block.means[i] = sum(total);
+            block.logs[i] = i < asked ? logs[i] * LOG2E : 0;
+        }
+        gather(q(row, query, head), q.tokens, asked, size, scale * LOG2E, block.rows, B, block.wide);
+        transpose(block.rows, block.wide, block.turned);
+        transpose(block.slopes, block.wide, block.slopes_turned);
+        std::fill_n(block.sums, B * block.wide, 0.f);
+    }
+
+    // A block of queries and a block of keys.
+    static void pair(const Block &block, int64_t count, int64_t asked, int64_t ahead,
+                     const float *keys, const float *values, float *key_sums, float *value_sums) {
+        int64_t wide = block.wide;
+        products(keys, wide, block.turned, count, asked, ahead, block.probs);
+        products(values, wide, block.slopes_turned, count, asked, ahead, block.scores);
+        for (int64_t q = 0; q < asked; q += W) {
+            Sight sight(q, count, ahead);
+            vf logs = load(block.logs + q), means = load(block.means + q);
+            for (int64_t k = 0; k < sight.seen; k++) {
+                float *prob = block.probs + k * B + q, *score = block.scores + k * B + q;
+                vf p = power_of_two(load(prob) - logs);
+                if (k >= sight.whole) p = sight.of(k) ? p : vf{};
+                store(prob, p);
+                store(score, p * (load(score) - means));
+            }
+            for (int64_t k = sight.seen; k < round_up(count, MR); k++) {
+                store(block.probs + k * B + q, vf{});
+                store(block.scores + k * B + q, vf{});
+            }
+        }
+        spread_rows(block.probs, block.slopes, wide, count, asked, ahead, value_sums);
+        spread_rows(block.scores, block.rows, wide, count, asked, ahead, key_sums);
+        gather_rows(block.scores, keys, wide, count, asked, ahead, block.sums);
+    }
+};
+
+// Each span in pieces of at most `most` queries.
+std::vector<Span> pieces(const int32_t *spans, int64_t count, int64_t most) {
+    std::vector<Span> found;
+    for (const int32_t *at = spans; at < spans + 4 * count; at += 4)
+        for (int64_t q = 0; q < at[2]; q += most)
+            found.push_back({at[0], at[1] + q, std::min(most, at[2] - q), at[3]});
+    return found;
+}
+
+template <typename T>
+void forward(const Forward<T> &job, const int32_t *spans, int64_t count, const int32_t *firsts,
+             const int64_t *ends) {
+    std::vector<Span> tasks = pieces(spans, count, B);
+    int64_t last = int64_t(tasks.size()) - 1;
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int64_t number = last; number >= 0; number--)  // the last of a span have most to do
+        for (int64_t group = 0; group < job.groups; group++) {
+            const int64_t *end = firsts ? ends + number * job.groups + group : nullptr;
+            job.run(tasks[number], group, firsts ? firsts + end[0] : nullptr,
+                    firsts ? end[1] - end[0] : 0);
+        }
+}
+
+template <typename T>
+void backward(const Backward<T> &job, const int32_t *spans, int64_t count) {
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int64_t number = 0; number < count; number++)
+        for (int64_t head = 0; head < job.heads; head++) {
+            const int32_t *at = spans + 4 * number;
+            job.run(at[0], at[1], at[2], head);
+        }
+}
+
+template <typename T>
+Heads<T> view(const void *at, const int64_t *strides, int64_t size) {
+    return {static_cast<T *>(const_cast<void *>(at)), strides[0], strides[1], size};
+}
+
+template <typename T>
+void attend(const void *q, const void *k, const void *v, void *out, float *lse,
+            const int64_t *strides, const int64_t *shape, const int32_t *spans, int64_t count,
+            const int32_t *firsts, const int64_t *ends, float scale) {
+    int64_t size = shape[4];
+    forward<T>({view<const T>(q, strides, size), view<const T>(k, strides + 2, size),
+                view<const T>(v, strides + 4, size), view<T>(out, strides + 6, size), lse, shape[0],
+                shape[1], shape[2], shape[3], size, scale},
+               spans, count, firsts, ends);
+}
+
+template <typename T>
+void differentiate(const void *q, const void *k, const void *v, const void *out, const void *grad,
+                   const float *lse, void *grad_q, float *grad_k, float *grad_v,
+                   const int64_t *strides, const int64_t *shape, const int32_t *spans,
+                   int64_t count, float scale) {
+    int64_t size = shape[4];
+    backward<T>({view<const T>(q, strides, size), view<const T>(k, strides + 2, size),
+                 view<const T>(v, strides + 4, size), view<const T>(out, strides + 6, size),
+                 view<const T>(grad, strides + 8, size), view<T>(grad_q, strides + 10, size),
+                 view<float>(grad_k, strides + 12, size), view<float>(grad_v, strides + 14, size),
+                 lse, shape[0], shape[2], shape[3], size, scale},
+                spans, count);
+}
+
+}  // namespace
+
+// Queries of a block at most, and keys.
+extern "C" int64_t attention_block() { return B; }
+
+// q, out [rows, T, H, D], k, v [rows, S, K, D], lse [rows, H, T]; query t stands at key t + S - T.
+// shape: T, S, H, K, D. strides: of row and token of q, k, v, out. spans [count, 4]: row, first
+// query, queries, first key. Its queries see the keys from the first up to their own, or of these
+// only blocks: n blocks of queries in the order of the spans, each with K lists of the first keys of
+// blocks in rising order; list i is firsts[ends[i]] ... firsts[ends[i + 1] - 1], ends [n * K + 1].
+extern "C" void attention_forward(const void *q, const void *k, const void *v, void *out, float *lse,
+                                  const int64_t *strides, const int64_t *shape, const int32_t *tasks,
+                                  int64_t count, const int32_t *firsts, const int64_t *ends,
+                                  float scale, bool half) {
+    (half ? attend<bf16> : attend<float>)(q, k, v, out, lse, strides, shape, tasks, count, firsts,
+                                          ends, scale);
+}
+
+// The gradients where T = S; grad_k and grad_v [rows, T, H, D] are those of every query head.
+// strides: of row and token of q, k, v, out, grad, grad_q, grad_k, grad_v. spans [count, 4]: row,
+// first token, tokens, first token.
+extern "C" void attention_backward(const void *q, const void *k, const void *v, const void *out,
+                                   const void *grad, const float *lse, void *grad_q, float *grad_k,
+                                   float *grad_v, const int64_t *strides, const int64_t *shape,
+                                   const int32_t *spans, int64_t count, float scale, bool half) {
+    (half ? differentiate<bf16> : differentiate<float>)(q, k, v, out, grad, lse, grad_q, grad_k,
+                                                        grad_v, strides, shape, spans, count,
+                                                        scale);
+}

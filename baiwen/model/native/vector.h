@@ -1,0 +1,165 @@
+// Vectors of fp32 as wide as the CPU has them, and the tile of a matrix product in registers.
+//
+// GCC's vector extensions: operators work lane by lane, so one text serves AVX-512, AVX2 and NEON.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#ifdef __SSE__
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+constexpr int W = 16;           // lanes
+constexpr int MR = 12, NV = 2;  // a tile is MR rows by NV vectors: 24 of 32 registers
+#elif defined(__AVX__)
+constexpr int W = 8;
+constexpr int MR = 6, NV = 2;  // 12 of 16 registers
+#else
+constexpr int W = 4;
+constexpr int MR = 6, NV = 4;  // 24 of the 32 of NEON
+#endif
+constexpr int NR = NV * W;
+
+typedef float vf __attribute__((vector_size(4 * W)));
+typedef int32_t vi __attribute__((vector_size(4 * W)));
+typedef uint32_t vu __attribute__((vector_size(4 * W)));
+typedef uint16_t vh __attribute__((vector_size(2 * W)));
+
+struct bf16 {
+    uint16_t bits;
+};
+
+static inline vf all(float x) { return x - vf{}; }
+
+static inline vf load(const float *p) {
+    vf x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+static inline vf load(const bf16 *p) {
+    vh bits;
+    memcpy(&bits, p, sizeof bits);
+    return (vf)(__builtin_convertvector(bits, vu) << 16);
+}
+
+static inline void store(float *p, vf x) { memcpy(p, &x, sizeof x); }
+
+// Rounds to nearest, ties to even; NaN stays NaN.
+static inline void store(bf16 *p, vf x) {
+    vu bits = (vu)x;
+    vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    vu quiet = (bits >> 16) | 0x40;
+    vh kept = __builtin_convertvector(x == x ? rounded : quiet, vh);
+    memcpy(p, &kept, sizeof kept);
+}
+
+static inline float widen(float x) { return x; }
+
+static inline float widen(bf16 x) {
+    uint32_t bits = uint32_t(x.bits) << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
+
+static inline void narrow(float x, float *p) { *p = x; }
+
+static inline void narrow(float x, bf16 *p) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    p->bits = x == x ? (bits + 0x7fff + ((bits >> 16) & 1)) >> 16 : (bits >> 16) | 0x40;
+}
+
+static inline vi lanes() {
+    vi x;
+    for (int i = 0; i < W; i++) x[i] = i;
+    return x;
+}
+
+static inline float sum(vf x) {
+    float total = 0;
+    for (int i = 0; i < W; i++) total += x[i];
+    return total;
+}
+
+// The larger of two; NaN where x is NaN.
+static inline vf larger(vf y, vf x) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)y, (__m512)x);  // the second where the two do not compare
+#elif defined(__AVX__)
+    return (vf)_mm256_max_ps((__m256)y, (__m256)x);
+#else
+    return y > x ? y : x;
+#endif
+}
+
+// 2^x for x <= 0, to 2 ulp; 2^-125 below -125, NaN for NaN. The polynomial is that of exp2f in
+// S. Moshier's Cephes library; the exponent is added to its bits.
+static inline vf power_of_two(vf x) {
+    const vf magic = all(12582912.f);  // 1.5 * 2^23
+    vf y = larger(all(-125.f), x);
+    vf shifted = y + magic;  // the nearest integer in its last bits
+    y -= shifted - magic;
+    vf p = all(1.535336188319500e-4f);
+    p = p * y + 1.339887440266574e-3f;
+    p = p * y + 9.618437357674640e-3f;
+    p = p * y + 5.550332471162809e-2f;
+    p = p * y + 2.402264791363012e-1f;
+    p = p * y + 6.931472028550421e-1f;
+    p = p * y + 1.f;
+    return (vf)((vi)p + ((vi)shifted << 23));
+}
+
+// e^x to 2 ulp; 0 below -87.3 and for -inf, e^88.3 above it, NaN for NaN. The polynomial and the
+// split of ln 2 are those of expf in S. Moshier's Cephes library.
+static inline vf exponential(vf x) {
+    const vf low = all(-87.33f), high = all(88.3f), magic = all(12582912.f);  // 1.5 * 2^23
+    vf y = x < low ? low : x > high ? high : x;
+    vf shifted = y * 1.44269504f + magic;  // the integer nearest y / ln 2 in its last bits
+    vf n = shifted - magic;
+    y = y - n * 0.693359375f + n * 2.12194440e-4f;
+    vf p = all(1.9875691500e-4f);
+    p = p * y + 1.3981999507e-3f;
+    p = p * y + 8.3334519073e-3f;
+    p = p * y + 4.1665795894e-2f;
+    p = p * y + 1.6666665459e-1f;
+    p = p * y + 5.0000001201e-1f;
+    p = p * (y * y) + y + 1.f;
+    vf power = (vf)(((vi)shifted - (vi)magic + 127) << 23);
+    return x < low ? vf{} : p * power;
+}
+
+constexpr int64_t round_up(int64_t x, int64_t step) { return (x + step - 1) / step * step; }
+
+// c[MR][NR] (+)= a[MR][depth] * b[depth][NR]; `across`: a is stored [depth][MR].
+template <bool across>
+static inline void tile(const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
+                        int64_t ldc, int64_t depth, bool add) {
+    vf sums[MR][NV];
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; j++) sums[i][j] = vf{};
+    for (int64_t p = 0; p < depth; p++) {
+        vf right[NV];
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; j++) right[j] = load(b + p * ldb + j * W);
+#pragma GCC unroll 16
+        for (int i = 0; i < MR; i++) {
+            vf left = all(across ? a[p * lda + i] : a[i * lda + p]);
+#pragma GCC unroll 4
+            for (int j = 0; j < NV; j++) sums[i][j] += left * right[j];
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; j++) {
+            float *at = c + i * ldc + j * W;
+            store(at, add ? load(at) + sums[i][j] : sums[i][j]);
+        }
+}
