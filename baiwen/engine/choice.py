@@ -40,13 +40,13 @@ def _edited(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     """The logits [R, V] with penalties, biases, bans and grammars; the given ones stay."""
     changes = [row.sample.edit(number, row.guesses) for number, row in enumerate(rows)]
     needed = [change for change in changes if change is not None]
-    bound = [(number, m) for number, row in enumerate(rows) if (m := row.sample.matcher)]
+    bound = [number for number, row in enumerate(rows) if row.sample.matcher is not None]
     if not needed and not bound:
         return logits
     logits = logits.clone(memory_format=torch.contiguous_format)
     edits.apply(logits, needed)
-    for number, matcher in bound:
-        matcher.mask(logits[number])
+    for number in bound:
+        rows[number].sample.mask(logits[number], rows[number].guesses)
     return logits
 
 

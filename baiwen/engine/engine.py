@@ -29,6 +29,7 @@ from torch import Tensor
 from baiwen.engine import choice
 from baiwen.engine.blocks import Blocks
 from baiwen.engine.choice import Row
+from baiwen.engine.embed import hidden, packed
 from baiwen.engine.pretrained import check
 from baiwen.engine.request import Completion, Delta, Request, Sample, Token
 from baiwen.engine.runner import Runner
@@ -36,7 +37,6 @@ from baiwen.engine.sampler import Sampling
 from baiwen.engine.scheduler import Chunk, Scheduler
 from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
-from baiwen.model.documents import Documents
 from baiwen.model.paged import bytes_per_token
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
@@ -151,11 +151,15 @@ class Engine:
         if not chunks:
             return []
         self._copy()
-        hidden = self.runner.run(chunks)
-        rows = list(self._read(chunks, hidden))
+        states = self.runner.run(chunks)  # [N, C]
+        rows = list(self._read(chunks, states))
         deltas: dict[Request, list[Delta]] = {}
-        for sample, delta in self._answers(rows, hidden):
+        for sample, delta in self._answers(rows, states):
             deltas.setdefault(sample.request, []).append(delta)
+        for request in {row.sample.request for row in rows}:
+            if request.error is not None:
+                deltas.setdefault(request, [])
+                self.cancel(request)
         self._requests -= {request for request in deltas if request.finished}
         return list(deltas.items())
 
@@ -214,6 +218,8 @@ class Engine:
                 for other, deltas in self.step():
                     if other is request:
                         yield from (delta.text for delta in deltas if delta.text)
+            if request.error is not None:
+                raise request.error
         finally:
             self.cancel(request)
 
@@ -225,18 +231,10 @@ class Engine:
             self.check(ids, Sampling(max_tokens=0))
         found = [
             row.mean(0) if pooling == "mean" else row[-1]
-            for batch in _packed(every, self.scheduler.step_tokens)
-            for row in self._hidden(batch)
+            for batch in packed(every, self.scheduler.step_tokens)
+            for row in hidden(self.model, batch)
         ]
         return torch.stack(found)
-
-    def _hidden(self, prompts: Sequence[list[int]]) -> Sequence[Tensor]:
-        """The hidden states of each prompt [T, C] fp32, all in one forward."""
-        lengths = [len(ids) for ids in prompts]
-        tokens = torch.tensor([token for ids in prompts for token in ids])[None]
-        device = self.runner.device
-        documents = Documents.of([lengths]).to(device)
-        return self.model(tokens.to(device), documents=documents).hidden[0].float().split(lengths)
 
     def _finished(self, requests: Sequence[Request]) -> list[Completion]:
         """Step until these are finished."""
@@ -249,6 +247,9 @@ class Engine:
         finally:
             for request in requests:
                 self.cancel(request)
+        for request in requests:
+            if request.error is not None:
+                raise request.error
         return [
             _completion(request, [delta for delta in deltas[request] if delta.sample == number])
             for request in requests
@@ -263,10 +264,11 @@ class Engine:
     def _drafted(self, allowed: Mapping[Sample, int]) -> Mapping[Sample, Sequence[int]]:
         """Guesses of the draft model."""
         self._copy()
-        return self.runner.guess(allowed, len(self.tokenizer))
+        guesses = self.runner.guess(allowed, len(self.tokenizer))
+        return {sample: sample.allowed(ids) for sample, ids in guesses.items()}
 
-    def _read(self, chunks: Sequence[Chunk], hidden: Tensor) -> Iterator[Row]:
-        """Book what a forward has computed; the rows of hidden [N, C] where tokens are chosen."""
+    def _read(self, chunks: Sequence[Chunk], states: Tensor) -> Iterator[Row]:
+        """Book what a forward has computed; the rows of states [N, C] where tokens are chosen."""
         start = 0
         for chunk in chunks:
             sample, last = chunk.sample, chunk.last
@@ -274,7 +276,7 @@ class Engine:
             end = start + chunk.count
             if request.unscored:
                 request.prompt_tokens += choice.prompt_tokens(
-                    self.model, hidden[start:end], request, sample.computed
+                    self.model, states[start:end], request, sample.computed
                 )
             fresh = min(chunk.count, len(request.prompt) - sample.computed)
             self._counts["prompt_tokens"] += max(fresh, 0)
@@ -290,24 +292,29 @@ class Engine:
         others = [sample.request.sample() for _ in range(missing)]
         return [sample, *self.scheduler.fork(sample, others)]
 
-    def _answers(self, rows: Sequence[Row], hidden: Tensor) -> Iterator[tuple[Sample, Delta]]:
+    def _answers(self, rows: Sequence[Row], states: Tensor) -> Iterator[tuple[Sample, Delta]]:
         """Choose the tokens of the rows, of which those after a wrong guess are dropped."""
         if not rows:
             return
-        tokens = choice.tokens(self.model, hidden, rows, len(self.tokenizer))
+        tokens = choice.tokens(self.model, states, rows, len(self.tokenizer))
         paired = zip(rows, tokens, strict=True)
         for sample, group in groupby(paired, key=lambda pair: pair[0].sample):
             *_, (row, _) = pairs = list(group)
             chosen = _accepted(row.guesses, [token for _, token in pairs])
-            delta = sample.extend(chosen)
-            self._counts["generated_tokens"] += len(delta.tokens)
-            if sample.finish is not None:
-                self.scheduler.remove(sample)
-            elif row.guesses:
-                self.scheduler.computed(sample, len(chosen) - 1)
-            self._counts["proposed"] += len(row.guesses)
-            self._counts["accepted"] += len(chosen) - 1
-            yield sample, delta
+            if sample.request.error is None:
+                yield sample, self._extend(sample, chosen, len(row.guesses))
+
+    def _extend(self, sample: Sample, chosen: Sequence[Token], guessed: int) -> Delta:
+        """Go on with the chosen tokens, and give the blocks back if that is the end."""
+        delta = sample.extend(chosen)
+        self._counts["generated_tokens"] += len(delta.tokens)
+        self._counts["proposed"] += guessed
+        self._counts["accepted"] += len(chosen) - 1
+        if sample.finish is not None:
+            self.scheduler.remove(sample)
+        elif guessed:
+            self.scheduler.computed(sample, len(chosen) - 1)
+        return delta
 
 
 def _accepted(guesses: Sequence[int], tokens: Sequence[Token]) -> Sequence[Token]:
@@ -324,7 +331,10 @@ def _accepted(guesses: Sequence[int], tokens: Sequence[Token]) -> Sequence[Token
 
 def _looked_up(allowed: Mapping[Sample, int]) -> Mapping[Sample, Sequence[int]]:
     """Guesses from what each sample has so far."""
-    return {sample: sample.lookup.guess(sample.ids, most) for sample, most in allowed.items()}
+    return {
+        sample: sample.allowed(sample.lookup.guess(sample.ids, most))
+        for sample, most in allowed.items()
+    }
 
 
 def _completion(request: Request, deltas: Sequence[Delta]) -> Completion:
@@ -337,18 +347,6 @@ def _completion(request: Request, deltas: Sequence[Delta]) -> Completion:
         request.prompt_tokens,
         last.stopped_by,
     )
-
-
-def _packed(prompts: Sequence[list[int]], size: int) -> Iterator[list[list[int]]]:
-    """Prompts in batches of at most `size` tokens, or of one prompt."""
-    batch: list[list[int]] = []
-    for ids in prompts:
-        if batch and sum(map(len, batch)) + len(ids) > size:
-            yield batch
-            batch = []
-        batch.append(ids)
-    if batch:
-        yield batch
 
 
 def _longest(config: ModelConfig) -> int:

@@ -15,10 +15,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from torch import Tensor
+
 from baiwen.engine.edits import Edit, Seen, penalises
 from baiwen.engine.lookup import Lookup
 from baiwen.engine.sampler import Sampling, chance, draw
 from baiwen.engine.text import Text
+from baiwen.errors import UserError
 from baiwen.tokenizer.stream import StreamDecoder
 from baiwen.tokenizer.tokenizer import Tokenizer
 
@@ -94,11 +97,14 @@ class Request:
         self.cached_tokens = 0  # of the prompt, which were in the cache already
         self.prompt_tokens: list[Token] = []  # scored, where the sampling asks for it
         self.samples: list[Sample] = []
+        self.error: UserError | None = None  # why it could not be answered to its end
         self._tokenizer = tokenizer
 
     @property
     def finished(self) -> bool:
-        """Whether every sample is."""
+        """Whether every sample is, or none can be."""
+        if self.error is not None:
+            return True
         return len(self.samples) == self.sampling.n and all(one.finish for one in self.samples)
 
     @property
@@ -127,7 +133,7 @@ class Sample:
         self.published = 0  # blocks that the pool knows by name
         self.finish: Finish | None = None
         self.lookup = Lookup()
-        self.matcher = sampling.grammar and sampling.grammar.matcher()
+        self.matcher = None if sampling.grammar is None else sampling.grammar.matcher()
         self._text = Text(decoder, sampling.stop)
         self._seen = Seen(request.prompt) if penalises(sampling) else None
         self._key = chance(request.seed, request.prompt, request.first + index)
@@ -150,10 +156,8 @@ class Sample:
 
     @property
     def guessable(self) -> int:
-        """Tokens that may be guessed ahead: none where a choice bars what could follow it."""
-        if self.matcher is not None or self.answered < self.request.sampling.min_tokens:
-            return 0
-        return self.room - 1
+        """Tokens that may be guessed ahead: none while a ban depends on the place."""
+        return 0 if self.answered < self.request.sampling.min_tokens else self.room - 1
 
     def draw(self, ahead: int) -> float:
         """The draw for the token that comes `ahead` tokens after the next one."""
@@ -168,6 +172,23 @@ class Sample:
             return None
         seen = None if self._seen is None else self._seen.after(guesses)
         return Edit(row, sampling, seen, banned)
+
+    def mask(self, logits: Tensor, guesses: Sequence[int]) -> None:
+        """Bar what the grammar does not allow after `guesses`, which it allows: logits [V]."""
+        assert self.matcher is not None
+        try:
+            for token in guesses:
+                self.matcher.push(token)
+            self.matcher.mask(logits)
+            self.matcher.rollback(len(guesses))
+        except UserError as error:  # a grammar that is too ambiguous to go on with
+            self.request.error = error
+
+    def allowed(self, guesses: Sequence[int]) -> Sequence[int]:
+        """The guesses up to the first that the grammar bars."""
+        if self.matcher is None:
+            return guesses
+        return guesses[: self.matcher.accepts(guesses)]
 
     def extend(self, tokens: Iterable[Token]) -> Delta:
         """Go on with `tokens`, up to the one that ends the answer."""

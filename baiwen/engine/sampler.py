@@ -13,12 +13,12 @@ import hashlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from baiwen.engine.grammar import Grammar
 from baiwen.errors import UserError
 
 NUCLEUS = 1024  # candidates that hold the nucleus of most rows: looked at before a whole row sorts
@@ -45,7 +45,7 @@ class Sampling:
     n: int = 1  # answers a prompt
     logprobs: int = 0  # likeliest tokens recorded beside each chosen one
     prompt_logprobs: int | None = None  # the same for the prompt's tokens; None: not scored
-    grammar: Any = None  # engine/grammar.py: what the answer must be
+    grammar: Grammar | None = None  # what the answer must be
 
     def __post_init__(self) -> None:
         rules = {

@@ -1,0 +1,293 @@
+"""The engine behind asyncio: one thread owns it, any number of tasks wait for what it gives.
+
+    async with Front(engine) as front:
+        submission = await front.submit("Hello", Sampling(max_tokens=64))
+        async with aclosing(submission):               # cancelled, should the reader leave
+            async for delta in submission:
+                ...
+
+The event loop never waits for the model: what a task wants lies in an inbox, which the thread
+empties between two steps. A reader that leaves more than `buffer` deltas of a sample unread is
+dropped: its request is cancelled, and it is told so when it reads on. Should the engine fail,
+everyone who waits is told, and so is everyone who comes later.
+"""
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from baiwen.engine.embed import packed
+from baiwen.engine.engine import GREEDY, Engine, Prompt
+from baiwen.engine.request import Delta, Request, Token
+from baiwen.engine.sampler import Sampling
+
+T = TypeVar("T")
+
+
+class QueueFull(Exception):  # noqa: N818 - what happened, not a kind of error
+    """As many prompts wait already as may."""
+
+
+class Closed(Exception):  # noqa: N818 - what happened, not a kind of error
+    """The front is shutting down, or has: it takes nothing more."""
+
+
+class TooSlow(Exception):  # noqa: N818 - what happened, not a kind of error
+    """The reader left too much unread, and its request was cancelled."""
+
+
+class EngineFailed(Exception):  # noqa: N818 - what happened, not a kind of error
+    """The engine has failed, by a fault of its own; `__cause__` says how."""
+
+
+class Submission:
+    """A prompt that was handed in; iterating over it gives its deltas as they come."""
+
+    def __init__(self, front: "Front", prompt: list[int], samples: int) -> None:
+        self.prompt = prompt
+        self.request: Request | None = None  # set by the worker
+        self.started = False  # whether anything has come
+        self._front, self._unfinished = front, samples
+        self._most = front.buffer * samples
+        self._unread: deque[Delta] = deque()
+        self._news = asyncio.Event()
+        self._error: Exception | None = None
+        self._ended = False
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that were in the cache already; known with the first delta."""
+        return self.request.cached_tokens if self.request else 0
+
+    @property
+    def prompt_tokens(self) -> list[Token]:
+        """The prompt with its log-probabilities, if asked for; known with the first delta."""
+        return self.request.prompt_tokens if self.request else []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delta:
+        while not self._unread:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._unread.popleft()
+
+    async def cancel(self) -> None:
+        """Stop it, if it is not finished; its blocks are free before the next step."""
+        self._front._cancel(self)
+
+    async def aclose(self) -> None:
+        """The same, for `contextlib.aclosing`."""
+        await self.cancel()
+
+    def _take(self, deltas: Iterable[Delta]) -> None:
+        """On the event loop: what a step gave."""
+        self.started = True
+        for delta in deltas:
+            self._unread.append(delta)
+            self._unfinished -= delta.finish_reason is not None
+        if self._unfinished == 0:
+            self._end()
+        elif len(self._unread) > self._most:
+            self._unread.clear()
+            self._front._cancel(self, TooSlow(f"more than {self._most} deltas were left unread"))
+        self._news.set()
+
+    def _end(self, error: Exception | None = None) -> None:
+        """On the event loop: nothing more will come."""
+        self._ended, self._error = True, error
+        self._front._open.discard(self)
+        self._news.set()
+
+
+class Front:
+    """One engine for many tasks.
+
+    max_waiting: prompts that may wait for their first token. buffer: deltas of a sample that its
+    reader may leave unread.
+    """
+
+    def __init__(self, engine: Engine, *, max_waiting: int = 256, buffer: int = 4096) -> None:
+        self.engine, self.max_waiting, self.buffer = engine, max_waiting, buffer
+        self.failure: Exception | None = None
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._open: set[Submission] = set()
+        self._jobs: set[asyncio.Future[Any]] = set()
+        self._requests: dict[Request, Submission] = {}  # the worker's own
+        self._closed = True
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+
+    async def start(self) -> None:
+        """Start the worker; once."""
+        self._loop, self._closed = asyncio.get_running_loop(), False
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Cancel what is under way and end the worker, after the step that it is in."""
+        self._closed = True
+        for submission in list(self._open):
+            self._cancel(submission, Closed("the server is shutting down"))
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+        for future in self._jobs:
+            if not future.done():
+                future.set_exception(Closed("the server is shutting down"))
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def submit(self, prompt: Prompt, sampling: Sampling = GREEDY) -> Submission:
+        """Hand in a prompt. UserError where it cannot be answered, QueueFull, Closed."""
+        ids = await asyncio.to_thread(self.engine.ids, prompt)
+        self.engine.check(ids, sampling)
+        self._refuse()
+        if self.waiting >= self.max_waiting:
+            raise QueueFull(f"{self.waiting} prompts wait already")
+        submission = Submission(self, ids, sampling.n)
+        self._open.add(submission)
+        self._inbox.put(partial(self._add, submission, sampling))
+        return submission
+
+    async def embed(
+        self, prompts: Sequence[Prompt], pooling: Literal["mean", "last"] = "mean"
+    ) -> Tensor:
+        """`Engine.embed`, in batches between which the others get on."""
+        self._refuse()
+        every = [await asyncio.to_thread(self.engine.ids, prompt) for prompt in prompts]
+        for ids in every:
+            self.engine.check(ids, Sampling(max_tokens=0))
+        batches = packed(every, self.engine.scheduler.step_tokens)
+        return torch.cat([await self._run(partial(self.engine.embed, b, pooling)) for b in batches])
+
+    async def drain(self, seconds: float) -> bool:
+        """Take nothing more, and wait for what is under way; False if not all was finished."""
+        self._closed = True
+        due = self._loop.time() + seconds
+        while self._open and self._loop.time() < due:
+            await asyncio.sleep(0.01)
+        done = not self._open
+        await self.stop()
+        return done
+
+    @property
+    def waiting(self) -> int:
+        """Prompts that have given nothing yet."""
+        return sum(not submission.started for submission in self._open)
+
+    def stats(self) -> dict[str, float]:
+        """Those of the engine."""
+        return self.engine.stats()
+
+    def _refuse(self) -> None:
+        if self.failure is not None:
+            raise self._failed()
+        if self._closed:
+            raise Closed("the server is shutting down")
+
+    def _cancel(self, submission: Submission, error: Exception | None = None) -> None:
+        """On the event loop: end a submission, and let the worker free what it has."""
+        if submission in self._open:
+            submission._end(error)
+            self._inbox.put(partial(self._drop, submission))
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        """Let the worker do something between two steps."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.add(future)
+        self._inbox.put(partial(self._do, job, future))
+        try:
+            return await future
+        finally:
+            self._jobs.discard(future)
+
+    # On the worker's thread.
+
+    def _work(self) -> None:
+        try:
+            while self._listen():
+                found = self.engine.step()
+                news = [(self._requests[request], request.error, d) for request, d in found]
+                for request, _ in found:
+                    if request.finished:
+                        del self._requests[request]
+                self._tell(self._deliver, news)
+        except Exception as error:  # whatever it is, those who wait must hear of it
+            self._tell(self._fail, error)
+
+    def _listen(self) -> bool:
+        """Do what is asked; without work, wait for some. False when it is time to go."""
+        while True:
+            try:
+                job = self._inbox.get(block=not self.engine.unfinished)
+            except queue.Empty:
+                return True
+            if job is None:
+                return False
+            job()
+
+    def _add(self, submission: Submission, sampling: Sampling) -> None:
+        submission.request = self.engine.add(submission.prompt, sampling)
+        self._requests[submission.request] = submission
+
+    def _drop(self, submission: Submission) -> None:
+        request = submission.request
+        assert request is not None  # the inbox keeps its order
+        if self._requests.pop(request, None):
+            self.engine.cancel(request)
+
+    def _do(self, job: Callable[[], T], future: "asyncio.Future[T]") -> None:
+        result = job()
+        self._tell(self._give, future, result)
+
+    def _tell(self, function: Callable[..., object], *args: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(function, *args)
+
+    # On the event loop.
+
+    def _deliver(self, news: Iterable[tuple[Submission, Exception | None, list[Delta]]]) -> None:
+        for submission, error, deltas in news:
+            if submission in self._open:  # else it was cancelled while the step ran
+                submission._take(deltas)
+                if error is not None:
+                    submission._end(error)
+
+    def _give(self, future: "asyncio.Future[T]", result: T) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    def _fail(self, failure: Exception) -> None:
+        self.failure = failure
+        for submission in list(self._open):
+            submission._end(self._failed())
+        for future in self._jobs:
+            if not future.done():
+                future.set_exception(self._failed())
+
+    def _failed(self) -> EngineFailed:
+        error = EngineFailed(f"the engine has failed: {self.failure}")
+        error.__cause__ = self.failure
+        return error
