@@ -75,6 +75,7 @@ class Config(Knobs):
     rope_theta: Annotated[float, Field(gt=0)] | None = None
     # Weight of the balance of experts; none: that of size or start. Published MoEs: 0.001.
     router_aux_loss_coef: Annotated[float, Field(ge=0)] | None = None
+    router_z_loss: Annotated[float, Field(ge=0)] = 0.0  # of the experts; unknown (ST-MoE: 1e-3)
     z_loss: Annotated[float, Field(ge=0)] = 0.0  # weight of logsumexp^2; not reported (PaLM: 1e-4)
     mixture: Mixture = Mixture()
     optim: Optim = Optim()
@@ -129,6 +130,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
             out=folder.path,
             heldout=_heldout(config, tokenizer, world),
             flops_per_token=count.flops_per_token(model.config, config.sequence_length),
+            router_z_loss=config.router_z_loss,
         )
         dtype = getattr(torch, config.save_dtype)
         publish(model, tokenizer, folder.path, world, dtype=dtype, chat=False, best=best)

@@ -32,7 +32,7 @@ from baiwen.errors import UserError
 from baiwen.log import StepLog, say
 from baiwen.model.documents import Documents
 from baiwen.model.transformer import Transformer
-from baiwen.train.balance import Balance
+from baiwen.train.balance import Routers
 from baiwen.train.checkpoint import Checkpoints
 from baiwen.train.guard import Guard, stopping
 from baiwen.train.losses import Batch, Loss
@@ -71,14 +71,15 @@ def train(
     out: Path,
     heldout: Sequence[Batch] = (),
     flops_per_token: float = 0.0,
+    router_z_loss: float = 0.0,
 ) -> Path | None:
     """Train `model` in place up to optimizer step `steps`, from the last checkpoint in `out`.
 
     `batches(n)` are this rank's micro-batches of the n-th step, from 0; `heldout` its share of the
-    held-out rows. Writes `metrics.jsonl`, `device.json` and `state/`. Returns, on rank 0, the
-    checkpoint with the least held-out loss if `keep_best` asks for it. Raises KeyboardInterrupt or
-    SystemExit(143) once the state is saved after a signal, and a UserError after `max_skipped`
-    skipped steps in a row.
+    held-out rows; `router_z_loss` the weight of that loss (`balance.py`). Writes `metrics.jsonl`,
+    `device.json` and `state/`. Returns, on rank 0, the checkpoint with the least held-out loss if
+    `keep_best` asks for it. Raises KeyboardInterrupt or SystemExit(143) once the state is saved
+    after a signal, and a UserError after `max_skipped` skipped steps in a row.
     """
     optimizers = build(model, optim, sharded=world.size > 1, dtype=world.dtype)
     guard = Guard(max_skipped=loop.max_skipped, skip_spikes=loop.skip_spikes)
@@ -96,7 +97,9 @@ def train(
         for step in range(start + 1, steps + 1):
             meter.start()
             set_rate(optimizers, rate(schedule, step, steps, optim.lr))
-            metrics = advance(model, batches(step - 1), objective, optimizers, guard, world, optim)
+            metrics = advance(
+                model, batches(step - 1), objective, optimizers, guard, world, optim, router_z_loss
+            )
             metrics |= meter.read(metrics["tokens"])
             if heldout and (step % loop.eval_every == 0 or step == steps):
                 metrics["heldout_loss"] = evaluate(model, heldout, objective, world)
@@ -124,9 +127,10 @@ def advance(
     guard: Guard,
     world: World,
     optim: Optim,
+    router_z_loss: float = 0.0,
 ) -> dict[str, float]:
     """One optimizer step over this rank's micro-batches: accumulate, clip, judge, apply."""
-    sums = accumulate(model, batches, objective, world)
+    sums = accumulate(model, batches, objective, world, router_z_loss)
     norm = clip_grad_norm_(model.parameters(), optim.clip, foreach=True)
     sums["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
     # The one point of a step where the host waits for the device.
@@ -141,7 +145,11 @@ def advance(
 
 
 def accumulate(
-    model: Transformer, batches: Sequence[Batch], objective: Objective, world: World
+    model: Transformer,
+    batches: Sequence[Batch],
+    objective: Objective,
+    world: World,
+    router_z_loss: float = 0.0,
 ) -> dict[str, Tensor]:
     """Leave the gradient of the step's mean loss in the parameters; metrics as means, and `tokens`.
 
@@ -149,7 +157,7 @@ def accumulate(
     pass, so gradients only ever add up.
     """
     count, tokens = _totals(batches, world)
-    balance = Balance(model.config, tokens, world)
+    routers = Routers(model.config, tokens, world, router_z_loss)
     sums: dict[str, Tensor] = {}
     with world.autocast():  # one context a step: autocast keeps each weight's cast within it
         for batch in batches:
@@ -159,8 +167,9 @@ def accumulate(
             means = {name: value / count for name, value in loss.metrics.items()}
             mean = loss.total / count
             if outputs.routing is not None:
-                means["balance"] = balance(outputs.routing)
-                mean = mean + means["balance"]
+                of_routers = routers(outputs.routing)
+                means |= of_routers
+                mean = mean + sum(of_routers.values())
             with torch.autocast(world.device.type, enabled=False):
                 mean.backward()
             for name, value in means.items():

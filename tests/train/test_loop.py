@@ -77,6 +77,32 @@ def test_the_balance_of_one_micro_batch_is_that_of_the_global_batch(tiny, world)
     assert int(routing.tokens) == batch.real
 
 
+def test_the_router_z_loss_is_the_mean_square_of_the_routers_normaliser(tiny, world):
+    """Over the real tokens of all layers and micro-batches, with its gradient (ST-MoE, eq. 5)."""
+    model = tiny.model(tiny.MOE)
+    gates = [block.mlp.gate for block in model.model.layers]
+    step = tiny.loader(micro_rows=4).step(0)
+    assert "router_z" not in accumulate(model, step, lm, world)
+    without = [gate.weight.grad.clone() for gate in gates]
+    model.zero_grad()
+    found = accumulate(model, step, lm, world, router_z_loss=0.5)["router_z"]
+    of_z = [gate.weight.grad - grad for gate, grad in zip(gates, without, strict=True)]
+
+    logits, squares = [], []
+    for gate in gates:
+        gate.register_forward_hook(lambda _, __, out: logits.append(out))
+    for batch in step:
+        model(batch.tokens, positions=batch.positions, documents=batch.documents)
+        real = torch.as_tensor(batch.documents.real).flatten()
+        squares += [out[real].logsumexp(-1).square() for out in logits]
+        logits.clear()
+    expected = 0.5 * torch.cat(squares).mean()
+    torch.testing.assert_close(found, expected.detach())
+    grads = torch.autograd.grad(expected, [gate.weight for gate in gates])
+    for grad, wanted in zip(of_z, grads, strict=True):
+        torch.testing.assert_close(grad, wanted, rtol=1e-3, atol=1e-6)
+
+
 def test_the_balance_of_many_micro_batches_is_near_that_of_one(tiny, world):
     whole, parts = (gradient(tiny, world, m, tiny.MOE)[0]["balance"] for m in (8, 2))
     torch.testing.assert_close(parts, whole, rtol=0.02, atol=0)
