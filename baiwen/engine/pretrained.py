@@ -1,6 +1,7 @@
 """A model and its tokenizer from one HF folder, checked to belong together.
 
 model, tokenizer = load("runs/tiny/sft")
+model, tokenizer = load("runs/tiny/sft", packed="int8")     # for inference on a CPU
 """
 
 from pathlib import Path
@@ -10,20 +11,29 @@ import torch
 from baiwen.errors import UserError
 from baiwen.model import weights
 from baiwen.model.config import ModelConfig
+from baiwen.model.packed import Weights, pack
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 
 def load(
-    folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    folder: Path | str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    packed: Weights | None = None,
 ) -> tuple[Transformer, Tokenizer]:
     """The model, on `device` and in `dtype` (None: as stored), and the tokenizer of an HF folder.
 
-    Raises UserError where either is damaged (`weights.load`) or they do not belong together.
+    `packed` packs the weights for inference (`model.packed.pack`); keys and values are then still
+    cached in `dtype`. Raises UserError where either is damaged (`weights.load`), they do not belong
+    together, or the weights cannot be packed.
     """
     tokenizer = Tokenizer.load(folder)
     check(weights.read_config(folder), tokenizer, str(folder))
-    return weights.load(folder, device, dtype), tokenizer
+    model = weights.load(folder, device, dtype)
+    if packed is not None:
+        pack(model, packed)
+    return model, tokenizer
 
 
 def check(config: ModelConfig, tokenizer: Tokenizer, source: str) -> None:

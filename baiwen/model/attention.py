@@ -17,11 +17,14 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.head_dim = layer, config.head_dim
-        size, key_size = config.hidden_size, config.num_key_value_heads * config.head_dim
+        keys = config.num_key_value_heads
+        self.counts = [config.num_attention_heads, keys, keys]  # of the heads of q, k, v
+        size, key_size = config.hidden_size, keys * config.head_dim
         self.q_proj = nn.Linear(size, size)
         self.k_proj = nn.Linear(size, key_size)
         self.v_proj = nn.Linear(size, key_size)
         self.o_proj = nn.Linear(size, size, bias=False)
+        self.qkv_proj: nn.Linear | None = None  # for all three, in a packed model
 
     def forward(
         self,
@@ -31,13 +34,17 @@ class Attention(nn.Module):
         cache: Step | None = None,
     ) -> Tensor:
         """[B, T, C] -> [B, T, C]; with a cache the tokens also see what it holds."""
-        q, k, v = (
-            project(x).unflatten(-1, (-1, self.head_dim))  # [B, T, H or K, D]
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        q, k, v = self._heads(x)  # [B, T, H or K, D]
         q, k = kernels.rotate(q, k, *rope)
         if cache is None:
             out = kernels.attend(q, k, v, documents)
         else:
             out = cache.attend(self.layer, q, k, v)
         return self.o_proj(out.flatten(2))
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        if self.qkv_proj is not None:
+            heads = self.qkv_proj(x).unflatten(-1, (-1, self.head_dim))
+            return heads.split(self.counts, dim=2)
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        return tuple(project(x).unflatten(-1, (-1, self.head_dim)) for project in projections)

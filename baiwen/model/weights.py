@@ -40,6 +40,19 @@ def load(
     damaged file (by manifest.json where there is one), a missing, unexpected or misshapen tensor,
     mixed dtypes, NaN or infinite weights.
     """
+    model, found = examine(folder)
+    stored = {entry.dtype for entry in found.values()}
+    if dtype is None and len(stored) > 1:
+        raise UserError(f"{folder} mixes dtypes {sorted(map(str, stored))}; name one to load it in")
+    model.load_state_dict(dict(_read(model, found, torch.device(device), dtype)), assign=True)
+    return model.requires_grad_()
+
+
+def examine(folder: Path | str) -> tuple[Transformer, dict[str, Entry]]:
+    """The model of an HF folder without its weights (on `meta`), and where each of them lies.
+
+    Raises UserError for what `load` refuses by config.json, manifest and headers alone.
+    """
     folder = Path(folder)
     config = read_config(folder)
     if (folder / "manifest.json").exists():
@@ -48,11 +61,16 @@ def load(
     with torch.device("meta"):
         model = Transformer(config)
     _check_tensors(model, found, folder)
-    stored = {entry.dtype for entry in found.values()}
-    if dtype is None and len(stored) > 1:
-        raise UserError(f"{folder} mixes dtypes {sorted(map(str, stored))}; name one to load it in")
-    model.load_state_dict(_read(model, found, torch.device(device), dtype), assign=True)
-    return model.requires_grad_()
+    return model, found
+
+
+def stream(folder: Path | str) -> Iterator[tuple[str, Tensor]]:
+    """The state dict of the model of an HF folder, one tensor at a time; refuses what `load` does.
+
+    Tensors are as they are stored: memory-mapped, but for stacked experts.
+    """
+    model, found = examine(folder)
+    yield from _read(model, found, torch.device("cpu"), None)
 
 
 def read_config(folder: Path | str) -> ModelConfig:
@@ -77,9 +95,12 @@ def save(
     `state` is a state dict of `Transformer`, on any device; it is written in `dtype` (None: its
     own), in files of at most `shard_bytes`. Every file appears whole or not at all; that the folder
     does is the caller's part (`files.writing_folder`, or the seal of its run folder).
-    Raises UserError for a weight that is NaN or infinite, before anything is written.
+    Raises UserError for a packed model, and for a weight that is NaN or infinite, before anything
+    is written.
     """
     folder = Path(folder)
+    if any(name.endswith(".codes") for name in state):
+        raise UserError(f"{folder}: a packed model cannot be saved; save the one that was packed")
     dtype = dtype or next(iter(state.values())).dtype
     shards = _plan(state, config, dtype.itemsize, shard_bytes)
     names = [SINGLE]
@@ -136,9 +157,8 @@ def _check_tensors(model: Transformer, found: Mapping[str, Entry], folder: Path)
 
 def _read(
     model: Transformer, found: Mapping[str, Entry], device: torch.device, dtype: torch.dtype | None
-) -> dict[str, Tensor]:
+) -> Iterator[tuple[str, Tensor]]:
     """The state dict of `model` from the files."""
-    state = {}
     with ExitStack() as stack:
         opened = {
             file: stack.enter_context(safe_open(file, framework="pt"))
@@ -149,21 +169,22 @@ def _read(
             value = opened[found[name].file].get_tensor(name).to(device, dtype)
             return _finite(name, value, found[name].file)
 
-        for name, parameter in model.state_dict().items():
-            keys = _in_files(name, parameter)
-            if EXPERTS not in name:
-                state[name] = tensor(name)
-                continue
-            kind = dtype or found[keys[0]].dtype
-            state[name] = torch.empty(parameter.shape, dtype=kind, device=device)
-            for place, key in zip(state[name], keys, strict=True):
-                place.copy_(tensor(key))
-        if HEAD in found and HEAD not in state and not tensor(HEAD).equal(state[EMBEDDING]):
+        state = model.state_dict()
+        if HEAD in found and HEAD not in state and not tensor(HEAD).equal(tensor(EMBEDDING)):
             raise UserError(
                 f"{found[HEAD].file}: config.json ties the head to the embedding, "
                 f"but {HEAD} differs from {EMBEDDING}"
             )
-    return state
+        for name, parameter in state.items():
+            keys = _in_files(name, parameter)
+            if EXPERTS not in name:
+                yield name, tensor(name)
+                continue
+            kind = dtype or found[keys[0]].dtype
+            stacked = torch.empty(parameter.shape, dtype=kind, device=device)
+            for place, key in zip(stacked, keys, strict=True):
+                place.copy_(tensor(key))
+            yield name, stacked
 
 
 def _finite(name: str, tensor: Tensor, place: Path) -> Tensor:

@@ -1,0 +1,193 @@
+"""Packed linears against the dense ones: codes, products, whole models, and what is refused."""
+
+import copy
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from baiwen.errors import UserError
+from baiwen.model import packed, weights
+from baiwen.model.config import ModelConfig
+from baiwen.model.packed import Packed, decode, encode, pack
+from baiwen.model.sizes import SIZES
+from baiwen.model.transformer import Transformer
+
+WEIGHT_ERROR = {16: 4e-4, 8: 8e-3, 4: 0.1}  # of normal weights, relative to their size
+LOGIT_ERROR = {"fp32": 1e-5, "bf16": 2e-3, "int8": 2e-2, "int4": 0.2}  # relative
+TINY = replace(SIZES["tiny"], num_hidden_layers=2)
+MIXTURE = replace(
+    TINY,
+    num_experts=4,
+    num_experts_per_tok=2,
+    moe_intermediate_size=96,
+    shared_expert_intermediate_size=160,
+)
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def error(found: Tensor, truth: Tensor) -> float:
+    return float((found - truth).norm() / truth.norm())
+
+
+def model(config: ModelConfig) -> Transformer:
+    made = Transformer(config)
+    made.init_weights(seed=0)
+    for name, parameter in made.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    return made
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+@pytest.mark.parametrize("shape", [(48, 128), (33, 70), (1, 1)])
+def test_codes_stand_for_the_weights(bits: int, shape: tuple[int, int]) -> None:
+    weight = draw(*shape)
+    found = decode(encode(weight, bits), bits, *shape)
+    assert error(found, weight) < WEIGHT_ERROR[bits]
+
+
+def test_sixteen_bits_hold_bf16_exactly_near_the_largest_of_a_group() -> None:
+    weight = draw(64, 256).bfloat16().float()
+    found = decode(encode(weight, 16), 16, 64, 256)
+    near = weight.abs() >= weight.unflatten(1, (4, 64)).abs().amax(-1).repeat_interleave(64, 1) / 16
+    assert torch.equal(found[near], weight[near])
+
+
+def test_four_bits_lose_less_than_plain_rounding_between_the_extremes() -> None:
+    weight = draw(64, 256)
+    groups = weight.unflatten(1, (-1, 64))
+    low, high = groups.aminmax(dim=-1, keepdim=True)
+    scale = (high - low) / 15
+    plain = (((groups - low) / scale).round() * scale + low).flatten(1)
+    assert error(decode(encode(weight, 4), 4, 64, 256), weight) < 0.95 * error(plain, weight)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+@pytest.mark.parametrize("kind", ["zeros", "constant", "tiny", "huge"])
+def test_groups_without_a_usual_range_keep_their_weights(bits: int, kind: str) -> None:
+    value = {"zeros": 0.0, "constant": -0.3, "tiny": 1e-20, "huge": 1e30}[kind]
+    weight = torch.full((16, 64), value)
+    assert torch.allclose(decode(encode(weight, bits), bits, 16, 64), weight, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+@pytest.mark.parametrize("outputs, inputs", [(32, 128), (40, 100), (176, 64), (3, 5)])
+def test_products_are_those_of_the_codes(bits: int, outputs: int, inputs: int) -> None:
+    layer = Packed(draw(outputs, inputs), draw(outputs), bits)
+    dense, bias = decode(layer.codes, bits, outputs, inputs), draw(outputs)
+    for rows in (1, 2, 5, 6, 7, 8, 12, 13, 24, 70):
+        x = draw(rows, inputs)
+        assert error(layer(x), F.linear(x, dense, bias)) < (2e-4 if bits == 16 else 5e-5)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_a_row_is_the_same_to_the_bit_in_any_batch_and_on_any_number_of_threads(bits: int) -> None:
+    layer, x = Packed(draw(80, 192), draw(80), bits), draw(70, 192)
+    threads = torch.get_num_threads()
+    whole = layer(x)
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            for rows in (*range(1, 14), 29, 70):
+                assert torch.equal(layer(x[:rows]), whole[:rows]), (count, rows)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_activations_may_be_views_of_any_layout_and_dtype() -> None:
+    layer, wide = Packed(draw(32, 64), None, 8), draw(6, 3, 128)
+    for x in (wide[..., :64], wide[..., 64:], wide.transpose(0, 1)[:, ::2, ::2], wide[:0, :, :64]):
+        assert torch.equal(layer(x), layer(x.contiguous()))
+    assert layer(wide[..., :64].bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_broken_activation_breaks_its_own_row_and_no_other(value: float) -> None:
+    layer, x = Packed(draw(32, 128), None, 8), draw(3, 128)
+    whole = layer(x)
+    x[1, 70] = value
+    found = layer(x)
+    assert found[1].isnan().all()
+    assert torch.equal(found[[0, 2]], whole[[0, 2]])
+
+
+def test_an_outlier_costs_its_neighbours_less_than_bf16_would() -> None:
+    layer, x = Packed(draw(32, 128), None, 16), draw(4, 128)
+    x[:, 17] = 3000.0
+    dense = decode(layer.codes, 16, 32, 128)
+    truth = F.linear(x.double(), dense.double()).float()
+    rounded = F.linear(x.bfloat16().float(), dense.bfloat16().float())
+    assert error(layer(x), truth) < 0.5 * error(rounded, truth)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_embeddings_are_rows_of_the_table(bits: int) -> None:
+    table, ids = Packed(draw(50, 96), None, bits), torch.tensor([[0, 49, 7], [16, 15, 7]])
+    assert torch.equal(table.rows(ids), decode(table.codes, bits, 50, 96)[ids])
+
+
+@pytest.mark.parametrize("config", [TINY, replace(TINY, tie_word_embeddings=False), MIXTURE])
+@pytest.mark.parametrize("kind", list(LOGIT_ERROR))
+def test_a_packed_model_answers_like_the_dense_one(
+    config: ModelConfig, kind: packed.Weights
+) -> None:
+    dense = model(config)
+    tokens = torch.arange(48).view(2, 24)
+    with torch.no_grad():
+        truth = dense.logits(tokens)
+        pack(dense, kind)
+        assert error(dense.logits(tokens), truth) < LOGIT_ERROR[kind]
+
+
+@pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
+def test_without_a_compiler_the_answers_are_the_same(
+    kind: packed.Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native, tokens = model(TINY), torch.arange(24)[None]
+    plain = copy.deepcopy(native)
+    pack(native, kind)
+    monkeypatch.setattr(packed, "library", lambda _name: None)
+    pack(plain, kind)
+    assert error(plain.logits(tokens), native.logits(tokens)) < 1e-3
+
+
+def test_a_tied_table_is_kept_once() -> None:
+    tied = model(TINY)
+    pack(tied, "int8")
+    assert tied.lm_head is not None
+    assert tied.model.embed_tokens.table is tied.lm_head
+    held = {tensor.data_ptr(): tensor.nbytes for tensor in tied.state_dict().values()}
+    assert 8 * sum(held.values()) < 8.6 * sum(p.numel() for p in model(TINY).parameters())
+
+
+def test_a_bf16_model_keeps_its_dtype_for_the_cache_and_computes_in_fp32() -> None:
+    half = model(TINY).bfloat16()
+    pack(half, "int8")
+    assert half.model.embed_tokens.weight.dtype == torch.bfloat16
+    assert half.logits(torch.arange(5)[None]).dtype == torch.float32
+
+
+def test_what_cannot_be_packed_is_refused() -> None:
+    dense = model(TINY)
+    with pytest.raises(UserError, match=re.escape("'int3' is not one of fp32, bf16, int8, int4")):
+        pack(dense, "int3")  # type: ignore[arg-type]
+    for kind in ("fp32", "int8"):
+        dense = model(TINY)
+        pack(dense, kind)
+        with pytest.raises(UserError, match="packed already; load it again"):
+            pack(dense, "int8")
+
+
+def test_a_packed_model_is_not_saved(tmp_path: Path) -> None:
+    dense = model(TINY)
+    pack(dense, "int8")
+    with pytest.raises(UserError, match="a packed model cannot be saved"):
+        weights.save(dense.state_dict(), dense.config, tmp_path)
