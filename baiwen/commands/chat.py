@@ -1,97 +1,142 @@
 """`baiwen chat MODEL`: talk to a model in the terminal, or pipe prompts in, one a line.
 
-    $ baiwen chat runs/tiny/sft
+    $ baiwen chat runs/tiny/sft                      a folder, loaded here
     > What is 12 + 30?
     12 + 30 = 42
-
+    $ baiwen chat http://127.0.0.1:8000              a server that speaks OpenAI's protocol
     $ printf 'What is 12 + 30?\\n' | baiwen chat runs/tiny/sft --temperature 0
 
-The conversation goes on from line to line. Ctrl-C ends an answer, a second one the chat.
+The conversation goes on from line to line; /help lists what else can be done. Ctrl-C ends an
+answer, a second one the chat. What is piped out is what the model said, to the letter; on a
+terminal it is coloured, and stripped of control characters (`terminal.py`).
 """
 
 import argparse
+import importlib
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
-from baiwen import dist, mistakes
-from baiwen.engine import pretrained
-from baiwen.engine.engine import Engine
-from baiwen.engine.sampler import Sampling
+from baiwen.commands.conversation import (
+    COMMANDS,
+    HELP,
+    Conversation,
+    Effect,
+    Source,
+    is_command,
+    obey,
+)
+from baiwen.commands.remote import Remote
+from baiwen.commands.terminal import Editor, Ink, clean
 from baiwen.errors import UserError
 
-Messages = list[dict[str, Any]]
-
-HELP = """/reset          forget the conversation
-/system TEXT    set the system message, and start over
-/help           this list
-/quit           leave (or Ctrl-D)"""
+__all__ = ["HELP", "converse", "main"]
+NEARLY_FULL = 0.8  # of the context, from which the chat says how full it is
+SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "seed")
+Read = Callable[[str], str | None]
 
 
 def main(options: argparse.Namespace) -> None:
-    """Load the model, then answer until the input ends."""
-    folder = Path(options.model)
-    if not folder.is_dir():
-        raise UserError(mistakes.missing("model", folder))
-    sampling = Sampling(
-        temperature=options.temperature,
-        top_p=options.top_p,
-        top_k=options.top_k,
-        repetition_penalty=options.repetition_penalty,
-        max_tokens=options.max_tokens,
-        seed=options.seed,
+    """Answer until the input ends."""
+    knobs = {name: getattr(options, name) for name in SAMPLING}
+    with _source(options) as source:
+        talk = Conversation(source, knobs, options.system)
+        if not sys.stdin.isatty() or not sys.stdout.isatty():
+            return converse(talk, _read)
+        size = f", {source.context:,} tokens" if source.context else ""
+        _show(f"{source.name}{size}. Alt-Enter breaks the line, /help lists the commands.")
+        converse(talk, Editor(list(COMMANDS)).read)
+
+
+def _source(options: argparse.Namespace) -> AbstractContextManager[Source]:
+    if options.model.startswith(("http://", "https://")):
+        key = options.api_key or os.environ.get("BAIWEN_API_KEY")
+        return nullcontext(Remote(options.model, key))
+    # Loading a model takes torch, and seconds; a server is spoken to at once.
+    local = importlib.import_module("baiwen.commands.local")
+    opened: AbstractContextManager[Source] = local.opened(
+        Path(options.model), options.device, options.dtype
     )
-    with dist.session(options.device, options.dtype) as world:
-        model, tokenizer = pretrained.load(folder, world.device, world.dtype)
-        converse(Engine(model, tokenizer), sampling, options.system)
+    return opened
 
 
-def converse(engine: Engine, sampling: Sampling, system: str | None) -> None:
+def converse(talk: Conversation, read: Read) -> None:
     """Read a line, do what it says or answer it, and so on until the input ends."""
-    messages = _opening(system)
-    for line in _lines():
-        command, _, text = line.partition(" ")
-        if not command.startswith("/"):
-            messages = _answered(engine, sampling, [*messages, {"role": "user", "content": line}])
-        elif command == "/reset":
-            messages = _opening(system)
-        elif command == "/system":
-            system = text.strip()
-            messages = _opening(system)
-        elif command == "/quit":
-            return
-        else:
-            print(HELP)
+    draft = ""
+    while (line := read(draft)) is not None:
+        draft = ""
+        question: str | None = line
+        if is_command(line):
+            effect = _obeyed(talk, line)
+            if effect.leave:
+                return
+            question, draft = effect.ask, effect.draft
+        if question:
+            _answer(talk, question)
 
 
-def _lines() -> Iterator[str]:
-    """What the user types, or what is piped in; empty lines are passed over."""
-    while True:
-        try:
-            line = input("> " if sys.stdin.isatty() else "")
-        except EOFError:
-            return
-        if line.strip():
-            yield line.strip()
-
-
-def _opening(system: str | None) -> Messages:
-    return [{"role": "system", "content": system}] if system else []
-
-
-def _answered(engine: Engine, sampling: Sampling, messages: Messages) -> Messages:
-    """The conversation with the answer, printed as it comes; without the question if refused."""
-    pieces = []
+def _obeyed(talk: Conversation, line: str) -> Effect:
     try:
-        for piece in engine.stream(messages, sampling):
-            pieces.append(piece)
-            print(piece, end="", flush=True)
+        effect = obey(talk, line)
+    except UserError as error:  # a slip of the hand need not end the chat
+        _show(str(error), sys.stderr)
+        return Effect()
+    if effect.told:
+        _show(effect.told)
+    return effect
+
+
+def _answer(talk: Conversation, question: str) -> None:
+    """Print the answer as it comes; what a server or the engine has against it, too."""
+    ink = _ink()
+    said = False
+    try:
+        with closing(talk.ask(question)) as pieces:
+            for piece in pieces:
+                said = True
+                print(ink.feed(piece) if ink else piece, end="", flush=True)
     except UserError as error:  # too long for the model, most likely: the chat need not end for it
-        print(error, file=sys.stderr)
-        return messages[:-1]
+        print(ink.finish() if ink else "", end="\n" if said else "")
+        _show(str(error), sys.stderr)
+        return
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
-    print()
-    return [*messages, {"role": "assistant", "content": "".join(pieces)}]
+    print(ink.finish() if ink else "")
+    if ink:
+        _warn(talk)
+
+
+def _warn(talk: Conversation) -> None:
+    """Say so when the context is nearly full."""
+    try:
+        used, context = talk.room()
+    except UserError:  # a server that does not count tokens; /tokens says why
+        return
+    if context and used >= NEARLY_FULL * context:
+        _show(f"{used:,} of {context:,} tokens are used: /undo or /reset makes room", sys.stderr)
+
+
+def _ink() -> Ink | None:
+    """What makes text fit for the terminal, where one is written to."""
+    if not sys.stdout.isatty():
+        return None
+    return Ink(coloured=not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
+
+
+def _show(text: str, out: TextIO | None = None) -> None:
+    """Print a text of ours, which may hold a server's or a model's words."""
+    out = out or sys.stdout
+    print(clean(text) if out.isatty() else text, file=out)
+
+
+def _read(draft: str) -> str | None:
+    """The next line of what is piped in."""
+    del draft
+    try:
+        return input().strip()
+    except EOFError:
+        return None
