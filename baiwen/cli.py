@@ -1,4 +1,4 @@
-"""The command line: `baiwen run|plan|show|chat|eval|doctor`.
+"""The command line: `baiwen run|plan|show|chat|serve|eval|doctor`.
 
     baiwen run recipes/tiny                          a folder of recipes, in order
     baiwen run recipes/tiny/7-sft.toml optim.lr=1e-5 one recipe, one knob changed
@@ -27,6 +27,7 @@ COMMANDS = {
     "plan": "show what a run would take, without running: knobs, size, FLOPs, memory, time, disk",
     "show": "list the stages, or every knob of one with its default",
     "chat": "talk to a model",
+    "serve": "serve a model by OpenAI's protocol, with a chat page",
     "eval": "score a model on held-out tasks and text",
     "doctor": "check this machine and installation",
 }
@@ -128,6 +129,26 @@ def _chat(command: argparse.ArgumentParser) -> None:
     command.add_argument("--repetition-penalty", type=float, default=1.05, help="1 is off (1.05)")
     command.add_argument("--max-tokens", type=int, default=1024, help="of one answer (1024)")
     command.add_argument("--seed", type=int, help="draws the same answers again")
+    command.add_argument("--api-key", help="of a server (default: BAIWEN_API_KEY)")
+
+
+def _serve(command: argparse.ArgumentParser) -> None:
+    _model(command)
+    command.add_argument("--dtype", default="auto", help="float32, bfloat16, auto (default)")
+    command.add_argument("--weights", choices=("fp32", "bf16", "int8", "int4"), help="packed so")
+    command.add_argument("--host", default="127.0.0.1", help="others need an API key (127.0.0.1)")
+    command.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
+    command.add_argument("--api-key", help="that requests must send (default: BAIWEN_API_KEY)")
+    command.add_argument("--name", help="the model's name in requests (default: its folder's)")
+    command.add_argument("--context", type=int, help="tokens of prompt and answer, at most")
+    command.add_argument("--cache-tokens", type=int, help="in the cache (default: by memory)")
+    command.add_argument("--sequences", type=int, default=64, help="that run at once (64)")
+    command.add_argument("--lookup", type=int, default=0, help="tokens guessed ahead (0)")
+    command.add_argument("--max-waiting", type=int, default=256, help="then 429 (256)")
+    command.add_argument("--max-body", type=int, default=8 * 2**20, help="bytes, then 413 (8 MiB)")
+    command.add_argument("--max-seconds", type=float, default=600, help="of a request (600)")
+    command.add_argument("--drain", type=float, default=30, help="seconds after SIGTERM (30)")
+    command.add_argument("--open", action="store_true", help="open the chat page in the browser")
 
 
 def _eval(command: argparse.ArgumentParser) -> None:
@@ -146,6 +167,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "plan": _recipes,
     "show": _show,
     "chat": _chat,
+    "serve": _serve,
     "eval": _eval,
     "doctor": _doctor,
 }

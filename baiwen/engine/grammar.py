@@ -102,10 +102,12 @@ class Grammar:
         tools: Sequence[Mapping[str, Any]],
         name: str | None = None,
         parallel: bool = True,
+        free: bool = False,
     ) -> "Grammar":
         """Calls of `tools` (OpenAI's form) in Qwen's protocol, and nothing else.
 
-        name: the one tool to call; parallel: several calls may follow one another.
+        name: the one tool to call; parallel: several calls may follow one another; free: words may
+        stand before the calls, or instead of them.
         """
         markers = [tokenizer.id(marker) for marker in (control.TOOL_CALL, control.TOOL_CALL_END)]
         functions = [_function(tool, f"tools[{place}]") for place, tool in enumerate(tools)]
@@ -114,7 +116,8 @@ class Grammar:
             known = ", ".join(function.name for function in functions)
             raise UserError(f"there is no tool {name!r} to call; there are: {known or 'none'}")
         more = r' ("\n" call)*' if parallel else ""
-        text = f'start: call{more}\ncall: <[{markers[0]}]> "\\n" body "\\n" <[{markers[1]}]>\n'
+        start = f"words? (call{more})?\nwords: /(?s:.)+/" if free else f"call{more}"
+        text = f'start: {start}\ncall: <[{markers[0]}]> "\\n" body "\\n" <[{markers[1]}]>\n'
         body = " | ".join(function.call for function in chosen)
         parts = {function.where: function.arguments for function in chosen}
         return _compiled(tokenizer, f"{text}body: {body}", "tools", parts)

@@ -1,0 +1,91 @@
+"""`baiwen serve MODEL`: OpenAI's protocol over one model, and a chat page.
+
+    $ baiwen serve runs/tiny/sft
+    sft at http://127.0.0.1:8000/v1, chat page at http://127.0.0.1:8000/
+
+docs/serving.md has the requests.
+"""
+
+import argparse
+import json
+import os
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from baiwen import dist, mistakes
+from baiwen.engine import pretrained
+from baiwen.engine.engine import Engine
+from baiwen.engine.front import Front
+from baiwen.engine.sampler import Sampling
+from baiwen.errors import UserError
+from baiwen.model import packed
+from baiwen.serve import app, server
+from baiwen.serve.access import Gate
+from baiwen.serve.limits import Limits
+
+GENERATION = "generation_config.json"
+
+
+def main(options: argparse.Namespace) -> None:
+    """Load the model and serve it until a signal comes."""
+    folder = Path(options.model)
+    if not folder.is_dir():
+        raise UserError(mistakes.missing("model", folder))
+    api_key = options.api_key or os.environ.get("BAIWEN_API_KEY") or None
+    with (
+        server.bind(options.host, options.port, api_key) as listener,
+        dist.session(options.device, options.dtype) as world,
+    ):
+        engine = _engine(options, folder, world)
+        limits = Limits(
+            waiting=options.max_waiting,
+            body=options.max_body,
+            request_seconds=options.max_seconds,
+        )
+        name = options.name or folder.resolve().name
+        served = app.build(
+            Front(engine, max_waiting=limits.waiting),
+            engine.tokenizer,
+            name,
+            min(engine.context, options.context or engine.context),
+            gate=Gate(api_key),
+            limits=limits,
+            defaults=sampling(folder),
+        )
+        place = server.url(listener)
+
+        def ready() -> None:
+            print(f"{name} at {place}/v1, chat page at {place}/", flush=True)
+            if options.open:
+                webbrowser.open(place)
+
+        server.run(served, listener, options.drain, ready)
+
+
+def _engine(options: argparse.Namespace, folder: Path, world: dist.World) -> Engine:
+    model, tokenizer = pretrained.load(folder, world.device, world.dtype)
+    if options.weights is not None:
+        packed.pack(model, options.weights)
+    return Engine(
+        model,
+        tokenizer,
+        cache_tokens=options.cache_tokens,
+        sequences=options.sequences,
+        lookup=options.lookup,
+    )
+
+
+def sampling(folder: Path) -> dict[str, Any]:
+    """How the model's folder says to draw; `do_sample: false` is greedy."""
+    path = folder / GENERATION
+    if not path.is_file():
+        return {}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        names = {"temperature", "top_p", "top_k", "min_p", "repetition_penalty"}
+        found = {name: told[name] for name in names if told.get(name) is not None}
+        Sampling(**found)  # which complains of values without a meaning
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    return found if told.get("do_sample", True) else {**found, "temperature": 0.0}

@@ -1,0 +1,143 @@
+"""The server's app: its routes, what stands in front of them, and its OpenAPI page.
+
+    app = build(front, tokenizer, name="sft", context=32768)
+    uvicorn.run(app)
+
+Documentation in the browser is off, since it would load scripts from elsewhere; `/openapi.json`
+holds the same.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+
+from baiwen.engine.front import Front
+from baiwen.serve import asked as asks
+from baiwen.serve import chat, completions, embeddings, errors, responses, tokens
+from baiwen.serve.access import Access, Gate
+from baiwen.serve.limits import Limits
+from baiwen.serve.metrics import CONTENT_TYPE, Metrics
+from baiwen.serve.service import Service
+from baiwen.serve.web import page
+from baiwen.tokenizer.tokenizer import Tokenizer
+
+ROUTES = (chat, completions, responses, embeddings, tokens)
+
+
+def build(
+    front: Front,
+    tokenizer: Tokenizer,
+    name: str,
+    context: int,
+    *,
+    gate: Gate | None = None,
+    limits: Limits | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> FastAPI:
+    """The app that serves one model; `front` is started and stopped with it.
+
+    gate: who is let in. defaults: the sampling of requests that name none.
+    """
+    metrics, gate, limits = Metrics(front.stats), gate or Gate(), limits or Limits()
+    app = FastAPI(title="Baiwen", docs_url=None, redoc_url=None, lifespan=_lifespan)
+    app.state.service = Service(front, tokenizer, name, context, metrics, limits, defaults or {})
+    app.state.gate = gate
+    app.state.page = page.read()
+    errors.install(app)
+    for module in ROUTES:
+        app.include_router(module.router)
+    _add_own_routes(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.add_middleware(Access, gate=gate, limits=limits, metrics=metrics)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    service: Service = app.state.service
+    async with service.front:
+        yield {"limits": service.limits}
+
+
+def _add_own_routes(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def chat_page(request: Request) -> Response:
+        """The chat page."""
+        body, headers = request.app.state.page
+        return Response(body, headers=headers)
+
+    @app.get("/health", tags=["server"])
+    async def health(request: Request) -> dict[str, str]:
+        """Whether requests are taken."""
+        return {"status": "ok"}
+
+    @app.get("/metrics", tags=["server"], response_class=Response)
+    async def metrics(request: Request) -> Response:
+        """The server's numbers, for Prometheus."""
+        return Response(request.app.state.service.metrics.page(), media_type=CONTENT_TYPE)
+
+    @app.get("/v1/models", tags=["models"])
+    async def models(request: Request) -> dict[str, Any]:
+        """The one model."""
+        return {"object": "list", "data": [_model(request.app.state.service)]}
+
+    @app.get("/v1/models/{name:path}", tags=["models"])
+    async def model(name: str, request: Request) -> dict[str, Any]:
+        """The model of that name."""
+        service: Service = request.app.state.service
+        asks.check_model(service, name)
+        return _model(service)
+
+
+def _model(service: Service) -> dict[str, Any]:
+    return {
+        "id": service.name,
+        "object": "model",
+        "created": service.created,
+        "owned_by": "baiwen",
+        "max_model_len": service.context,
+    }
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI with our errors in place of FastAPI's."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version="1", routes=app.routes)
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+                operation["responses"]["default"] = _MISTAKE
+        for name in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(name, None)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+_TEXT = {"type": "string"}
+_NAME = {"anyOf": [_TEXT, {"type": "null"}]}
+_MISTAKE = {
+    "description": "what is wrong with the request",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "required": ["message", "type", "param", "code"],
+                        "properties": {
+                            "message": _TEXT,
+                            "type": _TEXT,
+                            "param": _NAME,
+                            "code": _NAME,
+                        },
+                    }
+                },
+            }
+        }
+    },
+}

@@ -1,0 +1,161 @@
+"""A prompt under way in the engine: measured, bounded in time, cancelled when nobody waits for it.
+
+generation = await Generation.start(service, ids, sampling)
+async for delta in generation.deltas(): ...
+generation.usage()     {"prompt_tokens": 9, "completion_tokens": 16, "total_tokens": 25, ...}
+
+answers = await generation.answers()      # or all of it at once
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from baiwen.engine.front import Closed, EngineFailed, QueueFull, Submission
+from baiwen.engine.request import Delta, Token
+from baiwen.engine.sampler import Sampling
+from baiwen.serve.errors import APIError
+from baiwen.serve.service import Service
+
+
+@dataclass
+class Answer:
+    """One sample of a prompt, as far as it has come."""
+
+    text: str = ""
+    tokens: list[Token] = field(default_factory=list)
+    finish_reason: str | None = None
+    stopped_by: str | int | None = None
+
+    def add(self, delta: Delta) -> None:
+        """Go on with what a step added."""
+        self.text += delta.text
+        self.tokens += delta.tokens
+        self.finish_reason, self.stopped_by = delta.finish_reason, delta.stopped_by
+
+    @property
+    def said(self) -> list[Token]:
+        """The tokens without the one that ended the answer."""
+        return self.tokens[:-1] if isinstance(self.stopped_by, int) else self.tokens
+
+
+class Generation:
+    """The answers to one prompt, while they are made."""
+
+    def __init__(self, service: Service, submission: Submission, samples: int) -> None:
+        self._service, self._submission, self._samples = service, submission, samples
+        self._begun = time.perf_counter()
+        self.prompt = submission.prompt
+        self.generated = 0
+
+    @classmethod
+    async def start(cls, service: Service, ids: Sequence[int], sampling: Sampling) -> "Generation":
+        """Hand a prompt to the engine; APIError 429 where too many wait already."""
+        try:
+            submission = await service.front.submit(ids, sampling)
+        except (QueueFull, Closed, EngineFailed) as error:
+            raise _unavailable(error, service) from error
+        return cls(service, submission, sampling.n)
+
+    @property
+    def cached(self) -> int:
+        """Tokens of the prompt that did not have to be computed."""
+        return self._submission.cached_tokens
+
+    @property
+    def scored(self) -> list[Token]:
+        """The prompt's tokens with their log-probabilities, where the sampling asks for them."""
+        return self._submission.prompt_tokens
+
+    async def answers(self) -> list[Answer]:
+        """All samples, when they are done."""
+        answers = [Answer() for _ in range(self._samples)]
+        async with aclosing(self.deltas()) as deltas:
+            async for delta in deltas:
+                answers[delta.sample].add(delta)
+        return answers
+
+    async def deltas(self) -> AsyncGenerator[Delta, None]:
+        """What each step adds; APIError 504 where it takes longer than the server allows."""
+        metrics, latest = self._service.metrics, [0.0] * self._samples
+        due = asyncio.get_running_loop().time() + self._service.limits.request_seconds
+        try:
+            while (delta := await self._next(due)) is not None:
+                now = time.perf_counter()
+                before = latest[delta.sample]
+                if before:
+                    metrics.between.observe((now - before) / max(1, len(delta.tokens)))
+                else:
+                    metrics.first.observe(now - self._begun)
+                latest[delta.sample] = now
+                self.generated += len(delta.tokens)
+                yield delta
+        finally:
+            await self._submission.cancel()
+            metrics.whole.observe(time.perf_counter() - self._begun)
+            metrics.tokens.labels("prompt").inc(len(self.prompt))
+            metrics.tokens.labels("cached").inc(self.cached)
+            metrics.tokens.labels("generated").inc(self.generated)
+
+    async def cancel(self) -> None:
+        """Give the engine's room back; nothing is lost by doing so twice, or at the end."""
+        await self._submission.cancel()
+
+    async def _next(self, due: float) -> Delta | None:
+        try:
+            async with asyncio.timeout_at(due):
+                return await anext(self._submission, None)
+        except TimeoutError as error:
+            seconds = self._service.limits.request_seconds
+            raise APIError(f"the answer takes longer than {seconds:g} s", 504) from error
+        except (Closed, EngineFailed) as error:
+            raise _unavailable(error, self._service) from error
+
+    def usage(self) -> dict[str, Any]:
+        """Tokens read and written, in OpenAI's words."""
+        return usage([self])
+
+
+def _unavailable(error: Exception, service: Service) -> APIError:
+    """Why the engine takes nothing, or nothing more comes from it."""
+    retry = {"Retry-After": str(service.limits.retry_seconds)}
+    if isinstance(error, QueueFull):
+        told = "too many requests wait for an answer already; try again in a moment"
+        return APIError(told, 429, code="rate_limit_exceeded", headers=retry)
+    if isinstance(error, Closed):
+        return APIError("the server is about to stop", 503, headers=retry)
+    return APIError("the engine has failed and takes nothing more; its log has the details", 500)
+
+
+async def start(service: Service, asked: Sequence[tuple[list[int], Sampling]]) -> list[Generation]:
+    """Hand several prompts of one request to the engine: all of them, or none."""
+    begun: list[Generation] = []
+    try:
+        for ids, sampling in asked:
+            begun.append(await Generation.start(service, ids, sampling))
+    except BaseException:
+        await cancel(begun)
+        raise
+    return begun
+
+
+async def cancel(generations: Sequence[Generation]) -> None:
+    """Give the engine's room back."""
+    for generation in generations:
+        await generation.cancel()
+
+
+def usage(generations: Sequence[Generation]) -> dict[str, Any]:
+    """What several prompts of one request took together."""
+    prompt = sum(len(generation.prompt) for generation in generations)
+    cached = sum(generation.cached for generation in generations)
+    generated = sum(generation.generated for generation in generations)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": generated,
+        "total_tokens": prompt + generated,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }

@@ -1,0 +1,36 @@
+"""What every route stands on: the engine's front, the tokenizer, the limits, the numbers.
+
+service = app.state.service
+service.name, service.context      # "sft", 32768
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from baiwen.engine.front import Front
+from baiwen.serve.limits import Limits
+from baiwen.serve.logprobs import Spelling
+from baiwen.serve.metrics import Metrics
+from baiwen.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Service:
+    """One model, served."""
+
+    front: Front
+    tokenizer: Tokenizer
+    name: str
+    context: int  # tokens of a prompt and its answer
+    metrics: Metrics
+    limits: Limits
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # the folder's generation_config
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """How the model's tokens are written."""
+        return Spelling(self.tokenizer)

@@ -1,0 +1,54 @@
+"""`POST /tokenize` and `/detokenize`: what the model reads, in ids (vLLM's words).
+
+{"prompt": "Hello world"} -> {"tokens": [9707, 1879], "count": 2, "max_model_len": 32768}
+{"tokens": [9707, 1879]}  -> {"prompt": "Hello world"}
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from baiwen.serve import asked as asks
+from baiwen.serve import conversation
+from baiwen.serve.body import JSONRoute
+from baiwen.serve.errors import APIError
+from baiwen.serve.protocol import DetokenizeRequest, TokenizeRequest
+from baiwen.serve.service import Service
+
+router = APIRouter(route_class=JSONRoute)
+
+
+@router.post("/tokenize", tags=["tokens"])
+async def tokenize(asked: TokenizeRequest, request: Request) -> dict[str, Any]:
+    """The ids of a text, or of a conversation."""
+    service: Service = request.app.state.service
+    asks.check_model(service, asked.model)
+    if (asked.prompt is None) == (asked.messages is None):
+        raise APIError("exactly one of prompt and messages must be given", param="prompt")
+    if asked.messages is not None:
+        shown = [tool.model_dump(exclude_none=True) for tool in asked.tools or ()]
+        ids = await conversation.prompt(
+            service.tokenizer, asked.messages, shown, asked.add_generation_prompt
+        )
+    else:
+        text = asked.prompt or ""
+        ids = await asks.encoded(len(text), lambda: service.tokenizer.encode(text))
+    strings = [service.spelling.text(token) for token in ids] if asked.return_token_strs else None
+    return {
+        "count": len(ids),
+        "max_model_len": service.context,
+        "tokens": ids,
+        "token_strs": strings,
+    }
+
+
+@router.post("/detokenize", tags=["tokens"])
+async def detokenize(asked: DetokenizeRequest, request: Request) -> dict[str, str]:
+    """The text of ids."""
+    service: Service = request.app.state.service
+    asks.check_model(service, asked.model)
+    size = len(service.tokenizer)
+    if asked.tokens and max(asked.tokens) >= size:
+        told = f"tokens holds {max(asked.tokens)}; the model has 0 to {size - 1}"
+        raise APIError(told, param="tokens")
+    return {"prompt": service.tokenizer.decode(asked.tokens)}
