@@ -65,14 +65,14 @@ def tensorboard(logs: Path, start: int) -> Iterator[Record]:
 
 @contextmanager
 def wandb(logs: Path, start: int) -> Iterator[Record]:
-    """Log to Weights & Biases; a resumed run goes on under its own id."""
-    name = logs / "wandb-id"
-    if start == 0 or not name.exists():
-        name.write_text(secrets.token_hex(8))
+    """Log to Weights & Biases; a resumed run goes on under its own id.
+
+    wandb drops the rows of steps that it has seen, as those that were done again after a kill.
+    """
     run = _library("wandb").init(
         project=PROJECT,
         name=str(logs.parent),
-        id=name.read_text(),
+        id=_identity(logs / "wandb-id", start),
         resume="allow",
         dir=str(logs),
         config=_recipe(logs),
@@ -83,12 +83,15 @@ def wandb(logs: Path, start: int) -> Iterator[Record]:
 
 @contextmanager
 def trackio(logs: Path, start: int) -> Iterator[Record]:
-    """Log to Trackio; a resumed run goes on under the folder's name."""
+    """Log to Trackio; a resumed run goes on under its own name, which an older one may not have.
+
+    Trackio drops no row: steps that were done again after a kill stand there twice, alike.
+    """
     library = _library("trackio")
     run = library.init(
         project=PROJECT,
-        name=str(logs.parent),
-        resume="allow" if start else "never",
+        name=f"{logs.parent} {_identity(logs / 'trackio-id', start)}",
+        resume="allow",
         config=_recipe(logs),
         embed=False,
     )
@@ -109,6 +112,13 @@ def _library(module: str) -> ModuleType:
         raise UserError(
             f"trackers: {package!r} is not installed; `pip install {package}`, or leave it out"
         ) from error
+
+
+def _identity(path: Path, start: int) -> str:
+    """The name of this run among all others; that of the session before, where it goes on."""
+    if start == 0 or not path.exists():
+        path.write_text(secrets.token_hex(8))
+    return path.read_text()
 
 
 def _known(row: Row) -> dict[str, float]:

@@ -1,6 +1,11 @@
-"""Trackers: only when named, and never a row twice."""
+"""Trackers: only when named, and what their own readers find afterwards.
+
+wandb and Trackio are no dependencies of the tests: `pip install wandb trackio` runs their part.
+"""
 
 import importlib.util
+import json
+import os
 import subprocess
 import sys
 from typing import get_args
@@ -61,3 +66,45 @@ def test_no_tracker_is_imported_unless_named(tmp_path):
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "set()\n"
+
+
+def played(folder, name, environment):
+    """A run of four steps, and its resumption after the second, up to the sixth."""
+    script = (
+        "import sys; from pathlib import Path; from baiwen.trackers import tracker\n"
+        "for start, end in ((0, 4), (2, 6)):\n"
+        "    with tracker(sys.argv[1], Path(sys.argv[2]), start) as record:\n"
+        "        for step in range(start + 1, end + 1):\n"
+        "            record(step, {'loss': 1 / step, 'mfu': None})\n"
+    )
+    folder.mkdir(exist_ok=True)
+    (folder / "recipe.json").write_text('{"optim": {"lr": 0.001}}')
+    command = [sys.executable, "-c", script, name, str(folder)]
+    subprocess.run(command, env=os.environ | environment, capture_output=True, check=True)
+
+
+def test_trackio_holds_a_resumed_run_under_one_name_and_a_new_one_under_another(tmp_path):
+    pytest.importorskip("trackio", reason="needs trackio")
+    place = {"TRACKIO_DIR": str(tmp_path / "trackio")}
+    for _ in range(2):
+        played(tmp_path / "run", "trackio", place)
+    script = (
+        "import json; from trackio.sqlite_storage import SQLiteStorage as storage\n"
+        "rows = {run: storage.get_logs('baiwen', run) for run in storage.get_runs('baiwen')}\n"
+        "print(json.dumps({run: [row['step'] for row in found] for run, found in rows.items()}))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | place, capture_output=True, check=True
+    )
+    steps = json.loads(told.stdout)
+    assert len(steps) == 2 and all(str(tmp_path / "run") in name for name in steps)
+    assert all(found == [1, 2, 3, 4, 3, 4, 5, 6] for found in steps.values())
+
+
+def test_wandb_holds_a_resumed_run_under_one_id_and_a_new_one_under_another(tmp_path):
+    pytest.importorskip("wandb", reason="needs wandb")
+    for _ in range(2):
+        played(tmp_path / "run", "wandb", {"WANDB_MODE": "offline"})
+    logs = tmp_path / "run" / "logs" / "wandb"
+    ids = [path.stem.removeprefix("run-") for path in logs.glob("offline-run-*/run-*.wandb")]
+    assert len(ids) == 4 and len(set(ids)) == 2
