@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.attention.varlen import varlen_attn
 
-from baiwen.model import flash, fused, gathered
+from baiwen.model import flash, fused, gathered, paged_cpu
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
 
@@ -80,7 +80,17 @@ def paged(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
     q [N, H, D] of a step's tokens, flattened; keys and values [blocks, block_size, K, D] with those
     of the step stored already.
     """
+    if paged_cpu.fits(q, keys):
+        return paged_cpu.attend(q, keys, values, layout)
     return gathered.attend(q.to(keys.dtype), keys, values, layout).to(q.dtype)
+
+
+def store(x: Tensor, slab: Tensor, slots: Tensor) -> None:
+    """Put keys or values x [N, K, D] into the slots [N] of a slab [blocks, block_size, K, D]."""
+    if paged_cpu.fits(x, slab):
+        paged_cpu.store(x, slab, slots)
+    else:
+        slab.flatten(0, 1).index_copy_(0, slots, x.to(slab.dtype))
 
 
 def _choose(q: Tensor, documents: Documents) -> Callable[..., Tensor]:

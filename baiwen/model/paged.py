@@ -49,7 +49,7 @@ class PagedCache:
     def store(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
         """Put k and v [N, K, D] into the slots [N] (block * block_size + offset) of a layer."""
         for slab, fresh in zip(self.layer(layer), (k, v), strict=True):
-            slab.flatten(0, 1).index_copy_(0, slots, fresh.to(slab.dtype))
+            kernels.store(fresh, slab, slots)
 
     def copy(self, sources: Mapping[int, int]) -> None:
         """Fill each block with what another holds, in every layer: {target: source}."""

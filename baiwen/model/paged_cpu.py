@@ -1,0 +1,83 @@
+"""Attention over a paged cache on a CPU in C++: decodes over the blocks, prompts over their gather.
+
+    if paged_cpu.fits(q, keys):
+        paged_cpu.store(k, keys, layout.slots)
+        out = paged_cpu.attend(q, keys, values, layout)          # as kernels.paged
+
+Sequences with few queries read their keys where they lie (`native/paged.cpp`); a chunk of a prompt
+is so much work that its keys are gathered first, for the kernel that also trains (`flash`). A
+query's result depends, to the bit, on its sequence and on which of the two it is.
+
+N tokens, H query heads, K key heads, D head size, S keys of one sequence.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baiwen.model import flash
+from baiwen.model.layout import Layout
+from baiwen.model.native.build import library
+
+FEW = 8  # queries of a sequence that each read the keys on their own
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def fits(q: Tensor, keys: Tensor) -> bool:
+    """Whether the kernels take these tensors, and are there."""
+    if q.device.type != "cpu" or q.requires_grad or keys.dtype not in DTYPES:
+        return False
+    native = library("paged") if library("attention") else None
+    return native is not None and q.shape[-1] % native.paged_lanes() == 0
+
+
+def store(x: Tensor, slab: Tensor, slots: Tensor) -> None:
+    """Put x [N, K, D] into the slots [N] (block * block_size + offset) of the slab."""
+    native = library("paged")
+    assert native
+    rows = _rows(x)
+    size = slab.shape[2] * slab.shape[3]
+    half = slab.dtype == torch.bfloat16
+    native.paged_store(rows, rows.stride(0), slots, len(rows), size, slab, half)
+
+
+def attend(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
+    """q [N, H, D], keys and values [blocks, block_size, K, D] -> [N, H, D], in q's dtype."""
+    rows = _rows(q)
+    out = torch.empty(q.shape)
+    if (layout.counts <= FEW).any():
+        _decode(rows, keys, values, layout, out)
+    for number in np.flatnonzero(layout.counts > FEW):
+        first, last = layout.starts[number : number + 2].tolist()
+        out[first:last] = _chunk(rows[first:last], keys, values, layout, int(number))
+    return out.to(q.dtype)
+
+
+def _decode(q: Tensor, keys: Tensor, values: Tensor, layout: Layout, out: Tensor) -> None:
+    """Fill `out` for the sequences with few queries."""
+    native = library("paged")
+    assert native
+    heads, size = q.shape[1:]
+    native.paged_decode(
+        *(q, q.stride(0), keys, values, keys.dtype == torch.bfloat16),
+        *(layout.tables, layout.tables.shape[1], layout.starts, layout.lengths),
+        *(len(layout.counts), FEW, heads, keys.shape[2], size, layout.block_size),
+        *(1 / math.sqrt(size), out),
+    )
+
+
+def _chunk(q: Tensor, keys: Tensor, values: Tensor, layout: Layout, number: int) -> Tensor:
+    """The queries [T, H, D] of one sequence, which are its last."""
+    seen = int(layout.totals[number])
+    blocks = layout.tables[number, : -(-seen // layout.block_size)]
+    k, v = (slab[blocks].flatten(0, 1)[None, :seen].float() for slab in (keys, values))
+    return flash.forward(q[None], k, v, flash.whole_rows(q[None]))[0][0]
+
+
+def _rows(x: Tensor) -> Tensor:
+    """The tensor [N, heads, D] in fp32, the heads of a token side by side."""
+    x = x.float()
+    together = x.stride(2) == 1 and x.stride(1) == x.shape[2]
+    return x if together else x.contiguous()

@@ -1,0 +1,112 @@
+"""Attention over a paged cache in C++ against the plain form: lengths, splits, chunks, dtypes."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from baiwen.model import gathered, kernels, paged_cpu
+from baiwen.model.layout import Layout
+from baiwen.model.native.build import library
+
+BLOCK = 16
+Case = tuple[Tensor, Tensor, Tensor, Layout]
+
+
+@pytest.fixture(autouse=True)
+def _compiled() -> None:
+    if library("paged") is None or library("attention") is None:
+        pytest.skip("needs a C++ compiler")
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def case(
+    done: list[int],
+    counts: list[int],
+    heads: tuple[int, int, int] = (14, 2, 64),
+    dtype: torch.dtype = torch.float32,
+) -> Case:
+    """Queries, keys, values and the layout of sequences whose blocks lie in any order."""
+    generator = torch.Generator().manual_seed(0)
+    query_heads, key_heads, size = heads
+    width = max(-(-(a + b) // BLOCK) for a, b in zip(done, counts, strict=True))
+    blocks = len(done) * width + 3
+    tables = torch.randperm(blocks, generator=generator)[: len(done) * width].int()
+    layout = Layout.of(tables.view(-1, width).numpy(), done, counts, BLOCK, "cpu")
+    q = torch.randn(sum(counts), query_heads, size, generator=generator)
+    shape = (2, blocks, BLOCK, key_heads, size)
+    keys, values = torch.randn(shape, generator=generator).to(dtype)
+    return q, keys, values, layout
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("heads", [(14, 2, 64), (4, 4, 32), (2, 1, 64), (12, 1, 16), (5, 1, 128)])
+def test_decodes_and_chunks_are_those_of_the_plain_form(
+    heads: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    done, counts = [0, 15, 16, 1040, 511, 7, 0, 100], [1, 1, 1, 1, 1, 8, 9, 40]
+    q, keys, values, layout = case(done, counts, heads, dtype)
+    found = paged_cpu.attend(q, keys, values, layout)
+    plain = gathered.attend(q, keys.float(), values.float(), layout)
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-5)
+
+
+def test_a_query_is_the_same_to_the_bit_in_any_batch_and_on_any_number_of_threads(
+    threads: None,
+) -> None:
+    q, keys, values, layout = case([1300, 30, 2], [1, 3, 20])
+    together = paged_cpu.attend(q, keys, values, layout)
+    for number, (first, count) in enumerate([(0, 1), (1, 3), (4, 20)]):
+        done = int(layout.totals[number]) - count
+        alone = Layout.of(layout.tables[number : number + 1].numpy(), [done], [count], BLOCK, "cpu")
+        for workers in (1, 2):
+            torch.set_num_threads(workers)
+            found = paged_cpu.attend(q[first : first + count], keys, values, alone)
+            assert torch.equal(found, together[first : first + count]), (number, workers)
+
+
+def test_the_heads_may_be_views_of_a_merged_projection() -> None:
+    q, keys, values, layout = case([40, 3], [1, 10], (4, 2, 32))
+    merged = torch.cat((q, torch.ones(len(q), 4, 32)), dim=1)
+    view = merged[:, :4]
+    assert not view.is_contiguous()
+    assert torch.equal(
+        paged_cpu.attend(view, keys, values, layout), paged_cpu.attend(q, keys, values, layout)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_storing_puts_rows_into_their_slots(dtype: torch.dtype) -> None:
+    wide, slots = torch.randn(5, 6, 32), torch.tensor([17, 3, 40, 0, 5])
+    slab, plain = torch.zeros(2, 3, BLOCK, 2, 32, dtype=dtype)
+    x = wide[:, 2:4]
+    kernels.store(x, slab, slots)
+    plain.flatten(0, 1).index_copy_(0, slots, x.to(dtype))
+    assert torch.equal(slab, plain)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_broken_query_stays_broken_and_alone(value: float) -> None:
+    q, keys, values, layout = case([600, 600], [1, 1])
+    whole = paged_cpu.attend(q, keys, values, layout)
+    q[0, 3, 5] = value
+    found = paged_cpu.attend(q, keys, values, layout)
+    assert found[0, 3].isnan().all()
+    assert torch.equal(found[1], whole[1])
+
+
+def test_other_head_sizes_devices_and_gradients_take_the_plain_form() -> None:
+    q, keys, _, _ = case([3], [1], (2, 1, 12))
+    assert not paged_cpu.fits(q, keys)
+    q, keys, _, _ = case([3], [1])
+    assert paged_cpu.fits(q, keys)
+    assert not paged_cpu.fits(q.requires_grad_(), keys)
+    assert not paged_cpu.fits(q.to("meta"), keys)
