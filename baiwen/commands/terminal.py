@@ -20,6 +20,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.shortcuts import CompleteStyle
 
 # C0 but for tab and line break, DEL, C1, and what turns the direction of writing (UAX #9).
 UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -96,6 +97,9 @@ class Editor:
         self._session: PromptSession[str] = PromptSession(
             history=_history(),
             completer=_Commands(commands),
+            complete_style=CompleteStyle.READLINE_LIKE,
+            complete_while_typing=False,
+            reserve_space_for_menu=0,
             key_bindings=_keys(),
             multiline=True,
             prompt_continuation="  ",
@@ -121,15 +125,15 @@ class _Commands(Completer):
 
 
 def _keys() -> KeyBindings:
-    """Enter sends; Alt-Enter and Ctrl-J break the line; Ctrl-C empties it, then leaves."""
+    """Enter sends; Alt-Enter breaks the line; Ctrl-C empties it, then leaves."""
     keys = KeyBindings()
 
     @keys.add("enter")
+    @keys.add("c-j")  # an Enter that was typed while an answer came
     def send(event: KeyPressEvent) -> None:
         event.current_buffer.validate_and_handle()
 
     @keys.add("escape", "enter")
-    @keys.add("c-j")
     def break_line(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
