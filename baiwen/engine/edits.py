@@ -55,8 +55,10 @@ class Seen:
     def after(self, guesses: Sequence[int]) -> Penalised:
         """What will be seen, once the answer has gone on with `guesses`."""
         size = len(self._places)
-        ids, counts = self._ids[:size], self._counts[:size].copy()
-        fresh = Counter(guesses)
+        ids, counts = self._ids[:size], self._counts[:size]
+        if not guesses:
+            return ids, counts
+        counts, fresh = counts.copy(), Counter(guesses)
         for token in [token for token in fresh if token in self._places]:
             counts[self._places[token]] += fresh.pop(token)
         more = np.array(list(fresh), np.int64), np.array(list(fresh.values()), np.float32)

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, groupby
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -117,8 +117,9 @@ class Engine:
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt)
         if len(prompt) and isinstance(prompt[0], Mapping):
-            return self.tokenizer.render(prompt, generate=True).ids  # type: ignore[arg-type]
-        return list(prompt)  # type: ignore[arg-type]
+            messages = cast(Sequence[Mapping[str, Any]], prompt)
+            return self.tokenizer.render(messages, generate=True).ids
+        return list(cast(Sequence[int], prompt))
 
     def check(self, ids: Sequence[int], sampling: Sampling) -> None:
         """UserError for a prompt that cannot be answered, or a sampling that has no meaning."""

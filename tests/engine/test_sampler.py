@@ -5,25 +5,40 @@ import torch
 from transformers.generation.logits_process import (
     LogitsProcessorList,
     MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
-from baiwen.engine.sampler import Sampling, choose
+from baiwen.engine.sampler import NUCLEUS, Sampling, chance, choose, draw
 from baiwen.errors import UserError
 
-DRAWS = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000  # every part of [0, 1] alike
+DRAWS = ((torch.arange(2000, dtype=torch.float64) + 0.5) / 2000).tolist()  # [0, 1] evenly
 
 
-def frequencies(logits, sampling, seen=None):
+def drawn(rows, spread=2.0, seed=0):
+    return torch.randn(1, rows, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+def frequencies(logits, sampling):
     """How often each token is chosen over evenly spread draws, [V]."""
-    many = logits.expand(len(DRAWS), -1)
-    chosen = choose(many, sampling, DRAWS, None if seen is None else seen.expand_as(many))
+    chosen = choose(logits.expand(len(DRAWS), -1), [sampling] * len(DRAWS), DRAWS)
     return torch.bincount(chosen, minlength=logits.shape[1]) / len(DRAWS)
 
 
+def expected(logits, sampling):
+    """The distribution of transformers' own filters, [V]."""
+    steps = [TemperatureLogitsWarper(sampling.temperature)]
+    if sampling.top_k:
+        steps.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        steps.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        steps.append(MinPLogitsWarper(sampling.min_p))
+    return LogitsProcessorList(steps)(torch.zeros(1, 1), logits.clone()).softmax(-1)[0]
+
+
+@pytest.mark.parametrize("rows", [30, 700])  # fewer and more than share a rung of the ladder
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -31,50 +46,79 @@ def frequencies(logits, sampling, seen=None):
         Sampling(temperature=0.7, top_k=3),
         Sampling(temperature=1.3, top_p=0.6),
         Sampling(temperature=1.0, min_p=0.2),
-        Sampling(temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05),
-        Sampling(temperature=1.5, top_p=0.9, top_k=9, min_p=0.05, repetition_penalty=1.4),
+        Sampling(temperature=0.7, top_p=0.8, top_k=20),
+        Sampling(temperature=1.1, top_p=0.9, min_p=0.1),
+        Sampling(temperature=1.5, top_p=0.9, top_k=9, min_p=0.05),
     ],
 )
-def test_tokens_are_drawn_from_the_distribution_of_transformers(sampling):
-    logits = torch.randn(1, 30, generator=torch.Generator().manual_seed(0)) * 2
-    context = torch.tensor([[1, 4, 7, 7]])
-    steps = [RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)]
-    steps.append(TemperatureLogitsWarper(sampling.temperature))
-    if sampling.top_k:
-        steps.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1:
-        steps.append(TopPLogitsWarper(sampling.top_p))
-    if sampling.min_p:
-        steps.append(MinPLogitsWarper(sampling.min_p))
-    expected = LogitsProcessorList(steps)(context, logits.clone()).softmax(-1)[0]
-    seen = torch.zeros(1, 30, dtype=torch.bool).scatter(1, context, True)
-    found = frequencies(logits, sampling, seen)
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
-    assert ((expected == 0) <= (found == 0)).all()
+def test_tokens_are_drawn_from_the_distribution_of_transformers(sampling, rows):
+    logits = drawn(rows)
+    found, truth = frequencies(logits, sampling), expected(logits, sampling)
+    torch.testing.assert_close(found, truth, atol=1e-3, rtol=0)
+    assert ((truth == 0) <= (found == 0)).all()
+
+
+def test_a_nucleus_of_most_of_a_large_vocabulary_is_drawn_from_whole():
+    logits, sampling = drawn(1500, spread=0.3), Sampling(temperature=1.0, top_p=0.95)
+    found, truth = frequencies(logits, sampling), expected(logits, sampling)
+    assert (truth > 0).sum() > NUCLEUS
+    torch.testing.assert_close(found.cumsum(0), truth.cumsum(0), atol=2e-2, rtol=0)
+    assert ((truth == 0) <= (found == 0)).all()
+
+
+def test_a_row_is_chosen_as_alone_whatever_the_others_ask():
+    logits = torch.randn(6, 600, generator=torch.Generator().manual_seed(1)) * 3
+    samplings = [
+        Sampling(), Sampling(temperature=1.0), Sampling(temperature=0.5, top_k=2),
+        Sampling(temperature=2.0, top_p=0.9), Sampling(temperature=1.0, top_k=50, min_p=0.01),
+        Sampling(temperature=3.0, min_p=0.3),
+    ]  # fmt: skip
+    draws = DRAWS[100::350]
+    together = choose(logits, samplings, draws)
+    alone = [
+        choose(logits[i : i + 1], samplings[i : i + 1], draws[i : i + 1]).item() for i in range(6)
+    ]
+    assert together.tolist() == alone
 
 
 def test_more_candidates_than_tokens_are_all_tokens():
-    logits = torch.randn(5, 30)
-    every, more = (Sampling(temperature=1.0, top_k=k) for k in (0, 31))
-    assert torch.equal(*(choose(logits, s, DRAWS[:5], None) for s in (every, more)))
+    logits = drawn(30)
+    every, more = (Sampling(temperature=1.0, top_k=k) for k in (30, 31))
+    assert torch.equal(frequencies(logits, every), frequencies(logits, more))
 
 
 def test_no_temperature_is_greedy():
     logits = torch.randn(5, 30)
-    assert torch.equal(choose(logits, Sampling(), DRAWS[:5], None), logits.argmax(-1))
+    assert torch.equal(choose(logits, [Sampling()] * 5, DRAWS[:5]), logits.argmax(-1))
 
 
-def test_a_draw_at_the_very_end_takes_a_kept_token():
-    logits = torch.tensor([[0.0, 5.0, -30.0, 4.0]])
-    edge = torch.tensor([1.0], dtype=torch.float64)
-    assert choose(logits, Sampling(temperature=1.0, top_p=0.9), edge, None).item() == 3
+@pytest.mark.parametrize("knobs", [{}, {"top_p": 0.9}, {"top_k": 3}, {"min_p": 0.1}])
+@pytest.mark.parametrize("rows", [4, 513, 1025])
+def test_a_draw_at_the_very_end_takes_a_token_that_may_be_drawn(knobs, rows):
+    logits = torch.full((1, rows), -torch.inf)
+    logits[0, :4] = torch.tensor([0.0, 5.0, -torch.inf, 4.0])
+    chosen = choose(logits, [Sampling(temperature=1.0, **knobs)], [1.0]).item()
+    assert chosen in (0, 1, 3)
+
+
+def test_draws_are_even_and_depend_on_seed_prompt_sample_and_place_alone():
+    key = chance(7, [1, 2], 0)
+    draws = [draw(key, place) for place in range(4000)]
+    assert draws == [draw(chance(7, [1, 2], 0), place) for place in range(4000)]
+    counts = torch.histc(torch.tensor(draws), 20, 0, 1)
+    assert ((counts - 200) ** 2 / 200).sum() < 43.8  # chi-square, 19 degrees, p = 0.001
+    others = [chance(8, [1, 2], 0), chance(7, [1, 3], 0), chance(7, [1, 2], 1)]
+    assert len({draw(k, 0) for k in [key, *others]}) == 4
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"temperature": -1}, {"top_p": 0}, {"top_p": 1.5}, {"top_k": -1}, {"min_p": 2},
-        {"repetition_penalty": 0}, {"max_tokens": 0}, {"stop": "end"}, {"stop": ("",)}, {"n": 0},
+        {"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.5},
+        {"top_k": -1}, {"min_p": 2}, {"repetition_penalty": 0}, {"max_tokens": -1},
+        {"min_tokens": -1}, {"min_tokens": 513}, {"stop": "end"}, {"stop": ("",)}, {"n": 0},
+        {"logprobs": -1}, {"prompt_logprobs": -1}, {"presence_penalty": float("inf")},
+        {"frequency_penalty": float("nan")},
     ],
 )  # fmt: skip
 def test_settings_without_a_meaning_are_named(wrong):
