@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.attention.varlen import varlen_attn
 
-from baiwen.model import flash, fused, gathered, paged_cpu
+from baiwen.model import compiled, flash, fused, gathered, paged_cpu
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
 
@@ -28,12 +28,24 @@ CALL = 4096
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / rms(x) * weight with fp32 statistics; [..., C], in autocast's dtype when that is on."""
-    return fused.rms_norm(x, weight, eps, _compute_dtype(x))
+    return add_rms_norm(x, None, weight, eps)[1]
+
+
+def add_rms_norm(x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x + y (x itself without a y), [..., C], and its `rms_norm`.
+
+    A residual stream should go on with the first: then its gradient and the norm's are one pass.
+    """
+    dtype = _compute_dtype(x)
+    if compiled.fits(x) and (y is None or y.dtype == dtype) and (x.dtype in (torch.float32, dtype)):
+        return compiled.add_rms_norm(x, y, weight, eps, dtype)
+    total = x if y is None else x + y
+    return total, fused.rms_norm(total, weight, eps, dtype)
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up, elementwise."""
-    return F.silu(gate) * up
+    return compiled.swiglu(gate, up) if compiled.fits(gate, up) else F.silu(gate) * up
 
 
 def rotate(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,6 +53,8 @@ def rotate(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, 
 
     The pairs that turn together are (i, i + D/2), the half-split layout of Qwen2.5's weights.
     """
+    if compiled.fits(q, k):
+        return compiled.rotate(q, k, cosine, sine)
     return fused.rotate(q, cosine, sine), fused.rotate(k, cosine, sine)
 
 

@@ -18,6 +18,10 @@ class RMSNorm(nn.Module):
         """[..., C] -> [..., C], in the dtype that the next matmul wants."""
         return kernels.rms_norm(x, self.weight, self.eps)
 
+    def add(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x + y, or x itself, and its norm: what a residual stream is, and what branches off."""
+        return kernels.add_rms_norm(x, y, self.weight, self.eps)
+
 
 class MLP(nn.Module):
     """down(silu(gate(x)) * up(x)), no biases (Shazeer, 2020)."""

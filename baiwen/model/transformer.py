@@ -58,8 +58,9 @@ class Block(nn.Module):
         cache: Step | None = None,
     ) -> tuple[Tensor, Routing | None]:
         """[B, T, C] -> [B, T, C], and what a sparse layer's router did."""
-        x = x + self.self_attn(self.input_layernorm(x), rope, documents, cache)
-        normed = self.post_attention_layernorm(x)
+        x, normed = self.input_layernorm.add(x, None)
+        attended = self.self_attn(normed, rope, documents, cache)
+        x, normed = self.post_attention_layernorm.add(x, attended)
         if isinstance(self.mlp, MLP):
             return x + self.mlp(normed), None
         out, routing = self.mlp(normed, documents.real if documents else None)

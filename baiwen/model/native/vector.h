@@ -57,6 +57,23 @@ static inline void store(bf16 *p, vf x) {
     memcpy(p, &kept, sizeof kept);
 }
 
+// The first `count` lanes.
+template <typename T>
+static inline vf load(const T *p, int64_t count) {
+    if (count >= W) return load(p);
+    T part[W] = {};
+    memcpy(part, p, count * sizeof(T));
+    return load(part);
+}
+
+template <typename T>
+static inline void store(T *p, vf x, int64_t count) {
+    if (count >= W) return store(p, x);
+    T part[W];
+    store(part, x);
+    memcpy(p, part, count * sizeof(T));
+}
+
 static inline float widen(float x) { return x; }
 
 static inline float widen(bf16 x) {

@@ -1,0 +1,168 @@
+"""The small layers in C++ on a CPU, forward and backward, each in one pass over memory.
+
+    x, normed = add_rms_norm(x, y, weight, eps, dtype)       # x + y, and its norm in `dtype`
+    q, k = rotate(q, k, cosine, sine)
+    hidden = swiglu(gate, up)
+
+`fused` and `kernels` hold the plain forms, which run where `fits` says no. A norm keeps its input
+and 1 / rms, SwiGLU its two inputs: both are tensors that the model has anyway.
+
+B batch, T tokens, C hidden size, H and K query and key heads, D head size, I feed-forward size.
+"""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from baiwen.model.native.build import library
+
+DTYPES = (torch.float32, torch.bfloat16)
+ROWS = 64  # whose gradients of a norm's weight the kernel adds up: native/layers.cpp
+
+
+def fits(*tensors: Tensor) -> bool:
+    """Whether the kernels take these tensors, and are there."""
+    suits = all(x.device.type == "cpu" and x.dtype in DTYPES for x in tensors)
+    return suits and library("layers") is not None
+
+
+@torch.compiler.disable
+def add_rms_norm(
+    x: Tensor, y: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """x + y (x itself without a y) and its norm, [..., C]; y and the norm are of `dtype`.
+
+    Where x is bf16, so is `dtype`. What comes back through the sum is added in the same pass as the
+    gradient of the norm.
+    """
+    total, normed = _Norm.apply(x, y, weight, eps, dtype)
+    return total, normed
+
+
+@torch.compiler.disable
+def rotate(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+    """q [B, T, H, D] and k [B, T, K, D] turned by `rope.tables` [B, T, 1, D]."""
+    turned_q, turned_k = _Rotation.apply(q, k, cosine.contiguous(), sine.contiguous())
+    return turned_q, turned_k
+
+
+@torch.compiler.disable
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, [..., I]."""
+    out = _SwiGLU.apply(gate, up)
+    assert isinstance(out, Tensor)
+    return out
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        x: Tensor,
+        y: Tensor | None,
+        weight: Tensor,
+        eps: float,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        x, y = x.contiguous(), None if y is None else y.contiguous()
+        total = x if y is None else torch.empty_like(x)
+        normed, wide = torch.empty_like(x, dtype=dtype), weight.float()
+        inverse = torch.empty(x.shape[:-1])
+        size = x.shape[-1]
+        _native().norm_forward(
+            *(x, y, wide, total, normed, inverse, inverse.numel(), size, eps),
+            *(x.dtype == torch.bfloat16, dtype == torch.bfloat16),
+        )
+        ctx.save_for_backward(total, wide, inverse)
+        ctx.given = y is not None, weight.dtype, dtype
+        ctx.set_materialize_grads(False)
+        return total, normed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, beside: Tensor | None, grad: Tensor | None) -> tuple[Any, ...]:  # noqa: ANN401
+        total, weight, inverse = ctx.saved_tensors
+        added, weight_dtype, dtype = ctx.given
+        grad = total.new_zeros(total.shape, dtype=dtype) if grad is None else grad.contiguous()
+        beside = None if beside is None else beside.contiguous()
+        count, size = inverse.numel(), total.shape[-1]
+        grad_x, sums = torch.empty_like(total), torch.empty(-(-count // ROWS), size)
+        _native().norm_backward(
+            *(grad, beside, total, weight, inverse, grad_x, sums, count, size),
+            *(total.dtype == torch.bfloat16, dtype == torch.bfloat16),
+        )
+        grad_y = grad_x.to(dtype) if added else None
+        return grad_x, grad_y, sums.sum(0).to(weight_dtype), None, None
+
+
+class _Rotation(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        q: Tensor,
+        k: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(cosine, sine)
+        return _turn(q, cosine, sine, 1), _turn(k, cosine, sine, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        cosine, sine = ctx.saved_tensors
+        return _turn(grad_q, cosine, sine, -1), _turn(grad_k, cosine, sine, -1), None, None
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:  # noqa: ANN401
+        if not (_evenly_apart(gate) and gate.stride() == up.stride()):
+            gate, up = gate.contiguous(), up.contiguous()
+        out, (count, size, stride) = torch.empty(gate.shape, dtype=gate.dtype), _rows(gate)
+        half = gate.dtype == torch.bfloat16
+        _native().swiglu_forward(gate, up, stride, out, count, size, half)
+        ctx.save_for_backward(gate, up)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        gate, up = (x.contiguous() for x in ctx.saved_tensors)
+        grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
+        (count, size, stride), half = _rows(gate), gate.dtype == torch.bfloat16
+        _native().swiglu_backward(
+            grad.contiguous(), gate, up, stride, grad_gate, grad_up, count, size, half
+        )
+        return grad_gate, grad_up
+
+
+def _native() -> ctypes.CDLL:
+    native = library("layers")
+    assert native
+    return native
+
+
+def _turn(x: Tensor, cosine: Tensor, sine: Tensor, sign: float) -> Tensor:
+    rows, tokens, _, size = x.stride()[0], *x.shape[1:]
+    if x.stride()[2:] != (size, 1) or rows != tokens * x.stride(1):
+        x = x.contiguous()
+    out = torch.empty(x.shape, dtype=x.dtype)
+    count, half = x.shape[0] * tokens, x.dtype == torch.bfloat16
+    _native().rotate(x, x.stride(1), cosine, sine, sign, out, count, *x.shape[2:], half)
+    return out
+
+
+def _rows(x: Tensor) -> tuple[int, int, int]:
+    """Of a tensor [..., I]: how many rows it has, their size, and how far they are apart."""
+    return x.numel() // x.shape[-1], x.shape[-1], x.stride(-2) if x.ndim > 1 else x.shape[-1]
+
+
+def _evenly_apart(x: Tensor) -> bool:
+    """Whether the rows [..., I] are contiguous and follow each other in steps of one size."""
+    sizes, strides = x.shape[1:-1], x.stride()
+    steps = zip(strides, strides[1:], sizes, strict=False)
+    return strides[-1] == 1 and all(outer == inner * size for outer, inner, size in steps)
