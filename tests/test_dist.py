@@ -34,6 +34,8 @@ with dist.session(device="cpu", dtype="float32", seed=5, threads=1, timeout=60) 
 for again in range(3):
     with dist.session(device="cpu", threads=1, timeout=60) as world:
         seen["sum again"] = dist.sum_over(world, torch.ones(1)).item()
+with dist.session(device="cpu", threads=1, timeout=4) as world:
+    time.sleep(6 * world.main)  # rank 0 writes for longer than a collective would wait
 seen["left"] = not torch.distributed.is_initialized()
 open(f"{sys.argv[1]}/{world.rank}.json", "w").write(json.dumps(seen))
 """
@@ -81,6 +83,10 @@ def test_sessions_follow_one_another_in_the_same_processes(ranks):
 
 def test_a_barrier_waits_for_the_slowest(ranks):
     assert ranks[0]["waited"] > 0.2 > ranks[1]["waited"]
+
+
+def test_a_barrier_has_more_patience_than_a_collective(ranks):
+    assert all(seen["left"] for seen in ranks)
 
 
 def test_every_rank_draws_alike(ranks):

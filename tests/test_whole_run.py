@@ -1,4 +1,8 @@
-"""The whole of `recipes/tiny`, shrunk to a minute: raw text in, a chat model and its report out."""
+"""The whole of `recipes/tiny`, shrunk to a minute: raw text in, a chat model and its report out.
+
+It runs without a network, where this machine allows to take it away, and every Python process of it
+notes what it tries to reach.
+"""
 
 import json
 import os
@@ -25,13 +29,36 @@ SHRUNK = [
     "evaluate.characters=20_000",
     "evaluate.shots=1",
 ]
+WATCH = """import os, sys
+def note(event, arguments):
+    inet = event == "socket.connect" and isinstance(arguments[1], tuple)
+    if inet or event == "socket.getaddrinfo":
+        with open(os.environ["REACHED"], "a") as file:
+            print(event, arguments, file=file)
+sys.addaudithook(note)
+"""
+UNPLUGGED = ["unshare", "--map-root-user", "--net"]
 STAGES = ["instruct", "data", "tokenizer", "shards", "pretrain", "extend", "sft", "evaluate"]
 
 
 def run(folder, *words):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "baiwen", *words]
+    (folder / "watch").mkdir(exist_ok=True)
+    (folder / "watch" / "sitecustomize.py").write_text(WATCH)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(folder / "watch"), str(ROOT)]),
+        "REACHED": str(folder / "reached"),
+        "NO_COLOR": "1",
+    }
+    unplugged = UNPLUGGED if runs(*UNPLUGGED, "true") else []
+    command = [*unplugged, sys.executable, "-m", "baiwen", *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def runs(*command):
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +75,15 @@ def test_every_stage_leaves_a_sealed_folder(finished):
     assert sorted(path.name for path in runs.iterdir()) == sorted([*STAGES, "report"])
     for folder in runs.iterdir():
         assert json.loads((folder / "manifest.json").read_text())["files"], folder
+
+
+@pytest.mark.slow
+def test_no_process_tried_to_reach_another_machine(finished):
+    assert not (finished / "reached").exists()
+    here = {"PYTHONPATH": str(finished / "watch"), "REACHED": str(finished / "tried")}
+    code = "import socket; socket.socket().connect_ex(('127.0.0.1', 9))"
+    subprocess.run([sys.executable, "-c", code], env=os.environ | here, check=True)
+    assert "socket.connect" in (finished / "tried").read_text()  # the watch is awake
 
 
 @pytest.mark.slow

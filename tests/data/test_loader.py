@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from baiwen.data.loader import Loader, Split, assemble, sample
 from baiwen.data.pack import best_fit
 from baiwen.data.pool import Pool, cut
+from baiwen.dist import World
 from baiwen.errors import UserError
 
 
@@ -194,3 +196,9 @@ def test_describe_tells_shares_and_fill():
     assert told["fill"] == pool.tokens / (len(pool.rows) * 16)
     assert told["sources"]["web"]["share"] == 1
     assert told["accumulation"] == 8
+
+
+def test_a_split_is_of_the_knobs_of_its_stage_and_the_place_of_its_rank():
+    config = SimpleNamespace(sequence_length=4, tokens_per_step=48, micro_tokens=8)
+    world = World(2, 3, 2, torch.device("cpu"), torch.float32, None)
+    assert Split.of(config, world) == Split(4, 48, 8, rank=2, ranks=3)

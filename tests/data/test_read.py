@@ -121,3 +121,19 @@ def test_a_chunk_may_give_all_its_documents_one_domain(tmp_path):
     (chunk,) = chunks(find([tmp_path]))
     (document,) = replace(chunk, domain="tasks").documents()
     assert document.domain == "tasks"
+
+
+def test_of_a_parquet_file_only_the_columns_that_a_document_has_are_read(tmp_path, monkeypatch):
+    rows = [{"text": "a", "lang": "zh", "embedding": [0.0] * 9}]
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    asked = []
+    batches = pyarrow.parquet.ParquetFile.iter_batches
+
+    def watched(self, columns):
+        asked.append(columns)
+        return batches(self, columns=columns)
+
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "iter_batches", watched)
+    (found,) = documents([tmp_path / "a.parquet"])
+    assert (found.text, found.meta["language"]) == ("a", "zh")
+    assert asked == [["text", "lang"]]

@@ -190,6 +190,8 @@ def test_parquet_rows_and_columns(tmp_path):
     assert list(files.read_parquet(tmp_path / "rows.parquet")) == ROWS
     texts = [{"text": row["text"]} for row in ROWS]
     assert list(files.read_parquet(tmp_path / "rows.parquet", ["text"])) == texts
+    with_ids = [{"text": row["text"], "id": row["id"]} for row in ROWS]
+    assert list(files.read_parquet(tmp_path / "rows.parquet", ["text"], ["id", "lang"])) == with_ids
 
 
 def test_a_missing_column_is_named_beside_those_there_are(tmp_path):

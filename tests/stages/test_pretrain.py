@@ -239,3 +239,57 @@ def test_a_signal_saves_and_prints_the_line_that_resumes(base, number, code):
     stages.run(stages.load(f"{name}.toml")[0])
     one, other = (folder / "model.safetensors" for folder in (base, base.with_name(name)))
     assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.slow
+def test_two_ranks_that_are_stopped_save_and_print_one_line_that_resumes(place):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    text = PRETRAIN.replace("steps = 8", "steps = 100000").replace(
+        "save_every = 2", "save_every = 9999"
+    )
+    command = [*torchrun, "-m", "baiwen", "run", recipe("ranks", text)]
+    log, state = place / "ranks" / "metrics.jsonl", place / "ranks" / "state"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    while not (log.exists() and log.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=100)[1]
+    (line,) = [line for line in told.splitlines() if "resume with" in line]
+    resumes = (
+        "baiwen: interrupted; resume with: torchrun --nproc-per-node 2 -m baiwen run ranks.toml"
+    )
+    assert line == resumes
+    (saved,) = state.iterdir()
+    files.check(saved)
+    assert files.read_json(saved / "state.json")["step"] == len(list(files.read_jsonl(log)))
+
+
+def test_a_run_that_made_no_step_gives_its_place_to_a_mended_recipe(place, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("baiwen.train.loop.advance", interrupted)
+        run("mended", PRETRAIN)
+    assert (place / "mended" / "rows.json").exists()
+    run("mended", PRETRAIN.replace("lr = 1e-3", "lr = 2e-3").replace("steps = 8", "steps = 2"))
+    assert "mended was another recipe's" in capsys.readouterr().err
+    assert files.read_json(place / "mended" / "recipe.json")["optim"]["lr"] == 2e-3
+
+
+def test_a_plan_follows_the_device_and_the_precision_of_the_recipe(place):
+    large = PRETRAIN.replace("= 128\n", "= 65536\n").replace("= 64\n", "= 65536\n")
+
+    def planned(**knobs):
+        (loaded,) = stages.load(recipe("planned", large, **knobs))
+        return loaded.module.plan(loaded.config)
+
+    whole, half = (
+        float(planned(dtype=dtype)["memory"].split(" GiB")[0]) for dtype in ("float32", "bfloat16")
+    )
+    assert half < whole
+    if not torch.cuda.is_available():
+        figures = planned(device="cuda")
+        assert "there is no GPU 0 here" in figures["memory, time"]
+        assert figures["parameters"] == planned()["parameters"]

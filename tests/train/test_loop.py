@@ -176,6 +176,16 @@ def test_metrics_tell_of_every_step(tiny, world, tmp_path):
     assert rows[-1]["loss"] < rows[0]["loss"]
 
 
+@pytest.mark.parametrize(("minutes", "saved"), [(1e-9, [1, 2, 3]), (60.0, [3])])
+def test_a_checkpoint_is_written_once_the_minutes_are_over(tiny, world, tmp_path, minutes, saved):
+    loop = Loop(save_every=1000, save_minutes=minutes, keep=9)
+    train(
+        tiny.model(), tiny.loader().step, lm, steps=3, loop=loop, world=world, out=tmp_path, **KNOBS
+    )
+    written = [path.name for path in sorted((tmp_path / "state").iterdir())]
+    assert written == [f"step-{step:08d}" for step in saved]
+
+
 @pytest.mark.parametrize("muon", [False, True])
 def test_the_model_learns_to_count(tiny, tmp_path, muon):
     tiny.run(tmp_path, steps=40, muon=muon)
