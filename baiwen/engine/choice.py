@@ -28,12 +28,19 @@ class Row:
 
 def tokens(model: Transformer, hidden: Tensor, rows: Sequence[Row], known: int) -> list[Token]:
     """The token of each row: hidden [N, C]; ids from `known` on only pad the embedding."""
+    logits, chosen = ids(model, hidden, rows, known)
+    return scored(logits, chosen, [row.sample.request.sampling.logprobs for row in rows])
+
+
+def ids(
+    model: Transformer, hidden: Tensor, rows: Sequence[Row], known: int
+) -> tuple[Tensor, Tensor]:
+    """The model's own logits [R, V] fp32 of each row, and the id [R] that its sample chooses."""
     places = torch.tensor([row.place for row in rows], device=hidden.device)
-    logits = model.project(hidden[places]).float()  # [R, V]
+    logits = model.project(hidden[places]).float()
     samplings = [row.sample.request.sampling for row in rows]
     draws = [row.sample.draw(len(row.guesses)) for row in rows]
-    chosen = choose(_edited(logits[:, :known], rows), samplings, draws)
-    return scored(logits, chosen, [sampling.logprobs for sampling in samplings])
+    return logits, choose(_edited(logits[:, :known], rows), samplings, draws)
 
 
 def _edited(logits: Tensor, rows: Sequence[Row]) -> Tensor:
@@ -78,8 +85,8 @@ def prompt_tokens(
     begin = max(len(request.prompt_tokens), 1)
     end = min(first + len(hidden) + 1, len(request.prompt))
     for start in range(begin, end, PIECE):
-        ids = request.prompt[start : min(start + PIECE, end)]
+        known = request.prompt[start : min(start + PIECE, end)]
         place = start - 1 - first
-        logits = model.project(hidden[place : place + len(ids)]).float()
-        tops = [request.sampling.prompt_logprobs or 0] * len(ids)
-        yield from scored(logits, torch.tensor(ids, device=logits.device), tops)
+        logits = model.project(hidden[place : place + len(known)]).float()
+        tops = [request.sampling.prompt_logprobs or 0] * len(known)
+        yield from scored(logits, torch.tensor(known, device=logits.device), tops)

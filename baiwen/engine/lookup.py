@@ -1,7 +1,8 @@
 """Guessing what comes next from what was there before: the same few ids, and what followed them.
 
     lookup = Lookup()
-    lookup.guess([1, 2, 3, 9, 9, 1, 2, 3], most=2)         # [9, 9]
+    lookup.guess([1, 2, 3, 9, 8, 1, 2, 3], most=2)         # [9, 8]
+    lookup.guess([1, 2, 3, 9, 8, 1, 2, 3, 9, 8], most=7)   # [1, 2, 3, 9, 8, 1, 2]
 
 Prompt look-up decoding (Saxena, 2023). It costs a little memory and no model: texts that quote,
 edit or repeat their prompt go several tokens a step.
@@ -20,7 +21,7 @@ class Lookup:
         self._read = 0
 
     def guess(self, ids: Sequence[int], most: int) -> list[int]:
-        """Up to `most` ids that may follow; `ids` begins with those of the last call."""
+        """`most` ids that may follow, or none; `ids` begins with those of the last call."""
         for end in range(self._read, len(ids)):  # what ends at `end` is followed by ids[end]
             for length in LENGTHS:
                 if end >= length:
@@ -29,5 +30,6 @@ class Lookup:
         for length in LENGTHS:
             place = self._after.get(tuple(ids[-length:]))
             if place is not None and len(ids) > length:
-                return list(ids[place : place + most])
+                period = len(ids) - place
+                return [ids[place + i % period] for i in range(most)]
         return []

@@ -174,13 +174,20 @@ class Sample:
         return Edit(row, sampling, seen, banned)
 
     def mask(self, logits: Tensor, guesses: Sequence[int]) -> None:
-        """Bar what the grammar does not allow after `guesses`, which it allows: logits [V]."""
+        """Bar what the grammar does not allow after `guesses`: logits [V], in place.
+
+        After guesses that end the answer nothing is barred: what would follow is not looked at.
+        """
         assert self.matcher is not None
+        pushed = 0
         try:
             for token in guesses:
-                self.matcher.push(token)
-            self.matcher.mask(logits)
-            self.matcher.rollback(len(guesses))
+                if token not in self.request.ends and not self.matcher.finished:
+                    self.matcher.push(token)
+                    pushed += 1
+            if pushed == len(guesses) and not self.matcher.finished:
+                self.matcher.mask(logits)
+            self.matcher.rollback(pushed)
         except UserError as error:  # a grammar that is too ambiguous to go on with
             self.request.error = error
 

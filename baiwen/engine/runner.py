@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baiwen.engine import choice
+from baiwen.engine.choice import Row
 from baiwen.engine.request import Sample
-from baiwen.engine.sampler import choose
 from baiwen.engine.scheduler import Chunk
 from baiwen.model.layout import Layout
 from baiwen.model.paged import PagedCache, Step
@@ -58,7 +59,8 @@ class Runner:
     def guess(self, allowed: Mapping[Sample, int], known: int) -> dict[Sample, list[int]]:
         """What the draft would answer, up to so many tokens a sample.
 
-        It chooses by the samples' own draws, so that where the two models agree, so do the tokens.
+        It chooses as the model will, by the same sampling, grammar and draws: where the two agree,
+        so do the tokens.
         """
         _, draft = self.models
         guesses: dict[Sample, list[int]] = {sample: [] for sample in allowed}
@@ -69,9 +71,8 @@ class Runner:
             )
             tokens = self._sent([(guesses[sample] or sample.ids)[-1] for sample in samples])
             hidden = draft(tokens, cache=Step(self.caches[1], layout)).hidden[0]
-            logits = draft.project(hidden).float()[:, :known]
-            samplings = [sample.request.sampling for sample in samples]
-            chosen = choose(logits, samplings, [sample.draw(ahead) for sample in samples])
+            rows = [Row(sample, i, guesses[sample]) for i, sample in enumerate(samples)]
+            _, chosen = choice.ids(draft, hidden, rows, known)
             for sample, token in zip(samples, chosen.tolist(), strict=True):
                 guesses[sample].append(token)
         return guesses
