@@ -30,17 +30,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baiwen.errors import UserError
+from baiwen.model import kernels
 from baiwen.model.attention import Attention
 from baiwen.model.layers import MLP
 from baiwen.model.native.build import library
-from baiwen.model.transformer import Transformer
+from baiwen.model.paged import Step
+from baiwen.model.transformer import Block, Transformer
 
 Weights = Literal["fp32", "bf16", "int8", "int4"]
 BITS = {"bf16": 16, "int8": 8, "int4": 4}
 GROUP, PANEL = 64, 16  # inputs that share a scale, outputs that lie together: native/linear.cpp
 LARGEST = {16: 4095, 8: 127}  # codes; 16-bit products of a group must add up within 32 bits
 SHRINK = (1.0, 0.93, 0.86, 0.78)  # of a group's range, tried for 4 bits: the tails are clipped
-ROWS = 4096  # of a weight that are packed at a time, which bounds the memory it takes
+ROWS = 256  # of a weight that are packed at a time, to stay in the cache
 
 
 def pack(model: Transformer, weights: Weights = "bf16") -> None:
@@ -68,6 +70,9 @@ def pack(model: Transformer, weights: Weights = "bf16") -> None:
             module.down_proj = _linear(module.down_proj, weights)
             del module.gate_proj, module.up_proj
     _pack_tables(model, "int8" if weights == "int4" else weights)
+    for block in model.model.layers:
+        assert isinstance(block, Block)
+        block.fused = FusedBlock(block) if FusedBlock.fits(block) else None
     for parameter in model.parameters():  # norms, routers and experts meet fp32 activations
         if parameter.numel():
             parameter.data = parameter.data.float()
@@ -87,35 +92,27 @@ class Packed(nn.Linear):
         # Keys and values are cached in the dtype of the model, which the weight tells.
         self.weight = nn.Parameter(weight.new_empty(0), requires_grad=False)
         self.bits, self.padded = bits, -(-outputs // PANEL) * PANEL
-        self.native = library("linear")
         self.codes: Tensor
         self.register_buffer("codes", encode(weight, bits))  # int16 [P, G, words]
         if bias is not None:
             padded = F.pad(bias.detach().float(), (0, self.padded - outputs))
             self.bias = nn.Parameter(padded, requires_grad=False)
         self.dense: Tensor | None = None
-        if self.native is None:
+        if library("linear") is None:
             self.dense = decode(self.codes, bits, outputs, inputs)
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., K] -> [..., N], fp32 within and in the dtype of what comes in."""
-        x = input
-        if self.native is None:
+        x, native = input, library("linear")
+        if native is None:
             return self._plain(x)
         rows = x.float().reshape(-1, self.in_features)
         if rows.stride(1) != 1:
             rows = rows.contiguous()
         out = rows.new_empty(len(rows), self.padded)
-        self.native.linear(
-            self.bits,
-            rows,
-            rows.stride(0),
-            len(rows),
-            self.in_features,
-            self.codes,
-            self.bias,
-            out,
-            self.padded,
+        native.packed_linear(
+            *(self.bits, rows, rows.stride(0), len(rows), self.in_features),
+            *(self.codes, self.bias, out, self.padded),
         )
         return out[:, : self.out_features].view(*x.shape[:-1], self.out_features).to(x.dtype)
 
@@ -126,13 +123,57 @@ class Packed(nn.Linear):
 
     def rows(self, ids: Tensor) -> Tensor:
         """The weights of outputs `ids` [...], fp32 [..., K]: an embedding."""
-        if self.native is None:
+        native = library("linear")
+        if native is None:
             assert self.dense is not None
             return self.dense[ids]
         out = torch.empty(*ids.shape, self.in_features)
         ids = ids.contiguous()
-        self.native.embedding(self.bits, ids, ids.numel(), self.in_features, self.codes, out)
+        native.packed_rows(self.bits, ids, ids.numel(), self.in_features, self.codes, out)
         return out
+
+
+class FusedBlock:
+    """A dense block of packed linears over a paged cache: two calls, and attention between them."""
+
+    def __init__(self, block: Block) -> None:
+        attention, mlp = block.self_attn, block.mlp
+        assert isinstance(mlp, MLP)
+        self.norms = block.input_layernorm, block.post_attention_layernorm
+        self.layer, self.size = attention.layer, attention.head_dim
+        self.queries, self.keys, _ = attention.counts
+        linears = attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj
+        self.linears = [linear for linear in linears if isinstance(linear, Packed)]
+
+    @classmethod
+    def fits(cls, block: Block) -> bool:
+        """Whether the kernels take this block, and are there."""
+        if library("linear") is None or not isinstance(block.mlp, MLP):
+            return False
+        packed = [linear for linear in block.modules() if isinstance(linear, Packed)]
+        whole = all(linear.out_features == linear.padded for linear in packed)
+        return len(packed) == 4 and whole and block.self_attn.head_dim % 2 == 0
+
+    def __call__(self, x: Tensor, rope: tuple[Tensor, Tensor], step: Step) -> Tensor:
+        """x [1, N, C] fp32 -> [1, N, C], in the memory of x."""
+        native = library("linear")
+        assert native
+        qkv, o, gate_up, down = self.linears
+        before, after = self.norms
+        bits, (_, count, hidden) = qkv.bits, x.shape
+        keys, values = step.cache.layer(self.layer)
+        q = x.new_empty(count, self.queries, self.size)
+        native.block_heads(
+            *(bits, x, count, hidden, before.weight, before.eps),
+            *(qkv.codes, qkv.bias, qkv.padded, self.queries, self.keys, self.size),
+            *(*rope, step.layout.slots, keys, values, keys.dtype == torch.bfloat16, q),
+        )
+        attended = kernels.paged(q, keys, values, step.layout)
+        native.block_rest(
+            *(bits, attended, o.in_features, x, count, hidden, o.codes),
+            *(after.weight, after.eps, gate_up.codes, down.in_features, down.codes),
+        )
+        return x
 
 
 class LookUp(nn.Embedding):
@@ -182,11 +223,13 @@ def decode(packed: Tensor, bits: int, outputs: int, inputs: int) -> Tensor:
 def _lay(grouped: Tensor, bits: int) -> Tensor:
     """Weights [N, G, 64] -> int16 [P, G, words]."""
     codes, *tails = _least_squares(grouped) if bits == 4 else _symmetric(grouped, bits)
-    fields = 16 // bits
-    split = codes.int().unflatten(0, (-1, PANEL)).unflatten(-1, (-1, fields, 2))
-    shifts = torch.arange(fields, dtype=torch.int32) * bits
-    lanes = ((split & (2**bits - 1)) << shifts[:, None]).sum(-2, dtype=torch.int32)
-    lanes = lanes.to(torch.int16).permute(0, 2, 3, 1, 4).flatten(2)  # [P, G, step * 16 * 2]
+    # Within a group input 2 * (step * fields + field) + parity is bits `field` of lane `parity`.
+    split = codes.to(torch.int16 if bits == 16 else torch.int8).unflatten(-1, (-1, 16 // bits, 2))
+    split = split.transpose(-1, -2)  # [N, G, step, 2, fields]
+    if bits == 4:
+        split = split[..., ::2] | split[..., 1::2] << 4
+    lanes = split.contiguous().view(torch.int16).unflatten(0, (-1, PANEL)).squeeze(-1)
+    lanes = lanes.permute(0, 2, 3, 1, 4).flatten(2)  # [P, G, step * 16 * 2]
     words = [tail.unflatten(0, (-1, PANEL)).transpose(1, 2).view(torch.int16) for tail in tails]
     return torch.cat([lanes, *words], dim=-1)
 

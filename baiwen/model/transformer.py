@@ -10,6 +10,7 @@ loading is a loop over names.
 B batch, T tokens, C hidden size, V vocabulary, L sparse layers, E experts.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,8 @@ from baiwen.model.documents import Documents
 from baiwen.model.layers import MLP, RMSNorm
 from baiwen.model.moe import MoE, Routing, stack
 from baiwen.model.paged import Step
+
+FusedBlock = Callable[[Tensor, tuple[Tensor, Tensor], Step], Tensor]
 
 
 @dataclass
@@ -49,6 +52,7 @@ class Block(nn.Module):
             self.mlp = MoE(config)
         else:
             self.mlp = MLP(config.hidden_size, config.intermediate_size)
+        self.fused: FusedBlock | None = None  # what a packed model does with a cache
 
     def forward(
         self,
@@ -58,6 +62,8 @@ class Block(nn.Module):
         cache: Step | None = None,
     ) -> tuple[Tensor, Routing | None]:
         """[B, T, C] -> [B, T, C], and what a sparse layer's router did."""
+        if self.fused is not None and cache is not None:
+            return self.fused(x, rope, cache), None
         x, normed = self.input_layernorm.add(x, None)
         attended = self.self_attn(normed, rope, documents, cache)
         x, normed = self.post_attention_layernorm.add(x, attended)

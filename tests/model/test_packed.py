@@ -13,7 +13,9 @@ from torch import Tensor
 from baiwen.errors import UserError
 from baiwen.model import packed, weights
 from baiwen.model.config import ModelConfig
+from baiwen.model.layout import Layout
 from baiwen.model.packed import Packed, decode, encode, pack
+from baiwen.model.paged import PagedCache, Step
 from baiwen.model.sizes import SIZES
 from baiwen.model.transformer import Transformer
 
@@ -154,9 +156,42 @@ def test_without_a_compiler_the_answers_are_the_same(
     native, tokens = model(TINY), torch.arange(24)[None]
     plain = copy.deepcopy(native)
     pack(native, kind)
+    truth = native.logits(tokens)
     monkeypatch.setattr(packed, "library", lambda _name: None)
     pack(plain, kind)
-    assert error(plain.logits(tokens), native.logits(tokens)) < 1e-3
+    assert error(plain.logits(tokens), truth) < 1e-3
+
+
+def through_the_cache(answering: Transformer, tokens: Tensor, pieces: list[int]) -> Tensor:
+    """Hidden states [T, C] of tokens [T] that come in pieces."""
+    cache = PagedCache(answering.config, 9, 16, "cpu", torch.float32)
+    table, done, hidden = torch.randperm(9).int()[None].numpy(), 0, []
+    with torch.no_grad():
+        for count in pieces:
+            layout = Layout.of(table, [done], [count], 16, "cpu")
+            piece = tokens[None, done : done + count]
+            hidden.append(answering(piece, cache=Step(cache, layout)).hidden[0])
+            done += count
+    return torch.cat(hidden)
+
+
+@pytest.mark.parametrize("config", [TINY, MIXTURE, replace(TINY, intermediate_size=100)])
+@pytest.mark.parametrize("kind", list(LOGIT_ERROR))
+def test_with_a_cache_the_answers_are_those_of_a_full_forward(
+    config: ModelConfig, kind: packed.Weights
+) -> None:
+    answering, tokens = model(config), torch.arange(100, 130)
+    pack(answering, kind)
+    with torch.no_grad():
+        whole = answering(tokens[None]).hidden[0]
+    assert error(through_the_cache(answering, tokens, [20, 1, 1, 3, 5]), whole) < 1e-4
+
+
+def test_dense_blocks_of_whole_panels_are_fused() -> None:
+    for config, fused in [(TINY, 2), (MIXTURE, 0), (replace(TINY, intermediate_size=100), 0)]:
+        answering = model(config)
+        pack(answering, "int8")
+        assert sum(block.fused is not None for block in answering.model.layers) == fused
 
 
 def test_a_tied_table_is_kept_once() -> None:

@@ -1,275 +1,137 @@
-// Linears for inference over weights of 16, 8 or 4 bits: integers in groups of 64 with one scale.
-//
-// A weight of output row n and input k is  scale * code (+ least, with 4 bits),  scale and least per
-// row and group of 64 inputs. Activations become 16-bit integers with a scale per row and group as
-// they come, so every group is an exact integer dot product (vpmaddwd: two products a lane, twice
-// the rate of fp32 multiply-adds), and only the sums over groups are rounded, always in the same
-// order. A row's result is therefore the same bits whatever else is in the batch, and on any number
-// of threads.
-//
-// Layout (`packed.py` writes it): panels of 16 output rows; in a panel, group after group; in a
-// group the codes, then 16 bf16 scales, then with 4 bits 16 bf16 least weights. Codes lie as two
-// vectors of 8 rows x 2 inputs of 16 bits; a 16-bit lane holds 16/BITS codes of one row, those of
-// the inputs k, k + 2, k + 4 ... from its lowest bits up.
-
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <vector>
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
+// What packed models call: a linear, an embedding, and the two halves of a block around attention.
+#include "linear.h"
+#include "vector.h"
 
 namespace {
 
-constexpr int64_t GROUP = 64, PANEL = 16;
-constexpr int64_t FEW = 12;      // rows of activations that read the weights in one pass
-constexpr int64_t PART = 6;      // rows at once of more, which compute faster than they read
-constexpr int64_t AHEAD = 2048;  // words from what is used to what is fetched from memory
+constexpr int64_t PIECE = 256;  // rows whose wide activations stay in the cache
+constexpr int64_t MANY = 8;     // rows that are worth more than one thread in a small layer
 
-typedef int16_t Halves __attribute__((vector_size(32)));
-typedef int32_t Ints __attribute__((vector_size(32)));
-typedef float Floats __attribute__((vector_size(32)));
-
-// The largest code of an activation: products of a group of 64 must add up within 32 bits, with
-// weights of at most 4095 (16 bits), 127 (8 bits), 15 (4 bits).
-template <int BITS> constexpr float LIMIT = BITS == 16 ? 8191.f : 32767.f;
-// 16-bit words of a group in a panel.
-template <int BITS> constexpr int64_t CODES = GROUP * PANEL * BITS / 16;
-template <int BITS> constexpr int64_t WORDS = CODES<BITS> + (BITS == 4 ? 2 : 1) * PANEL;
-
-template <class V> inline V load(const void *from) {
-    V value;
-    std::memcpy(&value, from, sizeof value);
-    return value;
+float *room(std::vector<float> &held, int64_t count) {
+    if (int64_t(held.size()) < count) held.resize(count);
+    return held.data();
 }
 
-inline Floats wide(const int16_t *bf16) {  // eight bf16 as fp32
-    uint16_t narrow __attribute__((vector_size(16)));
-    std::memcpy(&narrow, bf16, sizeof narrow);
-    return (Floats)(__builtin_convertvector(narrow, Ints) << 16);
+// x / rms(x) * weight
+void norm(const float *x, const float *weight, float eps, int64_t size, float *out) {
+    vf squares = {};
+    float rest = 0;
+    int64_t i = 0;
+    for (; i + W <= size; i += W) squares += load(x + i) * load(x + i);
+    for (; i < size; i++) rest += x[i] * x[i];
+    const float inverse = 1 / std::sqrt((sum(squares) + rest) / float(size) + eps);
+    for (i = 0; i < size; i++) out[i] = x[i] * inverse * weight[i];
 }
 
-// sum + the products of each lane's two codes with a pair of activations.
-inline Ints dot(Ints sum, Halves codes, Halves pair) {
-#if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
-    return (Ints)_mm256_dpwssd_epi32((__m256i)sum, (__m256i)codes, (__m256i)pair);
-#elif defined(__AVX2__)
-    return sum + (Ints)_mm256_madd_epi16((__m256i)codes, (__m256i)pair);
-#else
-    Ints a = (Ints)codes, b = (Ints)pair;
-    return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
-#endif
+void add(float *x, const float *y, int64_t count) {
+    for (int64_t i = 0; i < count; i++) x[i] += y[i];
 }
 
-// The codes number `place` of all lanes.
-template <int BITS> inline Halves unpack(Halves packed, int place) {
-    if constexpr (BITS == 16) return packed;
-    if constexpr (BITS == 8) return place ? packed >> 8 : packed << 8 >> 8;
-    return packed >> (4 * place) & 15;
-}
-
-inline Halves pair(const int16_t *from) {
-    int32_t both;
-    std::memcpy(&both, from, sizeof both);
-    return (Halves)(Ints{} + both);
-}
-
-// Activations as integers: codes [M, groups * 64], and of each row and group the scale and the sum.
-struct Activations {
-    std::vector<int16_t> codes;
-    std::vector<float> scales, sums;
-
-    template <int BITS> void take(const float *x, int64_t stride, int64_t m, int64_t inputs) {
-        const int64_t groups = (inputs + GROUP - 1) / GROUP;
-        codes.resize(m * groups * GROUP);
-        scales.resize(m * groups);
-        sums.resize(m * groups);
-#pragma omp parallel for if (m > 8)
-        for (int64_t row = 0; row < m; ++row)
-            for (int64_t group = 0; group < groups; ++group) {
-                const int64_t place = row * groups + group, begin = group * GROUP;
-                float values[GROUP] = {};
-                std::memcpy(values, x + row * stride + begin,
-                            sizeof(float) * std::min(GROUP, inputs - begin));
-                round<BITS>(values, place);
-            }
+// silu(gate) * up
+void swiglu(const float *gate, const float *up, int64_t size, float *out) {
+    int64_t i = 0;
+    for (; i + W <= size; i += W) {
+        const vf x = load(gate + i);
+        store(out + i, x / (1.f + exponential(-x)) * load(up + i));
     }
+    for (; i < size; i++) out[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+}
 
-    template <int BITS> void round(const float *values, int64_t place) {
-        float largest = 0, broken = 0;  // NaN where a value is NaN or infinite
-        for (int64_t k = 0; k < GROUP; ++k) {
-            largest = std::max(largest, std::fabs(values[k]));
-            broken += values[k] * 0.f;
-        }
-        const bool zero = !(largest > 1e-30f);
-        const float inverse = zero ? 0.f : LIMIT<BITS> / largest;
-        int32_t sum = 0;
-        for (int64_t k = 0; k < GROUP; ++k) {
-            const float scaled = values[k] * inverse;
-            const int32_t code = broken == 0.f ? int32_t(scaled + std::copysign(.5f, scaled)) : 0;
-            codes[place * GROUP + k] = int16_t(code);
-            sum += code;
-        }
-        scales[place] = (zero ? 0.f : largest / LIMIT<BITS>) + broken;
-        sums[place] = scales[place] * float(sum);
+// x * cosine + (x with its halves swapped) * sine
+template <typename T>
+void turn(const float *x, const float *cosine, const float *sine, int64_t size, T *out) {
+    const int64_t half = size / 2;
+    for (int64_t i = 0; i < half; i++) {
+        narrow(x[i] * cosine[i] + x[i + half] * sine[i], out + i);
+        narrow(x[i + half] * cosine[i + half] + x[i] * sine[i + half], out + i + half);
     }
+}
+
+struct Heads {
+    int64_t queries, keys, size;
 };
 
-// 16 outputs of M rows of activations. `packed` steps from group to group; with `LEAST` the least
-// weights follow the scales. The accumulators must fit into 16 registers: up to 6 rows take both
-// vectors of a panel at once, more rows one after the other. What lies `ahead` words on is fetched.
-template <int BITS, bool LEAST, int M>
-inline void multiply(const int16_t *packed, const Activations &x, int64_t row, int64_t groups,
-                     const float *bias, float *out, int64_t stride, int64_t ahead) {
-    constexpr int FIELDS = 16 / BITS, ABREAST = M <= 6 ? 2 : 1;
-    constexpr int64_t SIZE = CODES<BITS> + (LEAST ? 2 : 1) * PANEL;
-    Floats total[M][2];
-    for (int half = 0; half < 2; ++half)
-        for (int m = 0; m < M; ++m) total[m][half] = bias ? load<Floats>(bias + 8 * half) : Floats{};
-    for (int64_t group = 0; group < groups; ++group, packed += SIZE) {
-        const int16_t *from = &x.codes[(row * groups + group) * GROUP];
-        const int64_t next = groups * GROUP;  // row
-        for (int first = 0; first < 2; first += ABREAST) {
-            Ints sum[M][ABREAST] = {};
-            for (int64_t word = 0; word < CODES<BITS>; word += 32) {
-                if (first == 0) __builtin_prefetch(packed + word + ahead);
-                Halves codes[ABREAST];
-                for (int half = 0; half < ABREAST; ++half)
-                    codes[half] = load<Halves>(packed + word + 16 * (first + half));
-#pragma GCC unroll 4
-                for (int field = 0; field < FIELDS; ++field)
-#pragma GCC unroll 12
-                    for (int m = 0; m < M; ++m) {
-                        const Halves both = pair(from + m * next + word / 16 * FIELDS + 2 * field);
-                        for (int half = 0; half < ABREAST; ++half)
-                            sum[m][half] = dot(sum[m][half], unpack<BITS>(codes[half], field), both);
-                    }
-            }
-            for (int half = 0; half < ABREAST; ++half) {
-                const int16_t *scales = packed + CODES<BITS> + 8 * (first + half);
-                const Floats scale = wide(scales), least = LEAST ? wide(scales + PANEL) : Floats{};
-                for (int m = 0; m < M; ++m) {
-                    const int64_t place = (row + m) * groups + group;
-                    const Floats inner = __builtin_convertvector(sum[m][half], Floats);
-                    Floats &sums = total[m][first + half];
-                    sums += inner * x.scales[place] * scale;
-                    if (LEAST) sums += least * x.sums[place];
-                }
-            }
-        }
-    }
-    for (int m = 0; m < M; ++m) std::memcpy(out + m * stride, total[m], sizeof total[m]);
-}
-
-template <int BITS, bool LEAST>
-inline void multiply(int64_t m, const int16_t *packed, const Activations &x, int64_t row,
-                     int64_t groups, const float *bias, float *out, int64_t stride, int64_t ahead) {
-    switch (m) {
-#define CASE(M) \
-    case M: return multiply<BITS, LEAST, M>(packed, x, row, groups, bias, out, stride, ahead)
-        CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6);
-        CASE(7); CASE(8); CASE(9); CASE(10); CASE(11); CASE(12);
-#undef CASE
-    }
-}
-
-// A panel with its codes widened to 16 bits, for many rows of activations.
-template <int BITS> void widen(const int16_t *packed, int64_t groups, int16_t *into) {
-    constexpr int FIELDS = 16 / BITS;
-    constexpr int64_t TAIL = WORDS<BITS> - CODES<BITS>;
-    for (int64_t group = 0; group < groups; ++group, packed += WORDS<BITS>) {
-        for (int64_t word = 0; word < CODES<BITS>; word += 32)
-            for (int field = 0; field < FIELDS; ++field, into += 32)
-                for (int half = 0; half < 2; ++half) {
-                    const Halves codes = unpack<BITS>(load<Halves>(packed + word + 16 * half), field);
-                    std::memcpy(into + 16 * half, &codes, sizeof codes);
-                }
-        std::memcpy(into, packed + CODES<BITS>, sizeof(int16_t) * TAIL);
-        into += TAIL;
-    }
-}
-
-template <int BITS>
-void linear(const float *x, int64_t x_stride, int64_t rows, int64_t inputs, const int16_t *packed,
-            const float *bias, float *out, int64_t outputs) {
-    constexpr bool LEAST = BITS == 4;
-    thread_local Activations taken;
-    Activations &given = taken;  // a thread_local of its own in each thread of the team otherwise
-    given.take<BITS>(x, x_stride, rows, inputs);
-    const int64_t groups = (inputs + GROUP - 1) / GROUP, panels = outputs / PANEL;
-    const int64_t size = groups * WORDS<BITS>;
-    const int64_t chunk = std::clamp<int64_t>(panels / 32, 1, 16);
-    if (rows <= FEW) {
-#pragma omp parallel for schedule(dynamic, chunk)
-        for (int64_t panel = 0; panel < panels; ++panel)
-            multiply<BITS, LEAST>(rows, packed + panel * size, given, 0, groups,
-                                  bias ? bias + panel * PANEL : nullptr, out + panel * PANEL, outputs,
-                                  AHEAD);
-        return;
-    }
-    const int64_t parts = (rows + PART - 1) / PART;
-#pragma omp parallel
-    {
-        std::vector<int16_t> unpacked(BITS == 16 ? 0 : groups * (CODES<16> + WORDS<BITS> - CODES<BITS>));
-#pragma omp for schedule(dynamic, chunk)
-        for (int64_t panel = 0; panel < panels; ++panel) {
-            const int16_t *codes = packed + panel * size;
-            if constexpr (BITS != 16) {
-                widen<BITS>(codes, groups, unpacked.data());
-                codes = unpacked.data();
-            }
-            for (int64_t part = 0; part < parts; ++part) {
-                // Parts as equal as can be: 14 rows are 4, 5 and 5, not 6, 6 and 2.
-                const int64_t row = rows * part / parts, end = rows * (part + 1) / parts;
-                const bool last = BITS == 16 && part + 1 == parts;
-                multiply<16, LEAST>(end - row, codes, given, row, groups,
-                                    bias ? bias + panel * PANEL : nullptr,
-                                    out + row * outputs + panel * PANEL, outputs, last ? size : 0);
-            }
-        }
-    }
-}
-
-// Row `id` of the weights, as fp32.
-template <int BITS>
-void look_up(const int16_t *packed, int64_t id, int64_t inputs, float *out) {
-    constexpr int FIELDS = 16 / BITS;
-    const int64_t groups = (inputs + GROUP - 1) / GROUP, row = id % PANEL;
-    packed += id / PANEL * groups * WORDS<BITS>;
-    for (int64_t k = 0; k < inputs; ++k) {
-        const int64_t within = k % GROUP, step = within / (2 * FIELDS), field = within % (2 * FIELDS) / 2;
-        const int16_t *group = packed + k / GROUP * WORDS<BITS>, *scales = group + CODES<BITS>;
-        const int16_t lane = group[step * 32 + row * 2 + within % 2];
-        int code = lane;
-        if (BITS == 8) code = int8_t(lane >> 8 * field);
-        if (BITS == 4) code = lane >> 4 * field & 15;
-        const auto value = [](int16_t bf16) {
-            const uint32_t bits = uint32_t(uint16_t(bf16)) << 16;
-            float wide;
-            std::memcpy(&wide, &bits, sizeof wide);
-            return wide;
-        };
-        out[k] = float(code) * value(scales[row]) + (BITS == 4 ? value(scales[PANEL + row]) : 0.f);
-    }
+// One token's heads: q to `out`, k and v to its slot of the cache.
+template <typename T>
+void place(const float *qkv, const Heads &heads, const float *cosine, const float *sine,
+           int64_t slot, T *keys, T *values, float *out) {
+    const int64_t size = heads.size, from = slot * heads.keys * size;
+    for (int64_t h = 0; h < heads.queries; h++)
+        turn(qkv + h * size, cosine, sine, size, out + h * size);
+    const float *k = qkv + heads.queries * size, *v = k + heads.keys * size;
+    for (int64_t h = 0; h < heads.keys; h++)
+        turn(k + h * size, cosine, sine, size, keys + from + h * size);
+    for (int64_t i = 0; i < heads.keys * size; i++) narrow(v[i], values + from + i);
 }
 
 }  // namespace
 
 // x [rows, inputs] fp32, rows `x_stride` apart -> out [rows, outputs], outputs a multiple of 16.
-extern "C" void linear(int bits, const float *x, int64_t x_stride, int64_t rows, int64_t inputs,
-                       const void *packed, const float *bias, float *out, int64_t outputs) {
-    const auto *codes = static_cast<const int16_t *>(packed);
-    const auto run = bits == 16 ? linear<16> : bits == 8 ? linear<8> : linear<4>;
-    run(x, x_stride, rows, inputs, codes, bias, out, outputs);
+extern "C" void packed_linear(int bits, const float *x, int64_t x_stride, int64_t rows,
+                              int64_t inputs, const void *packed, const float *bias, float *out,
+                              int64_t outputs) {
+    linear(bits, x, x_stride, rows, inputs, packed, bias, out, outputs);
 }
 
 // The rows `ids` of packed weights: out [count, inputs] fp32.
-extern "C" void embedding(int bits, const int64_t *ids, int64_t count, int64_t inputs,
-                          const void *packed, float *out) {
+extern "C" void packed_rows(int bits, const int64_t *ids, int64_t count, int64_t inputs,
+                            const void *packed, float *out) {
     const auto *codes = static_cast<const int16_t *>(packed);
     const auto row = bits == 16 ? look_up<16> : bits == 8 ? look_up<8> : look_up<4>;
-#pragma omp parallel for if (count > 16)
+#pragma omp parallel for if (count > MANY)
     for (int64_t n = 0; n < count; ++n) row(codes, ids[n], inputs, out + n * inputs);
+}
+
+// The first half of a block: x [rows, hidden] through norm and q, k, v; q [rows, queries, size]
+// turned by cosine and sine [rows, size]; k, turned, and v into the slots [rows] of the cache.
+// `outputs` are those of the packed qkv, padded.
+extern "C" void block_heads(int bits, const float *x, int64_t rows, int64_t hidden,
+                            const float *weight, float eps, const void *qkv, const float *bias,
+                            int64_t outputs, int64_t queries, int64_t key_heads, int64_t size,
+                            const float *cosine, const float *sine, const int64_t *slots,
+                            void *keys, void *values, bool half, float *q) {
+    thread_local std::vector<float> held;
+    float *normed = room(held, rows * (hidden + outputs)), *wide = normed + rows * hidden;
+    const Heads heads{queries, key_heads, size};
+#pragma omp parallel for if (rows > MANY)
+    for (int64_t n = 0; n < rows; ++n)
+        norm(x + n * hidden, weight, eps, hidden, normed + n * hidden);
+    linear(bits, normed, hidden, rows, hidden, qkv, bias, wide, outputs);
+#pragma omp parallel for if (rows > MANY)
+    for (int64_t n = 0; n < rows; ++n) {
+        const float *from = wide + n * outputs, *c = cosine + n * size, *s = sine + n * size;
+        float *to = q + n * queries * size;
+        if (half)
+            place(from, heads, c, s, slots[n], (bf16 *)keys, (bf16 *)values, to);
+        else
+            place(from, heads, c, s, slots[n], (float *)keys, (float *)values, to);
+    }
+}
+
+// The second half, in place: x += o(attended), then x += down(silu(gate(norm(x))) * up(norm(x))).
+// attended [rows, wide]; `width` is the feed-forward's; sizes are multiples of 16.
+extern "C" void block_rest(int bits, const float *attended, int64_t wide, float *x, int64_t rows,
+                           int64_t hidden, const void *o, const float *weight, float eps,
+                           const void *gate_up, int64_t width, const void *down) {
+    thread_local std::vector<float> held;
+    for (int64_t first = 0; first < rows; first += PIECE) {
+        const int64_t count = std::min(PIECE, rows - first);
+        float *here = x + first * hidden;
+        float *normed = room(held, count * (hidden + 3 * width)), *both = normed + count * hidden;
+        float *product = both + count * 2 * width;
+        linear(bits, attended + first * wide, wide, count, wide, o, nullptr, normed, hidden);
+#pragma omp parallel for if (count > MANY)
+        for (int64_t n = 0; n < count; ++n) {
+            add(here + n * hidden, normed + n * hidden, hidden);
+            norm(here + n * hidden, weight, eps, hidden, normed + n * hidden);
+        }
+        linear(bits, normed, hidden, count, hidden, gate_up, nullptr, both, 2 * width);
+#pragma omp parallel for if (count > MANY)
+        for (int64_t n = 0; n < count; ++n) {
+            const float *gate = both + n * 2 * width;
+            swiglu(gate, gate + width, width, product + n * width);
+        }
+        linear(bits, product, width, count, width, down, nullptr, normed, hidden);
+        add(here, normed, count * hidden);
+    }
 }
