@@ -20,7 +20,7 @@ from fastapi.routing import APIRoute
 
 from baiwen.serve.errors import APIError
 
-_SURROGATE = re.compile(r"\\u[dD][89abAB]")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _DIGITS = 4000  # of one number: Python refuses to read more than 4,300
 
 
@@ -65,7 +65,7 @@ def parse(data: bytes, depth: int) -> object:
 
 def _check_depth(value: object, depth: int) -> None:
     level = [value]
-    for _ in range(depth + 1):
+    for _ in range(depth):
         level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return

@@ -117,8 +117,10 @@ class CallReader:
             self._words(self._held[:sure])
             self._held = self._held[sure:]
             return False
-        self._words(self._held[: opened.start()].removesuffix("\n"))
-        self._opening, self._held = opened[0], self._held[opened.end() :]
+        before = self._held[: opened.start()]
+        self._words(before.removesuffix("\n"))  # which belongs to the call, if it is one
+        self._opening = "\n" * before.endswith("\n") + opened[0]
+        self._held = self._held[opened.end() :]
         self._state = self._fenced if opened[0].startswith("```") else self._head
         return True
 

@@ -75,6 +75,7 @@ def run(app: FastAPI, listener: socket.socket, drain: float, ready: Callable[[],
 def made(
     app: FastAPI, listener: socket.socket, drain: float, ready: Callable[[], None]
 ) -> "Server":
+    """The server of `run`, for a thread that is to stop it."""
     limits: Limits = app.state.service.limits
     config = uvicorn.Config(
         app,

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from baiwen.serve import asked as asks
-from baiwen.serve import conversation
+from baiwen.serve import conversation, tools
 from baiwen.serve.body import JSONRoute
 from baiwen.serve.errors import APIError
 from baiwen.serve.protocol import DetokenizeRequest, TokenizeRequest
@@ -26,7 +26,7 @@ async def tokenize(asked: TokenizeRequest, request: Request) -> dict[str, Any]:
     if (asked.prompt is None) == (asked.messages is None):
         raise APIError("exactly one of prompt and messages must be given", param="prompt")
     if asked.messages is not None:
-        shown = [tool.model_dump(exclude_none=True) for tool in asked.tools or ()]
+        shown = tools.described(asked.tools or ())
         ids = await conversation.prompt(
             service.tokenizer, asked.messages, shown, asked.add_generation_prompt
         )

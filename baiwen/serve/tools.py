@@ -53,7 +53,7 @@ async def plan(
             "tool_choice to none, or leave response_format and structured_outputs out",
             param="tool_choice",
         )
-    shown = tuple(tool.model_dump(exclude_none=True) for tool in tools)
+    shown = described(tools)
     name = choice.function.name if isinstance(choice, NamedTool) else None
     several = parallel and name is None
     ends = () if several else (service.tokenizer.id(control.TOOL_CALL_END),)
@@ -61,6 +61,12 @@ async def plan(
         arguments = (shown, name, several, not forced)
         grammar = await compiled(service.tokenizer, Grammar.tool_calls, *arguments)
     return Plan(shown, True, None if several else 1, grammar, ends)
+
+
+def described(tools: Sequence[Tool]) -> tuple[dict[str, Any], ...]:
+    """The tools as the prompt shows them; `strict` is for us, not for the model."""
+    hidden = {"function": {"strict"}}
+    return tuple(tool.model_dump(exclude_none=True, exclude=hidden) for tool in tools)
 
 
 def _check(tools: Sequence[Tool], choice: Choice, service: Service) -> None:
