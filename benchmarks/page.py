@@ -44,17 +44,17 @@ def publish(
     print("\n".join(body), flush=True)
     if write:
         RESULTS.mkdir(exist_ok=True)
-        text = "\n".join([f"# {title}", "", *circumstances(name, versions or {}), "", *body, ""])
+        text = "\n".join([f"# {title}", "", *circumstances(versions or {}), "", *body, ""])
         (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
 
 
-def circumstances(name: str, others: Mapping[str, str | None]) -> list[str]:
+def circumstances(others: Mapping[str, str | None]) -> list[str]:
     """Command, date, machine, versions, and how busy the machine was."""
     packages = {package: installed(package) for package in PACKAGES} | dict(others)
     told = [f"{package} {found}" for package, found in packages.items() if found]
     load = " -> ".join(f"{average[0]:.1f}" for average in (BEFORE, os.getloadavg()))
     return [
-        f"- command: `{command(name)}`",
+        f"- command: `{command()}`",
         f"- date: {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}",
         f"- machine: {machine()}",
         f"- versions: Python {platform.python_version()}, {', '.join(told)}",
@@ -62,10 +62,15 @@ def circumstances(name: str, others: Mapping[str, str | None]) -> list[str]:
     ]
 
 
-def command(name: str) -> str:
+def command() -> str:
     """What to type to do it again; of a path on this machine only the last part."""
-    given = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
-    return shlex.join(["python", "-m", f"benchmarks.{name}", *given])
+    module = f"benchmarks.{Path(sys.argv[0]).stem}"  # `python -m` puts the file's path there
+    return shlex.join(["python", "-m", module, *map(_without_place, sys.argv[1:])])
+
+
+def _without_place(word: str) -> str:
+    name, equals, value = word.rpartition("=")
+    return f"{name}{equals}{Path(value).name if Path(value).is_absolute() else value}"
 
 
 def machine() -> str:

@@ -97,13 +97,12 @@ def conversation(question: str, answer: str) -> list[dict[str, str]]:
 def compare(settings: Figures, peer: str) -> list[str]:
     """The three in turn."""
     with ExitStack() as stack:
-        sides = {
+        made = {
             OURS: Side("benchmarks.sides.baiwen_sft", settings),
             PADDED: Side("benchmarks.sides.trl_sft", settings | {"packing": False}, peer),
             PACKED: Side("benchmarks.sides.trl_sft", settings | {"packing": True}, peer),
         }
-        for side in sides.values():
-            stack.enter_context(side)
+        sides = {name: stack.enter_context(side) for name, side in made.items()}
         rows = take_turns(sides, settings["steps"], settings["seconds"])
     head = ["side", "real tokens / CPU s", "real tokens / s", "real a step", "padding", "learned"]
     table = page.table([*head, "peak memory"], [line(name, found) for name, found in rows.items()])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import page, turns
+from benchmarks import page, tokenizer, turns
 
 FOLDER = turns.ROOT / "benchmarks"
 PARTS = {"page", "turns"}  # what the benchmarks share
@@ -64,6 +64,26 @@ def test_sides_take_turns_and_the_first_turns_do_not_count():
     assert [row["turn"] for row in rows["b"]] == [2, 3, 4]
 
 
+def test_a_peer_is_compared_with_our_side_on_as_many_threads():
+    def rounds(*cpu):
+        return [turns.Spent(seconds, 0) for seconds in cpu]
+
+    spent = {
+        "baiwen, 1 thread": rounds(1, 1, 1),
+        "baiwen, 2 threads": rounds(2, 2, 4),
+        "peer, 2 threads": rounds(1, 4, 4),
+        "another": rounds(3, 3, 3),
+    }
+    rows = tokenizer.claims("encoding", spent)
+    assert [row[2:] for row in rows] == [("1.00x", True), ("3.00x", True)]
+
+
+@pytest.mark.slow
+def test_the_tokenizers_go_through_at_a_small_size():
+    told = run("benchmarks.tokenizer", "--megabytes=1", "--vocab=500", "--rounds=1")
+    assert told.count("CPU seconds | >= 0.95x |") == 3
+
+
 def test_a_side_that_fails_is_named_with_what_it_said():
     with (
         pytest.raises(
@@ -76,10 +96,11 @@ def test_a_side_that_fails_is_named_with_what_it_said():
 
 def test_a_result_page_holds_command_machine_and_date_but_no_path(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(sys, "argv", ["sft.py", "--peer-python", str(tmp_path / "python")])
-    page.publish("sft", "SFT", ["| a |"], write=True)
-    text = (tmp_path / "results" / "sft.md").read_text()
-    assert "`python -m benchmarks.sft --peer-python python`" in text
+    given = ["--peer-python", str(tmp_path / "python"), f"data.corpus={tmp_path / 'texts'}"]
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "sft.py"), *given])
+    page.publish("sft_again", "SFT", ["| a |"], write=True)
+    text = (tmp_path / "results" / "sft_again.md").read_text()
+    assert "`python -m benchmarks.sft --peer-python python data.corpus=texts`" in text
     assert all(word in text for word in ("- date: 2", "- machine: ", "- versions: ", "| a |"))
     assert str(Path(tmp_path)) not in text
 

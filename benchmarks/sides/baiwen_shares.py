@@ -27,7 +27,7 @@ STEP = "step"
 
 
 def main(settings: dict[str, Any]) -> None:
-    """Some profiled steps a turn: seconds by group, and by operation within the rest."""
+    """Some profiled steps a turn: seconds by group."""
     with place(settings) as world, steady():
         step = trainer(world)
         draw = batches(settings)

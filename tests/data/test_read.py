@@ -134,6 +134,6 @@ def test_of_a_parquet_file_only_the_columns_that_a_document_has_are_read(tmp_pat
         return batches(self, columns=columns)
 
     monkeypatch.setattr(pyarrow.parquet.ParquetFile, "iter_batches", watched)
-    (found,) = documents([tmp_path / "a.parquet"])
+    (found,) = documents(tmp_path / "a.parquet")
     assert (found.text, found.meta["language"]) == ("a", "zh")
     assert asked == [["text", "lang"]]
