@@ -1,4 +1,4 @@
-"""The command line: `baiwen run|plan|show|chat|serve|eval|doctor`.
+"""The command line: `baiwen run|plan|show|chat|serve|eval|export|doctor`.
 
     baiwen run recipes/tiny                          a folder of recipes, in order
     baiwen run recipes/tiny/7-sft.toml optim.lr=1e-5 one recipe, one knob changed
@@ -29,6 +29,7 @@ COMMANDS = {
     "chat": "talk to a model",
     "serve": "serve a model by OpenAI's protocol, with a chat page",
     "eval": "score a model on held-out tasks and text",
+    "export": "write a model in a format of other programs (GGUF)",
     "doctor": "check this machine and installation",
 }
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # the shell's convention
@@ -158,6 +159,13 @@ def _eval(command: argparse.ArgumentParser) -> None:
     command.add_argument("--questions", type=int, help="how many of each kind (default: all)")
 
 
+def _export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", help="a model folder, as in runs/tiny/sft")
+    command.add_argument("--gguf", metavar="OUT", required=True, help="the GGUF file to write")
+    command.add_argument("--type", default="bf16", help="f32, bf16 (default), f16 or q8_0")
+    command.add_argument("--check", action="store_true", help="read it back and compare")
+
+
 def _doctor(command: argparse.ArgumentParser) -> None:
     del command  # takes no arguments
 
@@ -169,6 +177,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "chat": _chat,
     "serve": _serve,
     "eval": _eval,
+    "export": _export,
     "doctor": _doctor,
 }
 

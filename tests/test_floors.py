@@ -26,7 +26,7 @@ FLOORS = (
     ("errors", "mistakes", "config", "files", "dist", "trackers", "log"),
     ("tokenizer", "model", "verify"),
     ("data", "train", "engine"),
-    ("scaling", "rl", "instruct", "eval", "serve", "report"),
+    ("scaling", "rl", "instruct", "eval", "serve", "export", "report"),
     ("stages",),
     ("commands", "cli", "__main__"),
 )
