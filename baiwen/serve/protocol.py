@@ -18,6 +18,12 @@ Label = Annotated[str, Field(max_length=512)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Tokens = Annotated[list[TokenId], Field(min_length=1)]
+Prompts = (
+    Text
+    | Tokens
+    | Annotated[list[Text], Field(min_length=1)]
+    | Annotated[list[Tokens], Field(min_length=1)]
+)
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Refused: TypeAlias = None  # a field of OpenAI's that we do not serve: null, or left out
 
@@ -244,7 +250,7 @@ class ChatRequest(SamplingFields):
 class CompletionRequest(SamplingFields):
     """`POST /v1/completions`: text or ids, one or many."""
 
-    prompt: Text | Tokens | Annotated[list[Text], Field(min_length=1)] | list[Tokens]
+    prompt: Prompts
     suffix: Text | None = None  # what follows the gap that is to be filled
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -255,7 +261,7 @@ class EmbeddingRequest(Harmless):
     """`POST /v1/embeddings`."""
 
     model: Label | None = None
-    input: Text | Tokens | Annotated[list[Text], Field(min_length=1)] | list[Tokens]
+    input: Prompts
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None  # only the model's own
     pooling: Literal["mean", "last"] | None = None

@@ -34,6 +34,8 @@ def bind(host: str, port: int, api_key: str | None) -> socket.socket:
         )
     if api_key is not None and (len(api_key) < 8 or not api_key.isascii() or " " in api_key):
         raise UserError("the API key must have at least 8 characters, ASCII and no blanks")
+    if not 0 <= port < 2**16:
+        raise UserError(f"--port {port} is none: there are 0 (a free one) to 65535")
     listener: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -42,11 +44,11 @@ def bind(host: str, port: int, api_key: str | None) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         if listener is not None:
             listener.close()
-        told = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot listen at {host}, port {port}: {told}; try --port") from error
+        told = f"cannot listen at {host}, port {port}: {error.strerror}"
+        raise UserError(f"{told}; try another --port") from error
     return listener
 
 
