@@ -11,10 +11,9 @@
 //
 // T queries, S keys, H query heads, K key heads, D head size (P: padded to whole vectors).
 #include "vector.h"
+#include "workspace.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 #include <vector>
 
 namespace {
@@ -39,35 +38,7 @@ struct Span {
     int64_t row, query, queries, key;
 };
 
-// Memory of the thread's own, kept from call to call; only one task of a thread lives at a time.
-class Workspace {
-  public:
-    float *take(int64_t count) {
-        float *here = start + used;
-        used += round_up(count, 16);
-        return here;
-    }
-    // Begins anew, with room for `count` numbers in `parts` pieces.
-    void reserve(int64_t count, int64_t parts) {
-        int64_t wanted = count + 16 * parts;
-        if (wanted > room) {
-            held.reset(static_cast<float *>(std::aligned_alloc(64, round_up(4 * wanted, 64))));
-            start = held.get();
-            room = wanted;
-        }
-        used = 0;
-    }
-
-  private:
-    struct Free {
-        void operator()(float *at) const { std::free(at); }
-    };
-    std::unique_ptr<float, Free> held;
-    float *start = nullptr;
-    int64_t room = 0, used = 0;
-};
-
-thread_local Workspace workspace;
+thread_local Workspace workspace;  // of the one task that a thread works on
 
 // Copies `count` tokens to [padded count][P], zeros beyond.
 template <typename T>
