@@ -102,6 +102,13 @@ def test_one_process_is_its_own_world():
         dist.barrier(world)
 
 
+def test_a_process_under_torchrun_has_a_place_of_its_own(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert dist.place("cpu", "bfloat16") == (torch.device("cpu"), torch.bfloat16)
+    assert not torch.distributed.is_initialized()
+
+
 def test_the_seed_sets_every_generator():
     draws = []
     for seed in (3, 3, 4):

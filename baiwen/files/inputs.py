@@ -16,6 +16,7 @@ from baiwen.errors import UserError
 from baiwen.files.manifest import MANIFEST, listed, sha256
 
 READ = 1 << 28  # bytes: a fraction of a second
+COMPARED, TOUCHED = "sha256 ", "stat "  # how a fingerprint begins: by content, by size and time
 # Files of a run folder that say how the run went, not what it made.
 RECORDS = ("recipe.json", "run.json", "metrics.jsonl", "device.json")
 
@@ -32,7 +33,7 @@ def fingerprint(paths: Sequence[Path]) -> str | None:
     for name, path, known in found:
         mark = known or (_stamp(path) if large else sha256(path))
         whole.update(f"{name}\0{mark}\0".encode())
-    return f"{'stat' if large else 'sha256'} {whole.hexdigest()}"
+    return (TOUCHED if large else COMPARED) + whole.hexdigest()
 
 
 def _files(path: Path) -> Iterator[File]:

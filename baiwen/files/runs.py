@@ -33,6 +33,7 @@ from typing import Any
 from baiwen.errors import UserError
 from baiwen.files.durable import explained, is_partial, make_folder, sweep, sync_folder
 from baiwen.files.formats import read_json, write_json
+from baiwen.files.inputs import COMPARED
 from baiwen.files.manifest import LOCK, MANIFEST, check, complete, seal
 
 RECIPE, RUN = "recipe.json", "run.json"
@@ -106,7 +107,8 @@ def look(
     if not (out / RECIPE).is_file():
         _refuse_foreign(out)
         return RunFolder(out, done=False, resumable=False)
-    done, resumable = (out / MANIFEST).is_file(), (out / "state").is_dir()
+    done = (out / MANIFEST).is_file()
+    resumable = not all(is_partial(path.name) for path in (out / "state").glob("*"))
     old, new = read_json(out / RECIPE), _plain(recipe)
     differences = _differences(old, new)
     # Another stage's files would not be written over.
@@ -131,7 +133,7 @@ def changed(out: Path, inputs: Mapping[str, str]) -> dict[str, bool]:
     """
     read = read_json(out / RUN).get("inputs", {}) if (out / RUN).is_file() else {}
     return {
-        key: not (found + read.get(key, "")).count("stat ")
+        key: all(content.startswith(COMPARED) for content in (found, read.get(key, found)))
         for key, found in inputs.items()
         if read and read.get(key) != found
     }

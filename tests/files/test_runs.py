@@ -48,7 +48,9 @@ def test_a_fresh_run_is_sealed_and_the_next_one_is_done(tmp_path):
 
 def test_a_failed_run_is_resumable_and_not_complete(tmp_path):
     with pytest.raises(KeyboardInterrupt), files.run_folder(tmp_path, RECIPE) as folder:
-        (folder.path / "state").mkdir()
+        files.write(folder.path / "state" / ".step-1.0123abcd.partial" / "model", "half")
+        assert not files.look(tmp_path, RECIPE).resumable
+        files.write(folder.path / "state" / "step-1", "whole")
         raise KeyboardInterrupt
     assert not files.complete(tmp_path)
     assert run(tmp_path) == files.RunFolder(tmp_path, done=False, resumable=True)

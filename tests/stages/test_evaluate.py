@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import torch
 
 import baiwen
 from baiwen import config as recipes
@@ -122,6 +123,16 @@ def test_one_model_is_scored_without_a_run_folder(scored, models, tasks):
     first = files.read_json(scored / "scores.json")["models"]["sft"]
     assert scores["tasks"] == first["tasks"]
     assert sorted(models.rglob("*")) == before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_is_asked_where_and_in_what_precision_the_recipe_says(models, dtype):
+    subject = evaluate.Subject(models / "sft", "cpu", dtype)
+    weights = next(subject.engine.model.parameters())
+    assert weights.dtype == getattr(torch, dtype) and weights.device.type == "cpu"
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="there is no GPU 0 here"):
+            evaluate.Subject(models / "sft", "cuda", dtype)
 
 
 def test_the_document_form_asks_for_its_shots(models, tasks, tmp_path):
