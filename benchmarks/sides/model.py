@@ -28,3 +28,15 @@ def fill(model: nn.Module) -> None:
             parameter.normal_(0, 0.02, generator=generator)
         else:
             parameter.fill_(0 if name.endswith("bias") else 1)
+
+
+@torch.no_grad()
+def tile(model: nn.Module) -> None:
+    """Matrices of a million numbers from N(0, 0.02) over and over: fast, where speed is all."""
+    drawn = torch.empty(2**20).normal_(0, 0.02, generator=torch.Generator().manual_seed(0))
+    for name, parameter in model.named_parameters():
+        flat = parameter.flatten()
+        if parameter.ndim == 1:
+            parameter.fill_(0 if name.endswith("bias") else 1)
+        for piece in flat.split(len(drawn)) if parameter.ndim > 1 else ():
+            piece.copy_(drawn[: len(piece)])
