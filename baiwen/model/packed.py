@@ -4,7 +4,7 @@
     model(tokens, cache=step)       # the same forward
 
 What bounds a decode step is reading the weights, so they are stored in the order in which the
-kernel reads them, and every row of a batch uses what was read (`native/linear.cpp`). A weight is
+kernel reads them, and every row of a batch uses what was read (`native/linear.h`). A weight is
 `scale * code`, a scale for 64 inputs of a row; activations become 16-bit integers with a scale per
 64 as they come, and groups are multiplied as exact integers. So a token's result does not depend,
 to the bit, on what else is in the batch. Per weight and in error:
@@ -39,7 +39,7 @@ from baiwen.model.transformer import Block, Transformer
 
 Weights = Literal["fp32", "bf16", "int8", "int4"]
 BITS = {"bf16": 16, "int8": 8, "int4": 4}
-GROUP, PANEL = 64, 16  # inputs that share a scale, outputs that lie together: native/linear.cpp
+GROUP, PANEL = 64, 16  # inputs that share a scale, outputs that lie together: native/linear.h
 LARGEST = {16: 4095, 8: 127}  # codes; 16-bit products of a group must add up within 32 bits
 SHRINK = (1.0, 0.93, 0.86, 0.78)  # of a group's range, tried for 4 bits: the tails are clipped
 ROWS = 256  # of a weight that are packed at a time, to stay in the cache
@@ -189,18 +189,28 @@ class LookUp(nn.Embedding):
 
 
 def encode(weight: Tensor, bits: int) -> Tensor:
-    """weight [N, K] -> int16 [P, G, words], as native/linear.cpp reads it; padding is zeros."""
+    """weight [N, K] -> int16 [P, G, words], as native/linear.h reads it; padding is zeros."""
     outputs, inputs = weight.shape
     panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
     words = GROUP * PANEL * bits // 16 + PANEL * (2 if bits == 4 else 1)
     packed = torch.empty(panels, groups, words, dtype=torch.int16)
-    for first in range(0, outputs, ROWS):
-        piece = weight[first : first + ROWS].detach().float()
+    native, weight = library("pack"), weight.detach().contiguous()
+    if native is None or weight.dtype not in (torch.float32, torch.bfloat16):
+        return _encode(weight, bits, packed)
+    half = weight.dtype == torch.bfloat16
+    native.packed_encode(bits, weight, half, outputs, inputs, packed)
+    return packed
+
+
+def _encode(weight: Tensor, bits: int, packed: Tensor) -> Tensor:
+    groups = packed.shape[1]
+    for first in range(0, len(weight), ROWS):
+        piece = weight[first : first + ROWS].float()
         missing = -len(piece) % PANEL
-        grouped = F.pad(piece, (0, groups * GROUP - inputs, 0, missing)).unflatten(
-            1, (groups, GROUP)
-        )
-        packed[first // PANEL : (first + len(piece) + missing) // PANEL] = _lay(grouped, bits)
+        padded = F.pad(piece, (0, groups * GROUP - piece.shape[1], 0, missing))
+        end = first + len(padded)
+        grouped = padded.unflatten(1, (groups, GROUP))
+        packed[first // PANEL : end // PANEL] = _lay(grouped, bits)
     return packed
 
 

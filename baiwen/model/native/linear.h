@@ -177,7 +177,7 @@ inline void multiply(int64_t m, const int16_t *packed, const Activations &x, int
 }
 
 // A panel with its codes widened to 16 bits, for many rows of activations.
-template <int BITS> void widen(const int16_t *packed, int64_t groups, int16_t *into) {
+template <int BITS> void unfold(const int16_t *packed, int64_t groups, int16_t *into) {
     constexpr int FIELDS = 16 / BITS;
     constexpr int64_t TAIL = WORDS<BITS> - CODES<BITS>;
     for (int64_t group = 0; group < groups; ++group, packed += WORDS<BITS>) {
@@ -218,7 +218,7 @@ void linear(const float *x, int64_t x_stride, int64_t rows, int64_t inputs, cons
         for (int64_t panel = 0; panel < panels; ++panel) {
             const int16_t *codes = packed + panel * size;
             if constexpr (BITS != 16) {
-                widen<BITS>(codes, groups, unpacked.data());
+                unfold<BITS>(codes, groups, unpacked.data());
                 codes = unpacked.data();
             }
             for (int64_t part = 0; part < parts; ++part) {

@@ -1,0 +1,152 @@
+// Packing: weights as integers of 16, 8 or 4 bits in the layout that linear.h reads. The plain form
+// is `encode` in packed.py, which says what is computed.
+#include "linear.h"
+#include "vector.h"
+
+namespace {
+
+constexpr int V = GROUP / W;  // vectors of a group
+constexpr float SHRINK[] = {1.f, .93f, .86f, .78f};
+constexpr float TINY = 0x1p-100f;
+
+struct Coded {
+    vf codes[V];
+    float scale, least;
+};
+
+float as_bf16(float x) {
+    bf16 narrowed;
+    narrow(x, &narrowed);
+    return widen(narrowed);
+}
+
+vf nearest(vf x) {  // ties to even, below 2^22
+    const vf magic = all(12582912.f);
+    return (x + magic) - magic;
+}
+
+vf within(vf x, float low, float high) {
+    const vf raised = x < low ? all(low) : x;
+    return raised > high ? all(high) : raised;
+}
+
+float whole(const vf *x) {
+    vf total = {};
+    for (int i = 0; i < V; i++) total += x[i];
+    return sum(total);
+}
+
+template <int BITS> Coded symmetric(const vf *x, float low, float high) {
+    constexpr float largest = BITS == 16 ? 4095.f : 127.f;
+    const float wanted = std::max(-low, high) / largest;
+    Coded made = {};
+    if (BITS == 16) {
+        int exponent;
+        const float mantissa = std::frexp(wanted, &exponent);
+        made.scale = std::ldexp(1.f, exponent - (mantissa == .5f));
+    } else {
+        made.scale = as_bf16(wanted * (1 + 0x1p-8f));
+    }
+    made.scale = std::max(made.scale, TINY);
+    for (int i = 0; i < V; i++) made.codes[i] = within(nearest(x[i] / made.scale), -largest, largest);
+    return made;
+}
+
+// Codes of weights that lie on the line scale * code + least.
+void onto(const vf *x, Coded &line) {
+    for (int i = 0; i < V; i++)
+        line.codes[i] = within(nearest((x[i] - line.least) / line.scale), 0.f, 15.f);
+}
+
+// The line of least squares through (code, weight).
+void fit(const vf *x, float mean, Coded &line) {
+    const float centre = whole(line.codes) / GROUP;
+    vf square = {}, product = {};
+    for (int i = 0; i < V; i++) {
+        const vf from = line.codes[i] - centre;
+        square += from * from;
+        product += from * x[i];
+    }
+    const float slope = sum(product) / std::max(sum(square), 1e-6f);
+    line.scale = as_bf16(std::max(slope, TINY));
+    line.least = as_bf16(mean - line.scale * centre);
+}
+
+Coded least_squares(const vf *x, float low, float high) {
+    const float middle = (high + low) / 2, width = std::max(high - low, TINY);
+    const float mean = whole(x) / GROUP;
+    Coded best = {};
+    float smallest = INFINITY;
+    for (float shrink : SHRINK) {
+        Coded tried = {{}, width * (shrink / 15), middle - width * (shrink / 2)};
+        onto(x, tried);
+        fit(x, mean, tried);
+        onto(x, tried);
+        vf errors[V];
+        for (int i = 0; i < V; i++) {
+            const vf error = tried.codes[i] * tried.scale + tried.least - x[i];
+            errors[i] = error * error;
+        }
+        const float error = whole(errors);
+        if (&shrink == SHRINK || error < smallest) smallest = error, best = tried;
+    }
+    return best;
+}
+
+template <int BITS> Coded coded(const float *values) {
+    vf x[V], low = load(values), high = low;
+    for (int i = 0; i < V; i++) {
+        x[i] = load(values + i * W);
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    float least = low[0], most = high[0];
+    for (int i = 1; i < W; i++) least = std::min(least, low[i]), most = std::max(most, high[i]);
+    if constexpr (BITS == 4) return least_squares(x, least, most);
+    return symmetric<BITS>(x, least, most);
+}
+
+// The codes of row `row` into its lanes of a group, whose bits are zero.
+template <int BITS> void lay(const Coded &from, int64_t row, int16_t *group) {
+    constexpr int FIELDS = 16 / BITS;
+    float codes[GROUP];
+    std::memcpy(codes, from.codes, sizeof codes);
+    for (int64_t k = 0; k < GROUP; ++k) {
+        const int64_t step = k / (2 * FIELDS), field = k % (2 * FIELDS) / 2;
+        const int bits = int(codes[k]) & ((1 << BITS) - 1);
+        int16_t &lane = group[step * 32 + row * 2 + k % 2];
+        lane = int16_t(uint16_t(lane) | bits << BITS * field);
+    }
+    narrow(from.scale, (bf16 *)group + CODES<BITS> + row);
+    if (BITS == 4) narrow(from.least, (bf16 *)group + CODES<BITS> + PANEL + row);
+}
+
+template <int BITS, typename T>
+void encode(const T *weight, int64_t outputs, int64_t inputs, int16_t *out) {
+    const int64_t groups = (inputs + GROUP - 1) / GROUP, panels = (outputs + PANEL - 1) / PANEL;
+    std::memset(out, 0, sizeof(int16_t) * panels * groups * WORDS<BITS>);
+#pragma omp parallel for
+    for (int64_t panel = 0; panel < panels; ++panel)
+        for (int64_t group = 0; group < groups; ++group)
+            for (int64_t row = 0; row < PANEL; ++row) {
+                const int64_t n = panel * PANEL + row, begin = group * GROUP;
+                const int64_t count = n < outputs ? std::min(GROUP, inputs - begin) : 0;
+                float values[GROUP] = {};
+                for (int64_t k = 0; k < count; ++k) values[k] = widen(weight[n * inputs + begin + k]);
+                lay<BITS>(coded<BITS>(values), row, out + (panel * groups + group) * WORDS<BITS>);
+            }
+}
+
+template <typename T>
+void encode(int bits, const void *weight, int64_t outputs, int64_t inputs, void *out) {
+    const auto run = bits == 16 ? encode<16, T> : bits == 8 ? encode<8, T> : encode<4, T>;
+    run(static_cast<const T *>(weight), outputs, inputs, static_cast<int16_t *>(out));
+}
+
+}  // namespace
+
+// weight [outputs, inputs] fp32 or bf16 (`half`) -> out [panels, groups, words].
+extern "C" void packed_encode(int bits, const void *weight, bool half, int64_t outputs,
+                              int64_t inputs, void *out) {
+    (half ? encode<bf16> : encode<float>)(bits, weight, outputs, inputs, out);
+}
