@@ -127,16 +127,22 @@ def listed(folder: Path) -> dict[str, dict[str, str | int]]:
     path = folder / MANIFEST
     try:
         entries = json.loads(path.read_bytes())["files"]
-        for name, entry in entries.items():
-            assert not Path(name).is_absolute() and ".." not in Path(name).parts
-            assert isinstance(entry["sha256"], str) and isinstance(entry["bytes"], int)
+        ours = all(_is_entry(name, entry) for name, entry in entries.items())
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} has no {MANIFEST}: it is not complete; run its stage again"
         ) from error
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _damaged(folder, MANIFEST, "it is not a manifest") from error
+    if not ours:
+        raise _damaged(folder, MANIFEST, "it is not a manifest")
     return entries
+
+
+def _is_entry(name: str, entry: dict[str, str | int]) -> bool:
+    """Say whether a line of a manifest is of our form, and its file within the folder."""
+    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+    return inside and isinstance(entry["sha256"], str) and isinstance(entry["bytes"], int)
 
 
 def _check_size(folder: Path, name: str, entry: dict[str, str | int]) -> None:
