@@ -57,11 +57,18 @@ class Access:
                 status = message["status"]
             await send(message)
 
-        refusal = self._refusal(scope["path"], headers) or _too_large(headers, self._limits.body)
+        refusal = (
+            _long_head(scope, self._limits.header)
+            or self._refusal(scope["path"], headers)
+            or _long_body(headers, self._limits.body)
+        )
         self._gate.running += 1
         try:
             app = self._app if refusal is None else response(refusal, close=True)
             await app(scope, _Body(receive, self._limits), counted)
+        except asyncio.CancelledError:
+            if not self._gate.draining:
+                raise
         finally:
             self._gate.running -= 1
             route = getattr(scope.get("route"), "path", "none")
@@ -99,7 +106,9 @@ class _Body:
             async with asyncio.timeout(self._limits.body_seconds):
                 message = await self._receive()
         except TimeoutError as error:
-            raise APIError("the request's body has not come in time", 408) from error
+            close = {"Connection": "close"}
+            told = "the request's body has not come in time"
+            raise APIError(told, 408, headers=close) from error
         self._size += len(message.get("body", b""))
         if self._size > self._limits.body:
             raise _too_long(self._limits.body)
@@ -107,7 +116,13 @@ class _Body:
         return message
 
 
-def _too_large(headers: dict[bytes, str], most: int) -> APIError | None:
+def _long_head(scope: Scope, most: int) -> APIError | None:
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    return APIError(f"the headers are longer than {most:,} bytes", 431) if size > most else None
+
+
+def _long_body(headers: dict[bytes, str], most: int) -> APIError | None:
     length = headers.get(b"content-length", "0")
     return _too_long(most) if length.isdecimal() and int(length) > most else None
 

@@ -7,12 +7,15 @@ limit are told 503. `request.state.abort` cuts a connection without waiting for 
 
 import asyncio
 import json
+import socket
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from baiwen.serve.errors import APIError, shape
 from baiwen.serve.limits import Limits
+
+UNREAD = 2**16  # bytes of an answer that the kernel may hold for a client; it takes the double
 
 
 class Connection(H11Protocol):
@@ -23,6 +26,8 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self.limits: Limits = self.app_state["limits"]
         self.app_state = {**self.app_state, "abort": transport.abort}
+        client: socket.socket = transport.get_extra_info("socket")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD)
         self._headers_due: asyncio.TimerHandle | None = None
         if len(self.connections) > self.limits.connections:
             self._turn_away(APIError("the server has too many connections; try later", 503))

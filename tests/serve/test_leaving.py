@@ -1,0 +1,138 @@
+"""Clients that leave, that do not read, that never finish asking: nothing of theirs stays."""
+
+import contextlib
+import json
+import random
+import socket
+import struct
+import time
+
+import httpx
+import pytest
+
+from baiwen.serve.limits import Limits
+
+LONG = {"messages": [{"role": "user", "content": "hm"}], "logit_bias": {"10": 100}}
+
+
+def request(body, path="/v1/chat/completions"):
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+def opened(served, data, receive_buffer=None):
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.connect(served.address)
+    connection.sendall(data)
+    return connection
+
+
+def reset(connection):
+    """Leave with a RST, as a process that is killed with unread data does."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def running(served):
+    return served.engine.unfinished
+
+
+def until(holds, seconds):
+    due = time.monotonic() + seconds
+    while not holds() and time.monotonic() < due:
+        time.sleep(0.002)
+    return holds()
+
+
+@pytest.mark.parametrize("leave", [socket.socket.close, reset], ids=["FIN", "RST"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_its_blocks_at_once(served, settled, leave, stream):
+    settled()
+    connection = opened(served, request({**LONG, "stream": stream}))
+    assert until(lambda: served.engine.stats()["blocks_used"] > 0, 5)
+    left = time.monotonic()
+    leave(connection)
+    assert until(lambda: not running(served), 5)
+    assert time.monotonic() - left < 0.1 * slowness(served)
+    assert settled() == 0
+
+
+def slowness(served):
+    """How many times slower than alone this machine is now: others may be at work on it."""
+    begun = time.monotonic()
+    sum(range(1_000_000))
+    return max(1.0, (time.monotonic() - begun) / 0.02)
+
+
+@pytest.mark.slow
+def test_a_thousand_aborted_streams_leave_nothing(served, settled):
+    rng = random.Random(0)
+    for number in range(1000):
+        connection = opened(served, request({**LONG, "stream": True, "n": 1 + number % 3}))
+        if number % 4 == 0:
+            connection.recv(64)
+        elif number % 4 == 1:
+            time.sleep(rng.random() * 0.002)
+        (reset if number % 2 else socket.socket.close)(connection)
+    assert settled(60) == 0
+    stats = served.engine.stats()
+    assert stats["running"] == stats["waiting"] == 0
+
+
+@pytest.mark.slow
+def test_readers_that_stall_are_bounded_and_dropped(start):
+    limits = Limits(read_seconds=0.5, waiting=1000)
+    with start(limits=limits) as served:
+        body = {**LONG, "stream": True, "logprobs": True, "top_logprobs": 20}
+        stalled = [opened(served, request(body), receive_buffer=4096) for _ in range(200)]
+        with httpx.Client(base_url=served.url, timeout=120) as client:
+            told = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 2})
+            assert told.status_code == 200
+            assert until(lambda: not running(served), 120)
+            assert served.engine.stats()["blocks_used"] == 0
+            assert until(lambda: 'dropped_total{reason="slow"}' in client.get("/metrics").text, 10)
+        for connection in stalled:
+            connection.close()
+
+
+def test_requests_that_come_drop_by_drop_are_cut(start):
+    limits = Limits(header_seconds=0.3, body_seconds=0.3)
+    with start(limits=limits) as served:
+        slow = opened(served, b"GET /health HTTP/1.1\r\n")
+        body = request(LONG)[:-10]
+        late = opened(served, body)
+        begun = time.monotonic()
+        assert everything(slow).startswith(b"HTTP/1.1 408 ")
+        assert everything(late).startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - begun < 5
+
+
+def everything(connection):
+    """What comes until the server closes."""
+    with connection:
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_drops_do_not_stretch_the_time_for_headers(start):
+    with start(limits=Limits(header_seconds=0.3)) as served:
+        connection = opened(served, b"GET /health HTTP/1.1\r\n")
+        begun = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() - begun < 5:
+                connection.sendall(b"X: y\r\n")
+                time.sleep(0.05)
+        assert time.monotonic() - begun < 3
+
+
+def test_connections_over_the_limit_are_turned_away(start):
+    with start(limits=Limits(connections=3)) as served:
+        kept = [opened(served, b"G") for _ in range(3)]
+        time.sleep(0.1)
+        over = opened(served, b"")
+        assert b" 503 " in over.recv(1000)
+        for connection in kept:
+            connection.close()
+        assert until(lambda: httpx.get(f"{served.url}/health").status_code == 200, 5)
