@@ -30,7 +30,7 @@ class Scripted(ThreadingHTTPServer):
     """Answers with `script`; `asked` holds what it was asked, `paths` every path that was wanted.
 
     refusal: a status and a body instead of an answer. key: what it wants as `Bearer`.
-    hold: a chunk waits here until `go` is set.
+    usage: whether an answer ends with its tokens. A chunk that is None waits until `go` is set.
     """
 
     daemon_threads = True
@@ -40,6 +40,7 @@ class Scripted(ThreadingHTTPServer):
         self.script, self.context = list(script), context
         self.refusal: tuple[int, str] | None = None
         self.key: str | None = None
+        self.usage = True
         self.asked: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.go = threading.Event()
@@ -106,7 +107,8 @@ class Answer(BaseHTTPRequestHandler):
                     continue
                 self.event({"choices": [{"index": 0, **chunk}]})
             usage = {"total_tokens": 20, "completion_tokens": len(self.server.script)}
-            self.event({"choices": [], "usage": usage})
+            if self.server.usage:
+                self.event({"choices": [], "usage": usage})
             self.wfile.write(b"data: [DONE]\n\n")
         except BrokenPipeError:
             self.server.paths.append("left")

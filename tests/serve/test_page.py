@@ -981,8 +981,8 @@ PICTURE = {
 def test_the_screenshot(script, open_page):
     if not os.environ.get("BAIWEN_SCREENSHOT"):
         pytest.skip("writes docs/chat.png where BAIWEN_SCREENSHOT is set")
-    script.context = 4096
-    page = open_page(script.address, viewport={"width": 1180, "height": 820}, color_scheme="light")
+    script.context, script.usage = 4096, False
+    page = open_page(script.address, viewport={"width": 1180, "height": 970}, color_scheme="light")
     model = {"id": "a scripted model", "max_model_len": 4096}
     page.route("**/v1/models", lambda route: route.fulfill(json={"data": [model]}))
     page.reload()
