@@ -30,6 +30,7 @@ bench: $(READY)  ## measure every claim, each beside its peer
 	.venv/bin/python -m benchmarks.sft --write $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
 	.venv/bin/python -m benchmarks.kernels --write
 	.venv/bin/python -m benchmarks.tokenizer --write
+	.venv/bin/python -m benchmarks.grammar --write
 	.venv/bin/python -m benchmarks.tiny --write
 
 $(READY): pyproject.toml constraints.txt

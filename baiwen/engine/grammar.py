@@ -79,6 +79,7 @@ class Grammar:
     def regex(cls, tokenizer: Tokenizer, pattern: str) -> "Grammar":
         """Text that matches `pattern` from its first character to its last."""
         json_schema.check_pattern(pattern, "regex")
+        _check_characters(pattern, "regex")
         return _compiled(tokenizer, LLMatcher.grammar_from_regex(pattern), "regex")
 
     @classmethod
@@ -87,6 +88,8 @@ class Grammar:
         good = not isinstance(options, str) and all(isinstance(item, str) for item in options)
         if not good or not options or not all(options):
             raise UserError(f"choice must be a list of texts that are not empty: {options!r:.80}")
+        if (most := max(map(len, options))) > json_schema.REPEATS:
+            raise UserError(f"choice: one has {most:,} characters of {json_schema.REPEATS:,}")
         spelled = " | ".join(map(_quoted, options))
         return _compiled(tokenizer, f"start: OPTION\nOPTION: {spelled}", "choice")
 
@@ -224,12 +227,7 @@ def _compiled(
     tokenizer: Tokenizer, text: str, source: str, parts: Mapping[str, str] | None = None
 ) -> Grammar:
     """The grammar of `text`; parts: the schemas in it by their paths, for what an error names."""
-    if len(text) > LONGEST:
-        raise UserError(f"{source} has {len(text):,} characters; it may have {LONGEST:,}")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{source} holds half a character (a lone surrogate)") from error
+    _check_characters(text, source)
     with _SETTING_UP:
         if tokenizer not in _COMPILERS:
             _COMPILERS[tokenizer] = _Compiler(tokenizer)
@@ -240,6 +238,15 @@ def _compiled(
             if told := LLMatcher.validate_grammar(f"start: {part}", None, limits=LIMITS):
                 raise UserError(_refusal(told, where, part)) from error
         raise UserError(f"{source}: {error}") from error
+
+
+def _check_characters(text: str, source: str) -> None:
+    if len(text) > LONGEST:
+        raise UserError(f"{source} has {len(text):,} characters; it may have {LONGEST:,}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{source} holds half a character (a lone surrogate)") from error
 
 
 def _check(matcher: LLMatcher) -> None:

@@ -61,7 +61,10 @@ def enforced(schema: object, where: str = "schema") -> Schema:
     value of a wrong form; also a document that is too large or too deep.
     """
     walk = _Walk()
-    checked = walk.schema(schema, where, "#")
+    try:
+        checked = walk.schema(schema, where, "#")
+    except RecursionError:
+        raise UserError(f"{where}: a constant in it is nested too deeply") from None
     for path, target in walk.references:
         if target not in walk.pointers:
             raise UserError(
@@ -93,11 +96,8 @@ def check_pattern(pattern: object, where: str) -> None:
     inside = False  # between brackets
     for part in _PART.finditer(pattern):
         text = part[0]
-        if (
-            len(text) > 2
-            and text[1].isdigit()
-            and max(map(int, re.findall(r"\d+", text))) > REPEATS
-        ):
+        counts = map(int, re.findall(r"\d+", text)) if text.startswith("{") else ()
+        if max(counts, default=0) > REPEATS:
             raise UserError(f"{where} is {pattern!r:.80}: {text} is more than {REPEATS:,} times")
         odd = (_ODD_INSIDE if inside else _ODD_OUTSIDE).fullmatch(text)
         if odd and not (text in ("(?i)", "(?s)") and part.start() == 0):
@@ -161,10 +161,11 @@ class _Walk:
                 for place, item in enumerate(value)
             ]
         assert isinstance(value, Mapping)
+        check = _pattern if keyword == "patternProperties" else _printable
         for name in value:
-            _NAMES.get(keyword, _printable)(name, path)
+            check(name, path)
         return {
-            name: self.schema(item, f"{path}.{name}", f"{pointer}/{_escaped(name)}", depth)
+            name: self.schema(item, f"{path}.{name}", f"{pointer}/{_escaped(str(name))}", depth)
             for name, item in value.items()
         }
 
@@ -184,10 +185,6 @@ _SUBSCHEMAS: dict[str, type | None] = {
 }
 
 
-# What the names of a keyword's schemas must be.
-_NAMES = {"patternProperties": lambda name, path: _pattern(name, path)}
-
-
 def _escaped(name: str) -> str:
     """A name in a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
@@ -199,7 +196,7 @@ def _annotates(keyword: str, value: object, where: str) -> bool:
         if not re.match(r"https?://json-schema\.org/", str(value)):
             raise UserError(f"{where} is {value!r:.80}: only JSON Schema itself is supported")
         return True
-    extension = keyword.startswith("x-") and keyword != "x-guidance"
+    extension = str(keyword).startswith("x-") and keyword != "x-guidance"
     return extension or keyword in _ANNOTATIONS
 
 

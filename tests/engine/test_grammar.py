@@ -3,6 +3,7 @@
 import gc
 import gzip
 import json
+import random
 import re
 import weakref
 
@@ -136,6 +137,58 @@ def test_what_a_random_model_says_in_the_published_vocabulary_is_valid(qwen):
         grammar, check = Grammar.json_schema(qwen, schema), validator(schema)
         for text in answers(qwen, grammar, 4, most=150):
             check.validate(json.loads(text))
+
+
+def drawn(rng: random.Random, depth: int = 0) -> dict:
+    """A random schema of what is supported, two levels deep."""
+    low, span = rng.randint(-30, 30), rng.randint(0, 40)
+    leaves = [
+        {"type": "integer", "minimum": low, "maximum": low + span},
+        {"type": "number", "exclusiveMinimum": low / 8, "maximum": (low + span + 1) / 8},
+        {"type": "integer", "multipleOf": rng.randint(2, 9), "minimum": low, "maximum": low + 50},
+        {"type": "string", "minLength": rng.randint(0, 2), "maxLength": rng.randint(2, 6)},
+        {"type": "string", "pattern": rng.choice(["^[a-c]+$", "x", "^(a|bb){1,3}$", "^\\S\\d?$"])},
+        {"type": "string", "pattern": "^[ab]*$", "maxLength": rng.randint(1, 4)},
+        {"enum": rng.sample([1, "a", None, True, [1, {"b": 2}], {"c": []}, 2.5, "é\n"], 3)},
+        {"const": rng.choice(['"', {"k": [None]}, -3, ""])},
+        {"type": rng.sample(["null", "boolean", "integer"], 2)},
+    ]
+    if depth == 2 or rng.random() < 0.25:
+        return rng.choice(leaves)
+    inner = [drawn(rng, depth + 1) for _ in range(3)]
+    names = rng.sample(["a", "b", "ab", "é", "n_1", '"', "x y"], 3)
+    required = rng.sample(names, rng.randint(0, 3))
+    named = {"type": "object", "properties": dict(zip(names, inner, strict=True))}
+    return rng.choice(
+        [
+            named | {"required": required, "additionalProperties": rng.random() < 0.3},
+            named | {"required": names, "maxProperties": 4, "additionalProperties": inner[0]},
+            {"type": "object", "patternProperties": {"^n_": inner[0]}, "minProperties": 1,
+             "additionalProperties": inner[1]},
+            {"type": "array", "items": inner[0], "minItems": rng.randint(0, 2), "maxItems": 3},
+            {"type": "array", "prefixItems": inner[:2], "items": inner[2], "maxItems": 4},
+            {"anyOf": inner},
+            {"allOf": [named | {"required": required}, {"properties": {names[0]: inner[1]}}]},
+            {"$defs": {"d": inner[0]}, "type": "array", "items": {"anyOf": inner[1:]},
+             "maxItems": 2} if depth == 0 else {"oneOf": inner[:2]},
+        ]
+    )  # fmt: skip
+
+
+def test_what_is_said_under_random_schemas_is_valid(tokenizer):
+    rng, compiled = random.Random(0), 0
+    for _ in range(120):
+        schema = drawn(rng)
+        try:
+            grammar = Grammar.json_schema(tokenizer, schema)
+        except UserError:
+            continue
+        compiled += 1
+        for seed in range(3):
+            if (ids := walk(tokenizer, grammar, seed, most=120)) is not None:
+                text = tokenizer.decode(ids, control=False)
+                assert validator(schema).is_valid(json.loads(text)), (schema, text)
+    assert compiled > 70
 
 
 def test_a_json_object_is_an_object(tokenizer):
@@ -303,6 +356,19 @@ def test_forced_calls_are_read_back_and_valid(tokenizer):
     assert max(counts) > 1
 
 
+def test_calls_may_follow_words_where_they_are_free(tokenizer):
+    grammar = Grammar.tool_calls(tokenizer, TOOLS, name="add", free=True)
+    assert takes(tokenizer, grammar, "Hello <tool_call> in words")
+    ids = [
+        *spelled(tokenizer, "I add.\n"),
+        tokenizer.id("<tool_call>"),
+        *spelled(tokenizer, '\n{"name": "add", "arguments": {"x": 1, "y": 2}}\n'),
+        tokenizer.id("</tool_call>"),
+    ]
+    assert grammar.matcher().accepts([*ids, tokenizer.end_of_turn]) == len(ids) + 1
+    assert grammar.matcher().accepts([*ids[:-1], tokenizer.end_of_turn]) == len(ids) - 1
+
+
 def test_the_named_tool_is_called_once(tokenizer):
     grammar = Grammar.tool_calls(tokenizer, TOOLS, name="add", parallel=False)
     for text in answers(tokenizer, grammar, 5):
@@ -422,6 +488,13 @@ def test_grammars_do_not_keep_a_tokenizer_alive():
     assert gone() is None
 
 
+def deep(levels: int) -> list:
+    value: list = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def nested(levels: int) -> dict:
     schema: dict = {"type": "null"}
     for _ in range(levels):
@@ -439,9 +512,13 @@ def nested(levels: int) -> dict:
          lambda t: Grammar.choice(t, [f"option {i}" for i in range(LONGEST // 8)])),
         ("too complex", lambda t: Grammar.regex(t, "(a{1000}){1000}")),
         ("more than 4,096 times", lambda t: Grammar.regex(t, "a{100000}")),
-        ("too complex", lambda t: Grammar.json_schema(t, {"type": "string", "pattern": "^(a{1000}){1000}$"})),
+        ("too complex",
+         lambda t: Grammar.json_schema(t, {"type": "string", "pattern": "^(a{1000}){1000}$"})),
         ("too complex", lambda t: Grammar.lark(t, 'start: (("a" "b"){1000}){1000}')),
         ("lone surrogate", lambda t: Grammar.choice(t, ["\ud800"])),
+        ("lone surrogate", lambda t: Grammar.regex(t, "\ud800")),
+        ("5,000 characters of 4,096", lambda t: Grammar.choice(t, ["x" * 5_000])),
+        ("nested too deeply", lambda t: Grammar.json_schema(t, {"const": deep(2_000)})),
         ("cannot be written as JSON", lambda t: Grammar.json_schema(t, {"const": float("nan")})),
         ("a list of texts", lambda t: Grammar.choice(t, [])),
         ("a list of texts", lambda t: Grammar.choice(t, "abc")),

@@ -83,7 +83,8 @@ def test_fp32_holds_every_tensor_bit_for_bit(dense, tmp_path):
     parts = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
              "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
              "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-             "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}  # fmt: skip
+             "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+             "mlp.down_proj": "ffn_down"}  # fmt: skip
     for layer in range(2):
         names |= {
             f"model.layers.{layer}.{ours}": f"blk.{layer}.{its}" for ours, its in parts.items()
