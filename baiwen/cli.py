@@ -115,13 +115,13 @@ def _show(command: argparse.ArgumentParser) -> None:
     command.add_argument("stage", nargs="?", help="the stage whose knobs to list")
 
 
-def _model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", help="a model folder, as in runs/tiny/sft")
+def _model(command: argparse.ArgumentParser, or_else: str = "") -> None:
+    command.add_argument("model", help=f"a model folder, as in runs/tiny/sft{or_else}")
     command.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, auto (default)")
 
 
 def _chat(command: argparse.ArgumentParser) -> None:
-    _model(command)
+    _model(command, ", or the URL of a server")
     command.add_argument("--dtype", default="auto", help="float32, bfloat16, auto (default)")
     command.add_argument("--system", help="the system message (default: the template's)")
     command.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (0.7)")

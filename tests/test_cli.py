@@ -520,7 +520,7 @@ def test_chat_remembers_the_conversation(model, capsys, monkeypatch):
 
 
 def test_chat_obeys_its_commands(model, capsys, monkeypatch):
-    lines = ["to be", "/system Be short.", "or not", "/reset", "to be", "/what", "/quit", "never"]
+    lines = ["to be", "/system Be short.", "or not", "/reset", "to be", "/help", "/quit", "never"]
     piped(model, lines, monkeypatch)
     (before,) = chatting(model, [["to be"]])
     second, third = chatting(model, [["or not"], ["to be"]], system="Be short.")

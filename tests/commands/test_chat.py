@@ -201,6 +201,7 @@ def test_help_lists_every_command_and_each_line_fits():
     lines = chat.HELP.splitlines()
     assert [line.split()[0] for line in lines] == [f"/{name}" for name in COMMANDS]
     assert max(map(len, lines)) <= 80
+    assert chat.HELP in (Path(__file__).parents[2] / "docs/chat.md").read_text()
 
 
 def test_a_path_is_a_question_not_a_command():
