@@ -77,7 +77,7 @@ Coded least_squares(const vf *x, float low, float high) {
     const float mean = whole(x) / GROUP;
     Coded best = {};
     float smallest = INFINITY;
-    for (float shrink : SHRINK) {
+    for (const float &shrink : SHRINK) {
         Coded tried = {{}, width * (shrink / 15), middle - width * (shrink / 2)};
         onto(x, tried);
         fit(x, mean, tried);
