@@ -29,7 +29,7 @@ class Row:
 def tokens(model: Transformer, hidden: Tensor, rows: Sequence[Row], known: int) -> list[Token]:
     """The token of each row: hidden [N, C]; ids from `known` on only pad the embedding."""
     logits, chosen = ids(model, hidden, rows, known)
-    return scored(logits, chosen, [row.sample.request.sampling.logprobs for row in rows])
+    return _scored(logits, chosen, [row.sample.request.sampling.logprobs for row in rows], known)
 
 
 def ids(
@@ -57,14 +57,14 @@ def _edited(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     return logits
 
 
-def scored(logits: Tensor, ids: Tensor, tops: Sequence[int]) -> list[Token]:
+def _scored(logits: Tensor, ids: Tensor, tops: Sequence[int], known: int) -> list[Token]:
     """The tokens `ids` [R] with log-probabilities, and the likeliest `tops` of each row."""
     whole = logits.logsumexp(-1)  # [R]
     logprobs = logits.gather(1, ids[:, None]).squeeze(1) - whole
     pairs = torch.stack((ids.double(), logprobs.double()), 1).tolist()  # the step waits here
     best: list[list[tuple[int, float]]] = [[]] * len(pairs)
-    if most := min(max(tops), logits.shape[1]):
-        values, indices = logits.topk(most)
+    if most := min(max(tops), known):
+        values, indices = logits[:, :known].topk(most)
         values -= whole[:, None]
         best = [
             list(zip(i, v, strict=True))
@@ -77,7 +77,7 @@ def scored(logits: Tensor, ids: Tensor, tops: Sequence[int]) -> list[Token]:
 
 
 def prompt_tokens(
-    model: Transformer, hidden: Tensor, request: Request, first: int
+    model: Transformer, hidden: Tensor, request: Request, first: int, known: int
 ) -> Iterator[Token]:
     """Score the prompt's tokens that hidden [T, C], of the places from `first` on, predicts."""
     if not request.prompt_tokens:
@@ -85,8 +85,8 @@ def prompt_tokens(
     begin = max(len(request.prompt_tokens), 1)
     end = min(first + len(hidden) + 1, len(request.prompt))
     for start in range(begin, end, PIECE):
-        known = request.prompt[start : min(start + PIECE, end)]
+        asked = request.prompt[start : min(start + PIECE, end)]
         place = start - 1 - first
-        logits = model.project(hidden[place : place + len(known)]).float()
-        tops = [request.sampling.prompt_logprobs or 0] * len(known)
-        yield from scored(logits, torch.tensor(known, device=logits.device), tops)
+        logits = model.project(hidden[place : place + len(asked)]).float()
+        tops = [request.sampling.prompt_logprobs or 0] * len(asked)
+        yield from _scored(logits, torch.tensor(asked, device=logits.device), tops, known)

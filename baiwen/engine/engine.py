@@ -16,7 +16,6 @@ between steps: `reset_cache` then.
 """
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,26 +25,23 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from baiwen.engine import choice
+from baiwen.engine import capacity, choice
 from baiwen.engine.blocks import Blocks
 from baiwen.engine.choice import Row
 from baiwen.engine.embed import hidden, packed
 from baiwen.engine.pretrained import check
-from baiwen.engine.request import Completion, Delta, Request, Sample, Token
+from baiwen.engine.request import Completion, Delta, Request, Sample, Token, completions
 from baiwen.engine.runner import Runner
 from baiwen.engine.sampler import Sampling
 from baiwen.engine.scheduler import Chunk, Scheduler
 from baiwen.errors import UserError
-from baiwen.model.config import ModelConfig
-from baiwen.model.paged import bytes_per_token
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]  # text, ids or messages
 GREEDY = Sampling()
 BLOCK = 16  # tokens
-ROOM = 2048  # tokens a sequence that the default cache has room for, if memory allows
-MEMORY = {"cpu": 0.25, "cuda": 0.8}  # of what is free, at most, for the cache
+STEP = {"cpu": 512, "cuda": 8192}  # tokens of a forward, by device
 COUNTED = ("prompt_tokens", "generated_tokens", "proposed", "accepted")
 DRAFTED = 4  # tokens that a draft guesses ahead, unless told
 
@@ -54,7 +50,9 @@ class Engine:
     """A model and its tokenizer, ready to answer.
 
     cache_tokens: tokens whose keys and values are kept; None: by the memory there is.
-    step_tokens: most tokens of a forward. sequences: most samples that run at once.
+    step_tokens: most tokens of a forward; None: 512 on a CPU, where answers then never stand still
+    for more than a second or two while a prompt is read, 8192 on a GPU. sequences: most samples
+    that run at once.
     prefix_cache: share what prompts begin with. lookup: most tokens that are guessed ahead from the
     text itself, or by `draft`, a smaller model of the same tokenizer (then 4 unless given).
     """
@@ -65,25 +63,27 @@ class Engine:
         tokenizer: Tokenizer,
         *,
         cache_tokens: int | None = None,
-        step_tokens: int = 2048,
+        step_tokens: int | None = None,
         sequences: int = 64,
         prefix_cache: bool = True,
         lookup: int = 0,
         draft: Transformer | None = None,
     ) -> None:
         check(model.config, tokenizer, "the engine")
+        if draft is not None:
+            check(draft.config, tokenizer, "the draft")
+        kind = model.model.embed_tokens.weight.device.type
+        step_tokens = max(STEP[kind], sequences) if step_tokens is None else step_tokens
         if sequences < 1 or step_tokens < sequences:
             raise UserError(
                 f"step_tokens = {step_tokens} must be at least sequences = {sequences}, and both "
                 "at least 1: each running sequence takes a token of every step"
             )
         self.model, self.tokenizer = model, tokenizer
-        longest = _longest(model.config)
-        if draft is not None:
-            check(draft.config, tokenizer, "the draft")
-            longest = min(longest, _longest(draft.config))
+        models = [model] if draft is None else [model, draft]
+        longest = min(capacity.longest(one.config) for one in models)
         if cache_tokens is None:
-            cache_tokens = _affordable(model, longest, sequences)
+            cache_tokens = capacity.affordable(models, longest, sequences)
         blocks = cache_tokens // BLOCK
         self.context = min(longest, blocks * BLOCK)  # tokens of a prompt and its answer
         if self.context < 2:
@@ -91,7 +91,7 @@ class Engine:
         root = hashlib.sha256(repr(model.config).encode()).digest() if prefix_cache else None
         self.pool = Blocks(blocks)
         self.scheduler = Scheduler(self.pool, BLOCK, step_tokens, sequences, root)
-        self.runner = Runner(model, draft, blocks, BLOCK)
+        self.runner = Runner(models, blocks, BLOCK)
         self.ahead = lookup or (DRAFTED if draft else 0)  # tokens that are guessed
         self._guesses = self._drafted if draft else _looked_up
         self._counts: Counter[str] = Counter()
@@ -125,7 +125,7 @@ class Engine:
         """UserError for a prompt that cannot be answered, or a sampling that has no meaning."""
         if not ids:
             raise UserError("a prompt is empty; give it at least one token, such as end_of_text")
-        rows = self.model.config.vocab_size
+        rows = min(model.config.vocab_size for model in self.runner.models)
         if min(ids) < 0 or max(ids) >= rows:
             wrong = next(token for token in ids if not 0 <= token < rows)
             raise UserError(f"a prompt holds the id {wrong}; the model has 0 to {rows - 1}")
@@ -136,9 +136,12 @@ class Engine:
                 f"{self.context} that the model and the cache have room for: "
                 f"{least - self.context} too many"
             )
-        for token in sampling.logit_bias:
+        for token in (*sampling.logit_bias, *(sampling.stop_ids or ())):
             if not 0 <= token < len(self.tokenizer):
-                raise UserError(f"logit_bias: there is no token {token}")
+                raise UserError(
+                    f"logit_bias or stop_ids: there is no token {token}; the tokenizer has 0 to "
+                    f"{len(self.tokenizer) - 1}"
+                )
 
     @property
     def unfinished(self) -> int:
@@ -238,24 +241,21 @@ class Engine:
         return torch.stack(found)
 
     def _finished(self, requests: Sequence[Request]) -> list[Completion]:
-        """Step until these are finished."""
+        """Step until these are finished; the completions of the first, then of the second, ..."""
         deltas: dict[Request, list[Delta]] = {request: [] for request in requests}
+        left = set(requests)
         try:
-            while self._requests.intersection(requests):
+            while left:
                 for request, found in self.step():
-                    if request in deltas:
+                    if request.error is not None:
+                        raise request.error
+                    if request in left:
                         deltas[request] += found
+                        left -= {request} if request.finished else set()
         finally:
-            for request in requests:
+            for request in left:
                 self.cancel(request)
-        for request in requests:
-            if request.error is not None:
-                raise request.error
-        return [
-            _completion(request, [delta for delta in deltas[request] if delta.sample == number])
-            for request in requests
-            for number in range(request.sampling.n)
-        ]
+        return [done for request, found in deltas.items() for done in completions(request, found)]
 
     def _copy(self) -> None:
         """Make the copies that the scheduler asks for."""
@@ -277,7 +277,7 @@ class Engine:
             end = start + chunk.count
             if request.unscored:
                 request.prompt_tokens += choice.prompt_tokens(
-                    self.model, states[start:end], request, sample.computed
+                    self.model, states[start:end], request, sample.computed, len(self.tokenizer)
                 )
             fresh = min(chunk.count, len(request.prompt) - sample.computed)
             self._counts["prompt_tokens"] += max(fresh, 0)
@@ -336,35 +336,3 @@ def _looked_up(allowed: Mapping[Sample, int]) -> Mapping[Sample, Sequence[int]]:
         sample: sample.allowed(sample.lookup.guess(sample.ids, most))
         for sample, most in allowed.items()
     }
-
-
-def _completion(request: Request, deltas: Sequence[Delta]) -> Completion:
-    last = deltas[-1]
-    assert last.finish_reason is not None
-    return Completion(
-        "".join(delta.text for delta in deltas),
-        [token for delta in deltas for token in delta.tokens],
-        last.finish_reason,
-        request.prompt_tokens,
-        last.stopped_by,
-    )
-
-
-def _longest(config: ModelConfig) -> int:
-    """Tokens for which the model's attention is exact."""
-    if config.longest_input is not None:
-        return config.longest_input
-    yarn = config.rope_scaling
-    stretched = yarn.factor * yarn.original_max_position_embeddings if yarn else 0
-    return max(config.max_position_embeddings, int(stretched))
-
-
-def _affordable(model: Transformer, longest: int, sequences: int) -> int:
-    """Tokens of the default cache: room for all sequences, as far as memory goes."""
-    weight = model.model.embed_tokens.weight
-    if weight.is_cuda:
-        free, _ = torch.cuda.mem_get_info(weight.device)
-    else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    most = int(MEMORY[weight.device.type] * free) // bytes_per_token(model.config, weight.dtype)
-    return min(most, max(longest, sequences * ROOM))

@@ -29,6 +29,7 @@ from baiwen.engine.embed import packed
 from baiwen.engine.engine import GREEDY, Engine, Prompt
 from baiwen.engine.request import Delta, Request, Token
 from baiwen.engine.sampler import Sampling
+from baiwen.errors import UserError
 
 T = TypeVar("T")
 
@@ -103,7 +104,6 @@ class Submission:
         if self._unfinished == 0:
             self._end()
         elif len(self._unread) > self._most:
-            self._unread.clear()
             self._front._cancel(self, TooSlow(f"more than {self._most} deltas were left unread"))
         self._news.set()
 
@@ -210,6 +210,7 @@ class Front:
     def _cancel(self, submission: Submission, error: Exception | None = None) -> None:
         """On the event loop: end a submission, and let the worker free what it has."""
         if submission in self._open:
+            submission._unread.clear()
             submission._end(error)
             self._inbox.put(partial(self._drop, submission))
 
@@ -249,13 +250,17 @@ class Front:
             job()
 
     def _add(self, submission: Submission, sampling: Sampling) -> None:
-        submission.request = self.engine.add(submission.prompt, sampling)
-        self._requests[submission.request] = submission
+        try:
+            submission.request = self.engine.add(submission.prompt, sampling)
+        except UserError as error:
+            self._tell(submission._end, error)
+        else:
+            self._requests[submission.request] = submission
 
     def _drop(self, submission: Submission) -> None:
         request = submission.request
-        assert request is not None  # the inbox keeps its order
-        if self._requests.pop(request, None):
+        if request is not None and request in self._requests:
+            del self._requests[request]
             self.engine.cancel(request)
 
     def _do(self, job: Callable[[], T], future: "asyncio.Future[T]") -> None:

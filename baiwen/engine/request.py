@@ -73,6 +73,22 @@ class Completion:
         return [token.logprob for token in self.tokens]
 
 
+def completions(request: "Request", deltas: Sequence[Delta]) -> list[Completion]:
+    """The answers of a finished request, from all of its deltas."""
+    by_sample: list[list[Delta]] = [[] for _ in request.samples]
+    for delta in deltas:
+        by_sample[delta.sample].append(delta)
+    return [_joined(found, request.prompt_tokens) for found in by_sample]
+
+
+def _joined(deltas: Sequence[Delta], prompt: list[Token]) -> Completion:
+    text = "".join(delta.text for delta in deltas)
+    tokens = [token for delta in deltas for token in delta.tokens]
+    last = deltas[-1]
+    assert last.finish_reason is not None
+    return Completion(text, tokens, last.finish_reason, prompt, last.stopped_by)
+
+
 class Request:
     """A prompt in ids, how to answer it, and its samples."""
 

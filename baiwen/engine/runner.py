@@ -24,14 +24,12 @@ from baiwen.model.transformer import Transformer
 class Runner:
     """A model with its cache, and its draft with another."""
 
-    def __init__(
-        self, model: Transformer, draft: Transformer | None, blocks: int, block_size: int
-    ) -> None:
-        self.models = [model] if draft is None else [model, draft]
+    def __init__(self, models: Sequence[Transformer], blocks: int, block_size: int) -> None:
+        self.models = models  # the model, and its draft if there is one
         self.caches = [
-            PagedCache(one.config, blocks, block_size, weight.device, weight.dtype)
-            for one in self.models
-            for weight in [one.model.embed_tokens.weight]
+            PagedCache(model.config, blocks, block_size, weight.device, weight.dtype)
+            for model in models
+            for weight in [model.model.embed_tokens.weight]
         ]
 
     @property

@@ -11,7 +11,7 @@ R rows, V vocabulary, K candidates of a row.
 
 import hashlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,7 +22,9 @@ from baiwen.engine.grammar import Grammar
 from baiwen.errors import UserError
 
 NUCLEUS = 1024  # candidates that hold the nucleus of most rows: looked at before a whole row sorts
-LADDER = 512  # tokens that share a rung where a draw is looked up in a whole row
+PART = 512  # neighbouring tokens of a whole row that are looked at together
+
+Way = Callable[[Tensor, Sequence["Sampling"], Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,16 @@ class Sampling:
     grammar: Grammar | None = None  # what the answer must be
 
     def __post_init__(self) -> None:
+        inf = float("inf")
         rules = {
-            "temperature must be at least 0": 0 <= self.temperature < float("inf"),
+            "temperature must be at least 0": 0 <= self.temperature < inf,
             "top_p must be above 0 and at most 1": 0 < self.top_p <= 1,
             "top_k must be at least 0": self.top_k >= 0,
             "min_p must be between 0 and 1": 0 <= self.min_p <= 1,
-            "repetition_penalty must be above 0": 0 < self.repetition_penalty < float("inf"),
-            "presence_penalty must be a number": abs(self.presence_penalty) < float("inf"),
-            "frequency_penalty must be a number": abs(self.frequency_penalty) < float("inf"),
+            "repetition_penalty must be above 0": 0 < self.repetition_penalty < inf,
+            "presence_penalty must be a number": abs(self.presence_penalty) < inf,
+            "frequency_penalty must be a number": abs(self.frequency_penalty) < inf,
+            "logit_bias must be numbers": all(bias < inf for bias in self.logit_bias.values()),
             "max_tokens must be at least 0": self.max_tokens >= 0,
             "min_tokens must be between 0 and max_tokens": 0 <= self.min_tokens <= self.max_tokens,
             "stop must be a tuple of texts, none of them empty": not isinstance(self.stop, str)
@@ -84,26 +88,41 @@ def draw(key: bytes, place: int) -> float:
 
 def choose(logits: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> Tensor:
     """The next token of each row, [R]: logits [R, V] fp32, with a sampling and a draw a row."""
-    chosen = logits.argmax(-1)
-    for candidates in (_few, _nucleus, _all):
-        rows = [row for row, sampling in enumerate(samplings) if _way(sampling) is candidates]
-        if rows:
-            index = torch.tensor(rows, device=logits.device)
-            asked = [samplings[row] for row in rows]
-            ours = torch.tensor([draws[row] for row in rows], dtype=torch.float64)
-            ours = ours.to(logits.device)
-            found = candidates(logits[index], asked, ours)
-            chosen.index_copy_(0, index, found)
+    rows: dict[Way, list[int]] = {}
+    for row, sampling in enumerate(samplings):
+        rows.setdefault(_way(sampling), []).append(row)
+    chosen = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    for way, ours in rows.items():
+        index = torch.tensor(ours, device=logits.device)
+        seen = logits if len(ours) == len(logits) else logits[index]
+        drawn = torch.tensor([draws[row] for row in ours], dtype=torch.float64)
+        chosen[index] = way(seen, [samplings[row] for row in ours], drawn.to(logits.device))
     return chosen
 
 
-def _way(sampling: Sampling) -> object:
-    """The cheapest way to draw exactly: few candidates, those of the nucleus, or a whole row."""
+def _way(sampling: Sampling) -> Way:
+    """The cheapest way to choose exactly: one, few, those of the nucleus, or a whole row."""
     if sampling.temperature == 0:
-        return None
+        return _greedy
     if sampling.top_k:
         return _few
     return _nucleus if sampling.top_p < 1 else _all
+
+
+def _greedy(logits: Tensor, _samplings: Sequence[Sampling], _draws: Tensor) -> Tensor:
+    """The likeliest token, of equally likely ones the first."""
+    parts = logits.shape[1] // PART
+    if parts < 2:
+        return logits.argmax(-1)
+    whole, rest = logits[:, : parts * PART].unflatten(1, (parts, PART)), logits[:, parts * PART :]
+    part = whole.amax(-1).argmax(-1)  # [R]; a maximum is found much faster than its place
+    inside = whole[torch.arange(len(logits), device=logits.device), part]  # [R, PART]
+    value, place = inside.max(-1)
+    token = part * PART + place
+    if rest.shape[1] == 0:
+        return token
+    last, place = rest.max(-1)
+    return torch.where(last > value, parts * PART + place, token)
 
 
 def _knob(samplings: Sequence[Sampling], name: str, like: Tensor) -> Tensor:
@@ -124,31 +143,37 @@ def _few(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor
 
 def _nucleus(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor:
     """Rows with a top-p alone: few candidates hold it, or else the row is sorted."""
-    scores, candidates = logits.topk(min(NUCLEUS, logits.shape[1]))
+    size = min(NUCLEUS, logits.shape[1])
     temperatures = _knob(samplings, "temperature", logits).float()
-    whole = ((logits - scores[:, :1]) / temperatures).exp().sum(-1, True, dtype=torch.float64)
+    top = logits.amax(-1, keepdim=True)
+    whole = logits.sub(top).div_(temperatures).exp_().sum(-1, keepdim=True, dtype=torch.float64)
+    scores, candidates = logits.topk(size)
     weights = _weights(scores, samplings)
-    missed = weights.sum(-1, keepdim=True) < _knob(samplings, "top_p", logits) * whole
-    if logits.shape[1] > NUCLEUS and missed.any():
-        scores, candidates = logits.sort(descending=True)
-        weights = _weights(scores, samplings)
-    place = _fall(weights, whole, samplings, draws)
-    return candidates.gather(1, place).squeeze(1)
+    chosen = candidates.gather(1, _fall(weights, whole, samplings, draws)).squeeze(1)
+    if size == logits.shape[1]:
+        return chosen
+    missed = weights.sum(-1) < _knob(samplings, "top_p", logits).squeeze(1) * whole.squeeze(1)
+    for row in missed.nonzero().flatten().tolist():
+        asked, some = samplings[row : row + 1], slice(row, row + 1)
+        scores, candidates = logits[some].sort(descending=True)
+        place = _fall(_weights(scores, asked), whole[some], asked, draws[some])
+        chosen[some] = candidates.gather(1, place).squeeze(1)
+    return chosen
 
 
 def _all(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor:
     """Rows that any token may follow, save those below min-p: nothing is sorted."""
     temperatures = _knob(samplings, "temperature", logits).float()
-    weights = ((logits - logits.amax(-1, keepdim=True)) / temperatures).exp()  # [R, V], at most 1
+    weights = logits.sub(logits.amax(-1, keepdim=True)).div_(temperatures).exp_()  # [R, V], <= 1
     if any(sampling.min_p for sampling in samplings):
         weights *= weights >= _knob(samplings, "min_p", logits)
-    rungs = F.pad(weights, (0, -weights.shape[1] % LADDER)).unflatten(1, (-1, LADDER))
-    ends = rungs.sum(-1, dtype=torch.float64).cumsum(-1)  # [R, V / LADDER]
+    parts = F.pad(weights, (0, -weights.shape[1] % PART)).unflatten(1, (-1, PART))
+    ends = parts.sum(-1).cumsum(-1, dtype=torch.float64)  # [R, V / PART]
     target = draws[:, None] * ends[:, -1:]
-    rung = _landing(ends, target)  # [R, 1]
-    within = rungs.gather(1, rung[..., None].expand(-1, -1, LADDER)).squeeze(1).double()
-    target = target - (ends.gather(1, rung) - within.sum(-1, keepdim=True))
-    return (rung * LADDER + _landing(within.cumsum(-1), target)).squeeze(1)
+    part = _landing(ends, target)  # [R, 1]
+    inside = parts[torch.arange(len(logits), device=logits.device), part.squeeze(1)].double()
+    target = target - (ends.gather(1, part) - inside.sum(-1, keepdim=True))
+    return (part * PART + _landing(inside.cumsum(-1), target)).squeeze(1)
 
 
 def _weights(scores: Tensor, samplings: Sequence[Sampling]) -> Tensor:

@@ -62,6 +62,7 @@ class Scheduler:
         self.running: list[Sample] = []  # the same
         self.copies: dict[int, int] = {}  # from which block to fill one before the step
         self.preemptions = self.cached_tokens = 0
+        self._due: set[bytes] = set()  # names of the blocks that are being computed
 
     def add(self, sample: Sample) -> None:
         """Let a sample wait for its turn."""
@@ -107,7 +108,9 @@ class Scheduler:
             return
         full = sample.computed // self.block_size
         for number in range(sample.published, full):
-            self.pool.publish(sample.table[number], self._name(sample, number))
+            name = self._name(sample, number)
+            self.pool.publish(sample.table[number], name)
+            self._due.discard(name)
         sample.published = max(full, sample.published)
 
     def preempt(self) -> None:
@@ -153,15 +156,23 @@ class Scheduler:
         return True
 
     def _admit(self) -> None:
-        """Seat those who wait, in order of arrival, while there are seats and blocks."""
-        while self.waiting and len(self.running) < self.sequences:
-            if not self._place(self.waiting[0]):
-                return
-            insort(self.running, self.waiting.pop(0), key=ORDER)
+        """Seat those who wait, in order of arrival, while there are seats and blocks.
 
-    def _place(self, sample: Sample) -> bool:
-        """Give a sample blocks for all it has so far, known ones where there are; False if none."""
-        known = self._known(sample)
+        Who would compute what a prompt under way is about to leave behind waits for that.
+        """
+        for sample in self.waiting[:]:
+            if len(self.running) == self.sequences:
+                return
+            known = self._known(sample)
+            if self._coming(sample, len(known)):
+                continue
+            if not self._place(sample, known):
+                return
+            self.waiting.remove(sample)
+            insort(self.running, sample, key=ORDER)
+
+    def _place(self, sample: Sample, known: Sequence[int]) -> bool:
+        """Give a sample blocks for all it has so far, the known ones first; False if too few."""
         missing = -(-len(sample.ids) // self.block_size) - len(known)
         reserve = len(self.running)  # as many may need a block before one is given back
         idle = sum(self.pool.holders[block] == 0 for block in known)
@@ -176,7 +187,17 @@ class Scheduler:
         if sample.answered == 0 and sample.index == 0:
             sample.request.cached_tokens = sample.computed
         self.cached_tokens += sample.computed
+        if self.root is not None:
+            full = len(sample.ids) // self.block_size
+            self._due.update(self._name(sample, number) for number in range(len(known), full))
         return True
+
+    def _coming(self, sample: Sample, known: int) -> bool:
+        """Whether the block after the known ones is being computed for another sample."""
+        if self.root is None or sample.request.unscored or not self._due:
+            return False
+        more = known < (len(sample.ids) - 1) // self.block_size
+        return more and self._name(sample, known) in self._due
 
     def _known(self, sample: Sample) -> list[int]:
         """The blocks that hold the beginning of a sample; a token is left, to choose after."""
@@ -203,6 +224,7 @@ class Scheduler:
         """The last blocks first, so that the beginning, which others may share, lives longest."""
         for block in reversed(sample.table):
             self.pool.give(block)
+        self._due.difference_update(sample.names[sample.published :])
         sample.table = array("i")
         sample.computed = sample.published = 0
 

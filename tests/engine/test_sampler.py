@@ -87,9 +87,11 @@ def test_more_candidates_than_tokens_are_all_tokens():
     assert torch.equal(frequencies(logits, every), frequencies(logits, more))
 
 
-def test_no_temperature_is_greedy():
-    logits = torch.randn(5, 30)
-    assert torch.equal(choose(logits, [Sampling()] * 5, DRAWS[:5]), logits.argmax(-1))
+@pytest.mark.parametrize("rows", [30, 1024, 1500])
+def test_no_temperature_takes_the_first_of_the_likeliest(rows):
+    logits = torch.randint(0, 400, (60, rows), generator=torch.Generator().manual_seed(0)).float()
+    expected = [row.index(max(row)) for row in logits.tolist()]
+    assert choose(logits, [Sampling()] * 60, DRAWS[:60]).tolist() == expected
 
 
 @pytest.mark.parametrize("knobs", [{}, {"top_p": 0.9}, {"top_k": 3}, {"min_p": 0.1}])
@@ -118,7 +120,7 @@ def test_draws_are_even_and_depend_on_seed_prompt_sample_and_place_alone():
         {"top_k": -1}, {"min_p": 2}, {"repetition_penalty": 0}, {"max_tokens": -1},
         {"min_tokens": -1}, {"min_tokens": 513}, {"stop": "end"}, {"stop": ("",)}, {"n": 0},
         {"logprobs": -1}, {"prompt_logprobs": -1}, {"presence_penalty": float("inf")},
-        {"frequency_penalty": float("nan")},
+        {"frequency_penalty": float("nan")}, {"logit_bias": {1: float("nan")}},
     ],
 )  # fmt: skip
 def test_settings_without_a_meaning_are_named(wrong):
