@@ -229,7 +229,12 @@ class Engine:
 
     @torch.inference_mode()
     def embed(self, prompts: Sequence[Prompt], pooling: Literal["mean", "last"] = "mean") -> Tensor:
-        """What each prompt is to the model, [N, C] fp32: its hidden states' mean, or the last."""
+        """What each prompt is to the model, [N, C] fp32: its hidden states' mean, or the last.
+
+        UserError as for `add`, or where there are no prompts.
+        """
+        if not prompts:
+            raise UserError("there is nothing to embed")
         every = [self.ids(prompt) for prompt in prompts]
         for ids in every:
             self.check(ids, Sampling(max_tokens=0))

@@ -144,8 +144,7 @@ class Front:
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
         for future in self._jobs:
-            if not future.done():
-                future.set_exception(Closed("the server is shutting down"))
+            _fail(future, Closed("the server is shutting down"))
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -179,7 +178,7 @@ class Front:
         every = [await asyncio.to_thread(self.engine.ids, prompt) for prompt in prompts]
         for ids in every:
             self.engine.check(ids, Sampling(max_tokens=0))
-        batches = packed(every, self.engine.scheduler.step_tokens)
+        batches = list(packed(every, self.engine.scheduler.step_tokens)) or [[]]
         return torch.cat([await self._run(partial(self.engine.embed, b, pooling)) for b in batches])
 
     async def drain(self, seconds: float) -> bool:
@@ -236,7 +235,7 @@ class Front:
                         del self._requests[request]
                 self._tell(self._deliver, news)
         except Exception as error:  # whatever it is, those who wait must hear of it
-            self._tell(self._fail, error)
+            self._tell(self._die, error)
 
     def _listen(self) -> bool:
         """Do what is asked; without work, wait for some. False when it is time to go."""
@@ -264,8 +263,12 @@ class Front:
             self.engine.cancel(request)
 
     def _do(self, job: Callable[[], T], future: "asyncio.Future[T]") -> None:
-        result = job()
-        self._tell(self._give, future, result)
+        try:
+            result = job()
+        except Exception as error:  # the fault of who asked, who alone is told
+            self._tell(_fail, future, error)
+        else:
+            self._tell(_give, future, result)
 
     def _tell(self, function: Callable[..., object], *args: object) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
@@ -280,19 +283,24 @@ class Front:
                 if error is not None:
                     submission._end(error)
 
-    def _give(self, future: "asyncio.Future[T]", result: T) -> None:
-        if not future.done():
-            future.set_result(result)
-
-    def _fail(self, failure: Exception) -> None:
+    def _die(self, failure: Exception) -> None:
         self.failure = failure
         for submission in list(self._open):
             submission._end(self._failed())
         for future in self._jobs:
-            if not future.done():
-                future.set_exception(self._failed())
+            _fail(future, self._failed())
 
     def _failed(self) -> EngineFailed:
         error = EngineFailed(f"the engine has failed: {self.failure}")
         error.__cause__ = self.failure
         return error
+
+
+def _give(future: "asyncio.Future[T]", result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: "asyncio.Future[T]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -53,7 +53,12 @@ class Scheduler:
     """Samples that wait and samples that run, and the blocks these have."""
 
     def __init__(
-        self, pool: Blocks, block_size: int, step_tokens: int, sequences: int, root: bytes | None
+        self,
+        pool: Blocks,
+        block_size: int,
+        step_tokens: int,
+        sequences: int,
+        root: bytes | None = None,
     ) -> None:
         self.pool, self.block_size = pool, block_size
         self.step_tokens, self.sequences = step_tokens, sequences
@@ -89,17 +94,18 @@ class Scheduler:
             self.add(other)
         return list(seated)
 
-    def step(self, guess: Guess, ahead: int = 0) -> list[Chunk]:
+    def step(self, guess: Guess | None = None, ahead: int = 0) -> list[Chunk]:
         """The chunks of the next forward; `guess` says what may follow, up to `ahead` tokens."""
         preempted = self.preemptions
         decoding = self._decoding()
-        guesses = guess(self._guessable(decoding, ahead)) if ahead and decoding else {}
+        guesses = guess(self._guessable(decoding, ahead)) if guess and ahead and decoding else {}
         chunks = [Chunk(sample, 1, guesses.get(sample, ())) for sample in decoding]
         if self.preemptions == preempted:
             self._admit()
         budget = self.step_tokens - sum(chunk.count + len(chunk.guesses) for chunk in chunks)
-        others = set(decoding)
-        return [*chunks, *_shared([one for one in self.running if one not in others], budget)]
+        served = set(decoding)
+        prompts = [sample for sample in self.running if sample not in served]
+        return [*chunks, *_shared(prompts, budget)]
 
     def computed(self, sample: Sample, tokens: int) -> None:
         """The keys of `tokens` more of a sample's tokens are in the cache."""

@@ -249,6 +249,16 @@ def test_embeddings_come_between_steps(build):
     torch.testing.assert_close(asyncio.run(run()), build().embed(PROMPTS, "last"))
 
 
+def test_an_embedding_that_fails_is_told_to_its_sender_alone(build):
+    async def run():
+        async with Front(build()) as front:
+            with pytest.raises(UserError, match="nothing to embed"):
+                await front.embed([])
+            assert len((await read(await front.submit("hello", NEVER)))[1][0]) == 12
+
+    asyncio.run(run())
+
+
 def test_a_thousand_streams_that_break_off_leave_no_block(build):
     async def run():
         engine = build()

@@ -14,7 +14,7 @@ NEVER = Sampling(max_tokens=8, stop_ids=())
 
 def plan(engine):
     """The next step's chunks by request, without guesses."""
-    chunks = engine.scheduler.step(lambda allowed: {})
+    chunks = engine.scheduler.step()
     for chunk in chunks:
         engine.scheduler.computed(chunk.sample, chunk.count)
         if not chunk.sample.pending:
