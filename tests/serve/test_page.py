@@ -153,12 +153,19 @@ def test_an_answer_is_the_servers_to_the_letter_and_survives_a_reload(served, op
     assert page.locator(".turn").count() == 4
 
 
+STOP_AT_ONCE = """() => {
+  const watch = () => document.querySelector(".assistant .body")?.textContent && stop.click();
+  const stop = document.querySelector("#stop");
+  new MutationObserver(watch).observe(document.querySelector("#turns"), {
+    subtree: true, childList: true, characterData: true,
+  });
+}"""
+
+
 def test_stop_ends_the_work_at_once_and_keeps_what_came(served, open_page, settled):
     page = open_page(served.url, {"max_tokens": 450, "temperature": 1, "seed": 3, "stop": ""})
-    page.fill("#draft", "Go on")
-    page.press("#draft", "Enter")
-    page.wait_for_function("() => document.querySelector('.assistant .body')?.innerText.length > 5")
-    page.keyboard.press("Escape")
+    page.evaluate(STOP_AT_ONCE)
+    ask(page, "Go on")
     page.wait_for_selector(".note")
     assert settled(2.0) == 0
     assert "Stopped." in last(page)
@@ -295,6 +302,21 @@ def test_a_conversation_can_be_left_while_its_answer_comes(script, open_page):
     assert last(page) == "begun and done"
 
 
+def test_a_conversation_that_is_deleted_in_the_middle_of_its_answer_stays_deleted(
+    script, open_page
+):
+    script.script = [words("begun"), None, words(" and done"), STOPPED]
+    page = open_page(script.address)
+    page.fill("#draft", "slow")
+    page.press("#draft", "Enter")
+    page.wait_for_selector("text=begun")
+    page.locator("#history .title").press("Delete")
+    done(page)
+    script.go.set()
+    page.wait_for_timeout(100)
+    assert page.locator("#history .title, .turn").count() == 0
+
+
 def test_a_tool_call_is_a_card_and_its_result_goes_back(script, open_page):
     tools = [{"type": "function", "function": {"name": "weather"}}]
     script.script = [
@@ -415,23 +437,27 @@ def upload(page, value: Any) -> None:
     page.wait_for_selector("#toast:not([hidden])")
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"no json", [], {}, 7, None, {"messages": "x"}, {"nodes": [None], "at": 0},
-        {"messages": [{"role": "wizard", "content": "x"}]},
-        {"nodes": [{"parent": 3, "role": "user", "content": "x"}], "at": 0},
-        {"nodes": [{"parent": -1, "role": "user", "content": "x"}], "at": 5},
-    ],
-)  # fmt: skip
-def test_a_file_or_a_store_that_holds_no_conversation_is_turned_away(script, open_page, value):
-    raw = value.decode() if isinstance(value, bytes) else json.dumps(value)
-    rows = json.dumps([{"id": "x", "title": "x", "updated": 1, "size": 1}, 7, {"id": 3}])
-    page = open_page(script.address, stored={"baiwen.chat.x": raw, "baiwen.index": rows})
-    upload(page, value)
-    assert page.locator("#toast").inner_text() == "This file holds no conversations"
-    page.click("#history .title")
-    assert page.locator(".turn").count() == 0
+NO_CONVERSATION = [
+    b"no json", [], {}, 7, None, {"messages": "x"}, {"nodes": [None], "at": 0},
+    {"messages": [{"role": "wizard", "content": "x"}]},
+    {"nodes": [{"parent": 3, "role": "user", "content": "x"}], "at": 0},
+    {"nodes": [{"parent": -1, "role": "user", "content": "x"}], "at": 5},
+]  # fmt: skip
+
+
+def test_a_file_or_a_store_that_holds_no_conversation_is_turned_away(script, open_page):
+    raws = [value if isinstance(value, bytes) else json.dumps(value) for value in NO_CONVERSATION]
+    rows = [{"id": f"x{n}", "title": "x", "updated": n, "size": 1} for n in range(len(raws))]
+    stored = {f"baiwen.chat.x{n}": str(raw) for n, raw in enumerate(raws)}
+    page = open_page(
+        script.address, stored={**stored, "baiwen.index": json.dumps([*rows, 7, {"id": 3}])}
+    )
+    for number, value in enumerate(NO_CONVERSATION):
+        upload(page, value)
+        assert page.locator("#toast").inner_text() == "This file holds no conversations"
+        page.locator("#history .title").nth(number).click()
+        assert page.locator(".turn").count() == 0
+        page.evaluate("document.querySelector('#toast').hidden = true")
     ask(page, "to be")
     assert last(page) == "It is."
 
