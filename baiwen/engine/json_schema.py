@@ -11,6 +11,7 @@ generated is valid. It may be less than all that is valid: properties come in th
 number of `const` in its own spelling.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -223,6 +224,22 @@ def _bound(value: object, where: str) -> object:
     return value
 
 
+def _beyond(sign: int) -> Callable[[object, str], object]:
+    """The bound that a number must be above (sign 1) or below (-1).
+
+    llguidance lets a whole number through that bounds a range within one unit from below (in size),
+    as 3 does 3 < x <= 3.5, so such a bound goes a hair further.
+    """
+
+    def bound(value: object, where: str) -> object:
+        number = float(_bound(value, where))  # type: ignore[arg-type]
+        hair = max(1e-9, math.ulp(number))
+        lowest = number.is_integer() and number * sign >= 0
+        return number + sign * hair if lowest else number
+
+    return bound
+
+
 def _step(value: object, where: str) -> object:
     if _bound(value, where) <= 0:  # type: ignore[operator]
         raise UserError(f"{where} must be above 0, not {value!r:.60}")
@@ -305,8 +322,8 @@ _VALUES: dict[str, Callable[[object, str], object]] = {
     "$ref": _reference,
     "const": _printable,
     "enum": _choices,
-    "exclusiveMaximum": _bound,
-    "exclusiveMinimum": _bound,
+    "exclusiveMaximum": _beyond(-1),
+    "exclusiveMinimum": _beyond(1),
     "format": _format,
     "maxItems": _count,
     "maxLength": _count,

@@ -276,6 +276,20 @@ def test_an_escape_is_no_second_name_of_a_property(tokenizer):
     assert not takes(tokenizer, grammar, '{"\\u0066oo": "x"}')
 
 
+@pytest.mark.parametrize(
+    ("schema", "right", "wrong"),
+    [
+        ({"exclusiveMinimum": 3, "maximum": 3.5}, ["3.1", "3.5"], ["3", "3.0", "3.51"]),
+        ({"minimum": -2.6, "exclusiveMaximum": -2}, ["-2.1", "-2.6"], ["-2", "-2.0", "-2.61"]),
+        ({"allOf": [{"exclusiveMinimum": 0}, {"maximum": 0.5}]}, ["0.25"], ["0", "-0", "0.0"]),
+        ({"exclusiveMinimum": -3, "exclusiveMaximum": 4}, ["-2.9", "0", "3.9"], ["-3", "4"]),
+    ],
+)
+def test_a_bound_that_is_excluded_is_not_said(tokenizer, schema, right, wrong):
+    grammar = Grammar.json_schema(tokenizer, {"type": "number", **schema})
+    assert [text for text in right + wrong if takes(tokenizer, grammar, text)] == right
+
+
 def test_a_date_is_one_of_the_calendar(tokenizer):
     grammar = Grammar.json_schema(tokenizer, {"type": "string", "format": "date"})
     right = ["2024-02-29", "2000-02-29", "0004-02-29", "2023-12-31", "9999-01-30"]
