@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from baiwen.commands.conversation import Knobs, Messages
+from baiwen.commands.terminal import clean
 from baiwen.errors import UserError
 
 PATIENCE = 600.0  # seconds without a byte; a long prompt may take minutes to read
@@ -54,26 +55,28 @@ class Remote:
             for event in events(response):
                 if "error" in event:
                     raise UserError(f"the server stopped: {_message(event)}")
-                for choice in event.get("choices", []):
-                    if text := choice.get("delta", {}).get("content"):
+                for choice in event.get("choices") or []:
+                    if text := (choice.get("delta") or {}).get("content"):
                         yield text
 
     def count(self, messages: Messages) -> int:
         """The tokens of a conversation, as the server counts them."""
         body = {"model": self.name, "messages": messages, "add_generation_prompt": True}
         with self._open("/tokenize", body) as response:
-            return int(json.load(response)["count"])
+            answer = _parsed(response.read())
+        if not isinstance(answer.get("count"), int):
+            raise UserError(f"{self.address} does not count tokens: its /tokenize has no count")
+        return int(answer["count"])
 
     def check(self, knobs: Knobs) -> None:
         """Nothing: the server says what it does not take."""
 
     def _first_model(self) -> dict[str, Any]:
         with self._open("/v1/models") as response:
-            try:
-                return dict(json.load(response)["data"][0])
-            except (ValueError, LookupError, TypeError) as error:
-                told = f"{self.address} does not speak OpenAI's protocol: it lists no models"
-                raise UserError(told) from error
+            models = _parsed(response.read()).get("data")
+        if not isinstance(models, list) or not models or "id" not in models[0]:
+            raise UserError(f"{self.address} does not speak OpenAI's protocol: it lists no models")
+        return dict(models[0])
 
     def _open(self, path: str, body: object = None) -> HTTPResponse:
         """The response to a request, as it comes; UserError with the server's words against it."""
@@ -99,7 +102,7 @@ def events(response: HTTPResponse) -> Iterator[dict[str, Any]]:
             event = b"\n".join(data)
             if event == b"[DONE]":
                 return
-            yield json.loads(event)
+            yield _parsed(event)
             data = []
 
 
@@ -110,10 +113,21 @@ def _lines(response: HTTPResponse) -> Iterator[bytes]:
         raise UserError(f"the server has left: {error}") from error
 
 
+def _parsed(raw: bytes) -> dict[str, Any]:
+    """The JSON object that a server sent; UserError where it is none."""
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"the server does not speak OpenAI's protocol: it said {raw[:80]!r}")
+    return value
+
+
 def _refusal(error: HTTPError) -> str:
     if error.code == 401:
         return "the server wants its API key: give --api-key, or set BAIWEN_API_KEY"
-    told = error.read(MOST_TOLD).decode(errors="replace")
+    told = clean(error.read(MOST_TOLD).decode(errors="replace"))
     with suppress(ValueError):  # no JSON: a proxy's page, say
         told = _message(json.loads(told))
     return f"the server refused (HTTP {error.code}): {told}"
@@ -122,4 +136,4 @@ def _refusal(error: HTTPError) -> str:
 def _message(answer: Any) -> str:  # noqa: ANN401 - whatever a server says
     error = answer.get("error") if isinstance(answer, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
-    return str(message or answer)
+    return clean(str(message or answer))

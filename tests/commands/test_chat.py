@@ -25,7 +25,7 @@ from baiwen import cli
 from baiwen.commands import chat
 from baiwen.commands.conversation import COMMANDS, Conversation, is_command, obey
 from baiwen.commands.local import Local
-from baiwen.commands.remote import Remote
+from baiwen.commands.remote import Remote, events
 from baiwen.commands.terminal import Ink, clean
 from baiwen.engine.engine import Engine
 from baiwen.engine.sampler import Sampling
@@ -241,6 +241,28 @@ def test_a_refusal_and_a_missing_key_are_told_in_the_servers_words(server):
     with pytest.raises(UserError, match="--api-key"):
         Remote(server.address)
     assert Remote(server.address, "secret").name == "scripted"
+
+
+@pytest.mark.parametrize(
+    "said", ["\x1b]0;owned\x07<html>", {"error": {"message": "\x1b[2Jgone"}}, 7]
+)
+def test_whatever_a_server_says_against_it_is_told_without_control_characters(server, said):
+    talk = Conversation(Remote(server.address), {})
+    server.refusal = (500, said)
+    with pytest.raises(UserError) as told:
+        asked(talk, "to be")
+    assert "HTTP 500" in str(told.value) and "\x1b" not in str(told.value)
+
+
+@pytest.mark.parametrize("said", [b"data: no json\n\n", b"data: [1]\n\n"])
+def test_a_server_that_speaks_another_protocol_is_told(said):
+    with pytest.raises(UserError, match="does not speak OpenAI's protocol"):
+        list(events(io.BytesIO(said)))
+
+
+def test_events_may_be_split_over_lines_and_end_with_done():
+    raw = b': note\ndata: {"a":\r\ndata: 1}\r\n\r\ndata: [DONE]\n\ndata: {"b": 2}\n\n'
+    assert list(events(io.BytesIO(raw))) == [{"a": 1}]
 
 
 def test_a_server_that_is_not_there_is_told():
