@@ -210,17 +210,25 @@ def _expand_format(schema: Schema) -> None:
 
 
 def _count(value: object, where: str) -> int:
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-    if not whole or not 0 <= value <= EXACT:  # type: ignore[operator]
+    number = _number(value)
+    if number is None or number != number // 1 or not 0 <= number <= EXACT:
         raise UserError(f"{where} must be a whole number from 0, not {value!r:.60}")
-    return int(value)  # type: ignore[call-overload]
+    return int(number)
 
 
-def _bound(value: object, where: str) -> object:
-    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
+def _bound(value: object, where: str) -> int | float:
+    number = _number(value)
+    if number is None:
         raise UserError(f"{where} must be a number, not {value!r:.60}")
-    if abs(value) > EXACT:
+    if abs(number) > EXACT:
         raise UserError(f"{where} is {value!r:.60}: bounds beyond 2^53 are not supported")
+    return number
+
+
+def _number(value: object) -> int | float | None:
+    """A JSON number, or nothing: `True` is none, nor is NaN."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
+        return None
     return value
 
 
@@ -232,7 +240,7 @@ def _beyond(sign: int) -> Callable[[object, str], object]:
     """
 
     def bound(value: object, where: str) -> object:
-        number = float(_bound(value, where))  # type: ignore[arg-type]
+        number = float(_bound(value, where))
         hair = max(1e-9, math.ulp(number))
         lowest = number.is_integer() and number * sign >= 0
         return number + sign * hair if lowest else number
@@ -241,18 +249,19 @@ def _beyond(sign: int) -> Callable[[object, str], object]:
 
 
 def _step(value: object, where: str) -> object:
-    if _bound(value, where) <= 0:  # type: ignore[operator]
+    if _bound(value, where) <= 0:
         raise UserError(f"{where} must be above 0, not {value!r:.60}")
     return value
 
 
 def _few(value: object, where: str) -> int:
-    if _count(value, where) > 1:
+    count = _count(value, where)
+    if count > 1:
         raise UserError(
             f"{where} is {value!r:.60}: more than 1 is not supported, for a key could repeat; name "
             "the properties and make them required"
         )
-    return _count(value, where)
+    return count
 
 
 def _types(value: object, where: str) -> object:
