@@ -54,8 +54,10 @@ inline Floats wide(const int16_t *bf16) {  // eight bf16 as fp32
 
 // sum + the products of each lane's two codes with a pair of activations.
 inline Ints dot(Ints sum, Halves codes, Halves pair) {
-#if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
     return (Ints)_mm256_dpwssd_epi32((__m256i)sum, (__m256i)codes, (__m256i)pair);
+#elif defined(__AVXVNNI__)
+    return (Ints)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)codes, (__m256i)pair);
 #elif defined(__AVX2__)
     return sum + (Ints)_mm256_madd_epi16((__m256i)codes, (__m256i)pair);
 #else
@@ -99,21 +101,30 @@ struct Activations {
     }
 
     template <int BITS> void round(const float *values, int64_t place) {
-        float largest = 0, broken = 0;  // NaN where a value is NaN or infinite
-        for (int64_t k = 0; k < GROUP; ++k) {
-            largest = std::max(largest, std::fabs(values[k]));
-            broken += values[k] * 0.f;
+        constexpr int LANES = 8;
+        Floats tops = {}, broken = {};  // NaN where a value is NaN or infinite
+        for (int64_t k = 0; k < GROUP; k += LANES) {
+            const Floats x = read<Floats>(values + k), size = x < 0.f ? -x : x;
+            tops = size > tops ? size : tops;
+            broken += x * 0.f;
         }
-        const bool zero = !(largest > 1e-30f);
-        const float inverse = zero ? 0.f : LIMIT<BITS> / largest;
+        float largest = 0, sound = 0;
+        for (int i = 0; i < LANES; ++i) largest = std::max(largest, tops[i]), sound += broken[i];
+        const bool nothing = !(largest > 1e-30f) || sound != 0;
+        const float inverse = nothing ? 0.f : LIMIT<BITS> / largest;
+        Ints sums_of_lanes = {};
+        for (int64_t k = 0; k < GROUP; k += LANES) {
+            const Floats scaled = nothing ? Floats{} : read<Floats>(values + k) * inverse;
+            const Floats half = scaled < 0.f ? Floats{} - .5f : Floats{} + .5f;
+            const Ints code = __builtin_convertvector(scaled + half, Ints);
+            int16_t narrow __attribute__((vector_size(16)));
+            narrow = __builtin_convertvector(code, decltype(narrow));
+            std::memcpy(&codes[place * GROUP + k], &narrow, sizeof narrow);
+            sums_of_lanes += code;
+        }
         int32_t sum = 0;
-        for (int64_t k = 0; k < GROUP; ++k) {
-            const float scaled = values[k] * inverse;
-            const int32_t code = broken == 0.f ? int32_t(scaled + std::copysign(.5f, scaled)) : 0;
-            codes[place * GROUP + k] = int16_t(code);
-            sum += code;
-        }
-        scales[place] = (zero ? 0.f : largest / LIMIT<BITS>) + broken;
+        for (int i = 0; i < LANES; ++i) sum += sums_of_lanes[i];
+        scales[place] = (nothing ? 0.f : largest / LIMIT<BITS>) + sound;
         sums[place] = scales[place] * float(sum);
     }
 };
