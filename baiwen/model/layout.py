@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 ALIKE = 1.25  # decodes share a call while the longest has at most so many times the shortest's keys
+FEW = 8  # tokens of a sequence that each read their keys alone on a CPU: no gathering pays
 PIECE = 512  # queries of a chunk that share a mask [PIECE, keys]
 
 
@@ -76,6 +77,11 @@ class Layout:
             totals,
             block_size,
         )
+
+    @cached_property
+    def long(self) -> list[int]:
+        """Numbers of the sequences with more than FEW tokens in this step."""
+        return [int(number) for number in np.flatnonzero(self.counts > FEW)]
 
     @cached_property
     def groups(self) -> list[Group]:

@@ -13,15 +13,13 @@ N tokens, H query heads, K key heads, D head size, S keys of one sequence.
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from baiwen.model import flash
-from baiwen.model.layout import Layout
+from baiwen.model.layout import FEW, Layout
 from baiwen.model.native.build import library
 
-FEW = 8  # queries of a sequence that each read the keys on their own
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -47,11 +45,11 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
     """q [N, H, D], keys and values [blocks, block_size, K, D] -> [N, H, D], in q's dtype."""
     rows = _rows(q)
     out = torch.empty(q.shape)
-    if (layout.counts <= FEW).any():
+    if len(layout.long) < len(layout.counts):
         _decode(rows, keys, values, layout, out)
-    for number in np.flatnonzero(layout.counts > FEW):
+    for number in layout.long:
         first, last = layout.starts[number : number + 2].tolist()
-        out[first:last] = _chunk(rows[first:last], keys, values, layout, int(number))
+        out[first:last] = _chunk(rows[first:last], keys, values, layout, number)
     return out.to(q.dtype)
 
 

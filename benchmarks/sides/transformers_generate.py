@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers.initialization import no_init_weights
 
 from benchmarks.sides.model import tile
 from benchmarks.sides.serving import EPS, THETA, Clock, Request, requests, shape, take_turns
@@ -27,7 +28,8 @@ def build(settings: Figures) -> Qwen2ForCausalLM:
     config = Qwen2Config(**shape(settings), rope_parameters=rope, rms_norm_eps=EPS)
     config.eos_token_id = config.pad_token_id = None
     dtype = getattr(torch, settings["weights"])
-    model = Qwen2ForCausalLM._from_config(config, attn_implementation="sdpa", dtype=dtype)
+    with no_init_weights():
+        model = Qwen2ForCausalLM._from_config(config, attn_implementation="sdpa", dtype=dtype)
     tile(model)
     return model.eval()
 
