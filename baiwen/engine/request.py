@@ -198,9 +198,10 @@ class Sample:
         pushed = 0
         try:
             for token in guesses:
-                if token not in self.request.ends and not self.matcher.finished:
-                    self.matcher.push(token)
-                    pushed += 1
+                if token in self.request.ends or self.matcher.finished:
+                    break
+                self.matcher.push(token)
+                pushed += 1
             if pushed == len(guesses) and not self.matcher.finished:
                 self.matcher.mask(logits)
             self.matcher.rollback(pushed)
