@@ -72,6 +72,8 @@ def _add_own_routes(app: FastAPI) -> None:
     @app.get("/health", tags=["server"])
     async def health(request: Request) -> dict[str, str]:
         """Whether requests are taken."""
+        if request.app.state.service.front.failure is not None:
+            raise errors.APIError("the engine has failed; the server's log has the details", 503)
         return {"status": "ok"}
 
     @app.get("/metrics", tags=["server"], response_class=Response)

@@ -18,6 +18,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from baiwen.engine.grammar import Grammar
 from baiwen.engine.request import Delta, Token
 from baiwen.engine.sampler import Sampling
 from baiwen.serve import asked as asks
@@ -93,7 +94,7 @@ def _sampling(
     service: Service,
     asked: CompletionRequest,
     ids: list[int],
-    grammar: Any,  # noqa: ANN401
+    grammar: Grammar | None,
 ) -> Sampling:
     ends = _FIM_ENDS if asked.suffix is not None else ()
     scored = asked.logprobs if asked.echo else None

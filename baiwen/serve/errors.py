@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -44,6 +44,10 @@ class APIError(HTTPException):
     ) -> None:
         super().__init__(status, message, dict(headers or {}))
         self.param, self.code = param, code
+
+
+class ClientGone(Exception):  # noqa: N818
+    """Nobody is there to be answered."""
 
 
 def shape(error: Exception) -> dict[str, Any]:
@@ -83,11 +87,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _told)
     app.add_exception_handler(UserError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientGone, _gone)
     app.add_exception_handler(Exception, _told)
 
 
 async def _told(request: Request, error: Exception) -> JSONResponse:
     return response(error)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nginx's word for it, which nobody but the metrics reads
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from baiwen.engine.front import Closed, EngineFailed, QueueFull, Submission
+from baiwen.engine.front import Closed, QueueFull, Submission
 from baiwen.engine.request import Delta, Token
 from baiwen.engine.sampler import Sampling
 from baiwen.serve.errors import APIError
@@ -56,7 +56,7 @@ class Generation:
         """Hand a prompt to the engine; APIError 429 where too many wait already."""
         try:
             submission = await service.front.submit(ids, sampling)
-        except (QueueFull, Closed, EngineFailed) as error:
+        except (QueueFull, Closed) as error:
             raise _unavailable(error, service) from error
         return cls(service, submission, sampling.n)
 
@@ -111,7 +111,7 @@ class Generation:
         except TimeoutError as error:
             seconds = self._service.limits.request_seconds
             raise APIError(f"the answer takes longer than {seconds:g} s", 504) from error
-        except (Closed, EngineFailed) as error:
+        except Closed as error:
             raise _unavailable(error, self._service) from error
 
     def usage(self) -> dict[str, Any]:
@@ -125,9 +125,7 @@ def _unavailable(error: Exception, service: Service) -> APIError:
     if isinstance(error, QueueFull):
         told = "too many requests wait for an answer already; try again in a moment"
         return APIError(told, 429, code="rate_limit_exceeded", headers=retry)
-    if isinstance(error, Closed):
-        return APIError("the server is about to stop", 503, headers=retry)
-    return APIError("the engine has failed and takes nothing more; its log has the details", 500)
+    return APIError("the server is about to stop", 503, headers=retry)
 
 
 async def start(service: Service, asked: Sequence[tuple[list[int], Sampling]]) -> list[Generation]:

@@ -31,5 +31,4 @@ class Limits:
     body_seconds: float = 30.0  # from there to the end of its body
     request_seconds: float = 600.0  # from there to the last token
     read_seconds: float = 30.0  # that a client may leave its answer unread
-    drain_seconds: float = 30.0  # for running requests, once the server is told to stop
     retry_seconds: int = 1  # what a 429 or a 503 tells in Retry-After

@@ -14,7 +14,7 @@ A stream tells of the response as it grows, in the documented order:
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -98,7 +98,7 @@ class _Response:
             if errors.status_of(error) == 500:
                 raise
 
-    async def _events(self, generation: Generation) -> Any:  # noqa: ANN401
+    async def _events(self, generation: Generation) -> AsyncGenerator[Record, None]:
         yield self._event("response.created", response=self._record(None))
         yield self._event("response.in_progress", response=self._record(None))
         async with aclosing(generation.deltas()) as deltas:

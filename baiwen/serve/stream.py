@@ -19,6 +19,7 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from baiwen.serve import errors
+from baiwen.serve.errors import ClientGone
 from baiwen.serve.service import Service
 
 T = TypeVar("T")
@@ -27,10 +28,6 @@ Frames = AsyncGenerator[bytes, None]
 Close = Callable[[], Awaitable[None]]
 
 DONE = b"data: [DONE]\n\n"
-
-
-class ClientGone(Exception):  # noqa: N818
-    """Nobody is there to be answered."""
 
 
 def frame(data: dict[str, Any], event: str | None = None) -> bytes:

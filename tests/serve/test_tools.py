@@ -95,11 +95,12 @@ def test_a_forced_call_is_made_whatever_the_model_would_say(ask, choice):
     assert all("city" in made for made in arguments(message))
 
 
-def test_strict_functions_keep_to_their_schema(ask, weather):
+def test_strict_functions_keep_to_their_schema(ask, weather, tokenizer):
     schema = {"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]}
     schema["additionalProperties"] = False
     strict = {**weather["function"], "parameters": schema, "strict": True}
-    message, finish = ask("Rome?", tools=[{"type": "function", "function": strict}])
+    calling = {"logit_bias": {str(tokenizer.id("<tool_call>")): 100}, "parallel_tool_calls": False}
+    message, finish = ask("Rome?", tools=[{"type": "function", "function": strict}], **calling)
     assert finish == "tool_calls"
     assert all(isinstance(made["days"], int) for made in arguments(message))
 
