@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && break; done)
 READY := .venv/.ready
 
-.PHONY: help tiny test check bench
+.PHONY: help tiny test check bench abuse
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,10 @@ check: $(READY)  ## lint, format, types, and the rules of the house
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/python -m pytest tests/test_floors.py
+
+abuse: $(READY)  ## the server under all the hostile requests, for an hour or less
+	ABUSE=1 .venv/bin/python -m pytest --timeout 0 \
+		tests/serve/test_abuse.py tests/serve/test_leaving.py tests/serve/test_schemathesis.py
 
 bench: $(READY)  ## measure every claim, each beside its peer
 	.venv/bin/python -m benchmarks.train_step --write
