@@ -114,6 +114,7 @@ class Request:
         self.prompt_tokens: list[Token] = []  # scored, where the sampling asks for it
         self.samples: list[Sample] = []
         self.error: UserError | None = None  # why it could not be answered to its end
+        self.known = len(tokenizer)  # ids that may be chosen
         self._tokenizer = tokenizer
 
     @property
@@ -151,7 +152,9 @@ class Sample:
         self.lookup = Lookup()
         self.matcher = None if sampling.grammar is None else sampling.grammar.matcher()
         self._text = Text(decoder, sampling.stop)
-        self._seen = Seen(request.prompt) if penalises(sampling) else None
+        # An id that only pads the embedding may be in a prompt; it has no logit to change.
+        known = (token for token in request.prompt if token < request.known)
+        self._seen = Seen(known) if penalises(sampling) else None
         self._key = chance(request.seed, request.prompt, request.first + index)
 
     @property

@@ -260,6 +260,13 @@ def test_ids_that_only_pad_the_embedding_are_never_chosen(engine):
     assert max(ids) < known and len(ids) > known / 2
 
 
+def test_a_prompt_of_ids_that_only_pad_the_embedding_is_answered(build):
+    sampling = replace(LIVELY, repetition_penalty=1.5, presence_penalty=1.0)
+    prompts = [[5, 319, 310, 7], [5, 6, 7, 8]]
+    together = build().generate(prompts, sampling)
+    assert ids_of(together) == [build().generate([ids], sampling)[0].ids for ids in prompts]
+
+
 @pytest.mark.parametrize("lookup", [0, 4])
 def test_a_strong_repetition_penalty_repeats_nothing(build, lookup):
     engine = build(lookup=lookup)
