@@ -1,9 +1,8 @@
-"""What the docstrings of the model's own kernels claim: blocked attention, norm, rotation, malloc.
+"""The model's own kernels beside what they replace: attention, norm, rotation, SwiGLU, malloc.
 
     python -m benchmarks.kernels                # 4,096 tokens, one thread, CPU seconds
 
-Each kernel stands beside the plain form that it replaces; they take turns, and the least time of
-each counts. GFLOP/s of attention count the pairs that causality leaves: 4 T^2/2 D a head and row
+They take turns, and the least time of each counts. GFLOP/s of attention count the pairs that causality leaves: 4 T^2/2 D a head and row
 forward, and twice that backward (what a form computes again is not counted).
 
 B rows, T tokens of a row, H query heads, K key heads, D head size, C hidden size.
@@ -19,15 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baiwen.model import blocked, fused, rope
+from baiwen.model import compiled, flash, fused, rope
 from baiwen.model.config import ModelConfig
 from benchmarks import page
 from benchmarks.sides.model import SHAPE
 from benchmarks.turns import Side, alternate, take_turns
 
 LENGTHS = (128, 192, 256, 512, 1024, 2048)
-CLAIMED = 512  # tokens of a row for which blocked.py gives its figures
+CLAIMED = 512  # tokens of a row in the step that is timed with either malloc
 CONFIG = ModelConfig(**SHAPE)
+EPS = CONFIG.rms_norm_eps
 H, K, D, C = (
     CONFIG.num_attention_heads,
     CONFIG.num_key_value_heads,
@@ -58,20 +58,18 @@ def arguments() -> argparse.Namespace:
 
 
 def attention(options: argparse.Namespace) -> list[str]:
-    """Blocked attention beside SDPA, by the length of a row."""
+    """Attention in C++ beside SDPA, by the length of a row."""
     rows = []
     for length in LENGTHS:
         if length <= options.tokens:
             inputs = heads(options.tokens // length, length)
             rows.append(attention_row(inputs, options.rounds))
-    head = ["tokens of a row", "SDPA ms", "blocked ms", "ratio", "SDPA GFLOP/s forward, backward"]
+    head = ["tokens of a row", "SDPA ms", "C++ ms", "ratio", "SDPA GFLOP/s forward, backward"]
     title = f"matmul: {matmul_rate(options.rounds):.0f} GFLOP/s (fp32, 1024 x 1024, one thread)"
     return [
         title,
         "",
-        *page.table([*head, "blocked GFLOP/s forward, backward"], rows),
-        "",
-        f"blocked.py claims, at {CLAIMED} tokens: ratio 0.63; SDPA 32 and 26 GFLOP/s; matmul 92",
+        *page.table([*head, "C++ GFLOP/s forward, backward"], rows),
     ]
 
 
@@ -79,11 +77,11 @@ def attention_row(inputs: list[Tensor], rounds: int) -> list[str]:
     """One line of the table."""
     batch, length = inputs[0].shape[:2]
     work = 2 * length**2 * D * H * batch / 1e9  # of the forward pass
-    spent = measure({"sdpa": sdpa, "blocked": blocked.attend}, inputs, rounds)
+    spent = measure({"sdpa": sdpa, "flash": flash.attend}, inputs, rounds)
     return [
         str(length),
         *(f"{1000 * sum(both):.1f}" for both in spent.values()),
-        f"{sum(spent['blocked']) / sum(spent['sdpa']):.2f}",
+        f"{sum(spent['flash']) / sum(spent['sdpa']):.2f}",
         *(f"{work / forward:.0f}, {2 * work / back:.0f}" for forward, back in spent.values()),
     ]
 
@@ -101,46 +99,58 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def small(options: argparse.Namespace) -> list[str]:
-    """The norm and the rotation beside autograd's own backward of their formulas."""
+    """The small layers: autograd's own backward of the formulas, by hand in PyTorch, in C++."""
     states = torch.randn(1, options.tokens, C, requires_grad=True)
     weight = torch.ones(C, requires_grad=True)
     cosine, sine = rope.tables(CONFIG, torch.arange(options.tokens)[None])
-    turned = torch.randn(1, options.tokens, H, D, requires_grad=True)
+    q, k = (torch.randn(1, options.tokens, n, D, requires_grad=True) for n in (H, K))
     half = cosine[..., : D // 2], sine[..., D // 2 :]
-    cases: dict[str, tuple[Kernel, Kernel, list[Tensor]]] = {
-        "RMSNorm (2.0)": (plain_norm, fast_norm, [states, weight]),
-        "rotation (1.8)": (
-            lambda x: plain_rotation(x, *half),
-            lambda x: fused.rotate(x, cosine, sine),
-            [turned],
+    wide = torch.randn(2, options.tokens, CONFIG.intermediate_size).requires_grad_().unbind()
+    cases: dict[str, tuple[dict[str, Kernel], list[Tensor]]] = {
+        "RMSNorm": (
+            {
+                "formula": plain_norm,
+                "fused": partial(fused.rms_norm, eps=EPS, dtype=torch.float32),
+                "C++": compiled_norm,
+            },
+            [states, weight],
+        ),
+        "rotation": (
+            {
+                "formula": lambda q, k: both(plain_rotation, q, k, *half),
+                "fused": lambda q, k: both(fused.rotate, q, k, cosine, sine),
+                "C++": lambda q, k: torch.cat(compiled.rotate(q, k, cosine, sine), 2),
+            },
+            [q, k],
+        ),
+        "SwiGLU": (
+            {"formula": lambda gate, up: F.silu(gate) * up, "C++": compiled.swiglu},
+            [x.detach().requires_grad_() for x in wide],
         ),
     }
-    rows = [[name, *beside(*case, 3 * options.rounds)] for name, case in cases.items()]
-    head = ["claim of fused.py", "formula ms forward, backward", "fused ms forward, backward"]
-    return page.table([*head, "ratio of both", "of backward"], rows)
+    rows = []
+    for name, (kernels, inputs) in cases.items():
+        spent = measure(kernels, inputs, 3 * options.rounds)
+        told = {side: " + ".join(f"{1000 * x:.2f}" for x in pair) for side, pair in spent.items()}
+        ratio = sum(spent["C++"]) / sum(spent["formula"])
+        rows.append([name, told["formula"], told.get("fused", ""), told["C++"], f"{ratio:.2f}"])
+    head = ["layer", "formula, ms forward + backward", "fused.py", "C++", "C++ / formula"]
+    return page.table(head, rows)
 
 
-def beside(plain: Kernel, fast: Kernel, inputs: list[Tensor], rounds: int) -> list[str]:
-    """Milliseconds of both kernels, and how they compare."""
-    plainly, fastly = measure({"plain": plain, "fast": fast}, inputs, rounds).values()
-    return [
-        *(
-            f"{1000 * forward:.2f}, {1000 * backward:.2f}"
-            for forward, backward in (plainly, fastly)
-        ),
-        f"{sum(plainly) / sum(fastly):.2f}",
-        f"{plainly[1] / fastly[1]:.2f}",
-    ]
+def both(turn: Kernel, q: Tensor, k: Tensor, *tables: Tensor) -> Tensor:
+    """Queries and keys turned, in one tensor."""
+    return torch.cat((turn(q, *tables), turn(k, *tables)), 2)
 
 
-def fast_norm(x: Tensor, weight: Tensor) -> Tensor:
-    """The model's norm in fp32."""
-    return fused.rms_norm(x, weight, CONFIG.rms_norm_eps, torch.float32)
+def compiled_norm(x: Tensor, weight: Tensor) -> Tensor:
+    """The model's norm."""
+    return compiled.add_rms_norm(x, None, weight, EPS, torch.float32)[1]
 
 
 def plain_norm(x: Tensor, weight: Tensor) -> Tensor:
     """The formula."""
-    return x * (x.square().mean(-1, keepdim=True) + CONFIG.rms_norm_eps).rsqrt() * weight
+    return x * (x.square().mean(-1, keepdim=True) + EPS).rsqrt() * weight
 
 
 def plain_rotation(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

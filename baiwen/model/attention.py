@@ -46,5 +46,5 @@ class Attention(nn.Module):
         if self.qkv_proj is not None:
             heads = self.qkv_proj(x).unflatten(-1, (-1, self.head_dim))
             return heads.split(self.counts, dim=2)
-        projections = (self.q_proj, self.k_proj, self.v_proj)
-        return tuple(project(x).unflatten(-1, (-1, self.head_dim)) for project in projections)
+        projected = kernels.linears(x, (self.q_proj, self.k_proj, self.v_proj))
+        return tuple(part.unflatten(-1, (-1, self.head_dim)) for part in projected)

@@ -57,6 +57,17 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return out
 
 
+def swiglu_gradients(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of gate and up [..., I] from that of `swiglu`."""
+    gate, up = gate.contiguous(), up.contiguous()
+    grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
+    (count, size, stride), half = _rows(gate), gate.dtype == torch.bfloat16
+    _native().swiglu_backward(
+        grad.contiguous(), gate, up, stride, grad_gate, grad_up, count, size, half
+    )
+    return grad_gate, grad_up
+
+
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -131,13 +142,7 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        gate, up = (x.contiguous() for x in ctx.saved_tensors)
-        grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
-        (count, size, stride), half = _rows(gate), gate.dtype == torch.bfloat16
-        _native().swiglu_backward(
-            grad.contiguous(), gate, up, stride, grad_gate, grad_up, count, size, half
-        )
-        return grad_gate, grad_up
+        return swiglu_gradients(grad, *ctx.saved_tensors)
 
 
 def _native() -> ctypes.CDLL:

@@ -8,17 +8,17 @@ the documents themselves or on whole rows with a mask, whichever costs less.
 B batch, T tokens, S keys, H query heads, K key heads, D head size, n documents.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.attention.varlen import varlen_attn
 
-from baiwen.model import compiled, flash, fused, gathered, paged_cpu
+from baiwen.model import chunked, compiled, flash, fused, gathered, paged_cpu
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
 
@@ -41,6 +41,20 @@ def add_rms_norm(x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tup
         return compiled.add_rms_norm(x, y, weight, eps, dtype)
     total = x if y is None else x + y
     return total, fused.rms_norm(total, weight, eps, dtype)
+
+
+def linears(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
+    """Several linear layers of one input: [..., C] -> [..., O] each."""
+    if not chunked.fits(x):
+        return tuple(layer(x) for layer in layers)
+    return chunked.linears(x, [one.weight for one in layers], [one.bias for one in layers])
+
+
+def feed_forward(x: Tensor, gate: nn.Linear, up: nn.Linear, down: nn.Linear) -> Tensor:
+    """down(silu(gate(x)) * up(x)), [..., C] -> [..., C], without biases."""
+    if not chunked.fits(x):
+        return down(swiglu(gate(x), up(x)))
+    return chunked.feed_forward(x, gate.weight, up.weight, down.weight)
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:

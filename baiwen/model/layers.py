@@ -35,8 +35,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> [..., C]."""
-        if self.gate_up_proj is not None:
-            gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        else:
-            gate, up = self.gate_proj(x), self.up_proj(x)
+        if self.gate_up_proj is None:
+            return kernels.feed_forward(x, self.gate_proj, self.up_proj, self.down_proj)
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
         return self.down_proj(kernels.swiglu(gate, up))

@@ -16,10 +16,13 @@ constexpr int W = 16;           // lanes
 constexpr int MR = 12, NV = 2;  // a tile is MR rows by NV vectors: 24 of 32 registers
 #elif defined(__AVX__)
 constexpr int W = 8;
-constexpr int MR = 6, NV = 2;  // 12 of 16 registers
+constexpr int MR = 6, NV = 2;  // 12 of 16
+#elif defined(__aarch64__)
+constexpr int W = 4;
+constexpr int MR = 6, NV = 4;  // 24 of 32
 #else
 constexpr int W = 4;
-constexpr int MR = 6, NV = 4;  // 24 of the 32 of NEON
+constexpr int MR = 6, NV = 2;
 #endif
 constexpr int NR = NV * W;
 
