@@ -2,8 +2,9 @@
 
     python -m benchmarks.kernels                # 4,096 tokens, one thread, CPU seconds
 
-They take turns, and the least time of each counts. GFLOP/s of attention count the pairs that causality leaves: 4 T^2/2 D a head and row
-forward, and twice that backward (what a form computes again is not counted).
+They take turns, and the least time of each counts. GFLOP/s of attention count the pairs that
+causality leaves: 4 T^2/2 D a head and row forward, and twice that backward (what a form computes
+again is not counted).
 
 B rows, T tokens of a row, H query heads, K key heads, D head size, C hidden size.
 """

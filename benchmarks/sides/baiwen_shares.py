@@ -20,7 +20,7 @@ GROUPS = {
     "attention": ("_Flash", "scaled_dot_product"),
     "matmul": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
     "head and loss without matmul": ("_HeadLoss",),
-    "norm, rotation, SwiGLU": ("_Norm", "_Rotation", "aten::silu", "Silu", "aten::mul", "Mul"),
+    "norm, rotation, SwiGLU": ("_Norm", "_Rotation", "_SwiGLU", "_FeedForward", "aten::mul"),
     "optimizer and clipping": ("Optimizer.", "_foreach", "_fused_adam", "clip_grad"),
 }
 STEP = "step"
