@@ -79,7 +79,8 @@ def overhead(options: argparse.Namespace, tokenizer: Tokenizer) -> tuple[float, 
     """How much longer the server takes than the engine, in median, and a table of both."""
     shape = SIZES[options.shape]
     layers = options.layers or shape.num_hidden_layers
-    model = Transformer(replace(shape, num_hidden_layers=layers))
+    ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_turn}
+    model = Transformer(replace(shape, num_hidden_layers=layers, **ends))
     tile(model)
     packed.pack(model.eval(), "bf16")
     prompts = [

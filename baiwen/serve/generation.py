@@ -50,6 +50,7 @@ class Generation:
         self._begun = time.perf_counter()
         self.prompt = submission.prompt
         self.generated = 0
+        self._expired: asyncio.Task[None] | None = None  # what ends it when time is up
 
     @classmethod
     async def start(cls, service: Service, ids: Sequence[int], sampling: Sampling) -> "Generation":
@@ -81,9 +82,10 @@ class Generation:
     async def deltas(self) -> AsyncGenerator[Delta, None]:
         """What each step adds; APIError 504 where it takes longer than the server allows."""
         metrics, latest = self._service.metrics, [0.0] * self._samples
-        due = asyncio.get_running_loop().time() + self._service.limits.request_seconds
+        seconds = self._service.limits.request_seconds
+        clock = asyncio.get_running_loop().call_later(seconds, self._expire)
         try:
-            while (delta := await self._next(due)) is not None:
+            async for delta in self._submission:
                 now = time.perf_counter()
                 before = latest[delta.sample]
                 if before:
@@ -93,26 +95,25 @@ class Generation:
                 latest[delta.sample] = now
                 self.generated += len(delta.tokens)
                 yield delta
+            if self._expired is not None:
+                raise APIError(f"the answer takes longer than {seconds:g} s", 504)
+        except Closed as error:
+            raise _unavailable(error, self._service) from error
         finally:
+            clock.cancel()
             await self._submission.cancel()
             metrics.whole.observe(time.perf_counter() - self._begun)
             metrics.tokens.labels("prompt").inc(len(self.prompt))
             metrics.tokens.labels("cached").inc(self.cached)
             metrics.tokens.labels("generated").inc(self.generated)
 
+    def _expire(self) -> None:
+        """Time is up: the submission ends as if all had been said."""
+        self._expired = asyncio.create_task(self._submission.cancel())
+
     async def cancel(self) -> None:
         """Give the engine's room back; nothing is lost by doing so twice, or at the end."""
         await self._submission.cancel()
-
-    async def _next(self, due: float) -> Delta | None:
-        try:
-            async with asyncio.timeout_at(due):
-                return await anext(self._submission, None)
-        except TimeoutError as error:
-            seconds = self._service.limits.request_seconds
-            raise APIError(f"the answer takes longer than {seconds:g} s", 504) from error
-        except Closed as error:
-            raise _unavailable(error, self._service) from error
 
     def usage(self) -> dict[str, Any]:
         """Tokens read and written, in OpenAI's words."""
