@@ -106,7 +106,8 @@ def _penalise(flat: Tensor, width: int, edits: Sequence[Edit]) -> None:
     scores, repetition = flat[places], knob("repetition_penalty")
     scores = torch.where(scores > 0, scores / repetition, scores * repetition)
     scores -= knob("presence_penalty") * (counts > 0) + knob("frequency_penalty") * counts
-    flat.index_copy_(0, places, scores)
+    # A penalty near 0 makes infinities, with which a mask's make NaN, which nothing bars.
+    flat.index_copy_(0, places, scores.nan_to_num_())
 
 
 def _sent(arrays: Sequence[np.ndarray], like: Tensor) -> Tensor:

@@ -162,7 +162,7 @@ class Engine:
             deltas.setdefault(sample.request, []).append(delta)
         for request in {row.sample.request for row in rows}:
             if request.error is not None:
-                deltas.setdefault(request, [])
+                deltas[request] = []
                 self.cancel(request)
         self._requests -= {request for request in deltas if request.finished}
         return list(deltas.items())

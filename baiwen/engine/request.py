@@ -232,6 +232,16 @@ class Sample:
                 break
         return Delta(self.index, "".join(pieces), tuple(taken), self.finish, stopped)
 
+    def _complete(self, token: int) -> bool:
+        """Go on by `token` in the grammar; is the answer complete by it?"""
+        if self.matcher is None:
+            return False
+        try:
+            self.matcher.push(token)
+        except UserError as error:  # too complex to go on with, or the model's logits were NaN
+            self.request.error = error
+        return self.matcher.finished
+
     def _push(self, token: int, pieces: list[str]) -> str | int | None:
         """Add a token and what it lets be shown; what has stopped the answer, if anything."""
         sampling = self.request.sampling
@@ -243,9 +253,7 @@ class Sample:
             self.finish, stopped = "stop", token
         else:
             pieces.append(self._text.push(token, self.answered >= sampling.min_tokens))
-            if self.matcher is not None:
-                self.matcher.push(token)
-            if self.matcher is not None and self.matcher.finished:
+            if self._complete(token):
                 self.finish = "stop"
             elif self.room == 0:
                 self.finish = "length"

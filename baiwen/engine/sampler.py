@@ -131,6 +131,12 @@ def _knob(samplings: Sequence[Sampling], name: str, like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=torch.float64).to(like.device)[:, None]
 
 
+def _temperatures(samplings: Sequence[Sampling], like: Tensor) -> Tensor:
+    """Those of every row, [R, 1] fp32; the smallest do not round to 0, as 0 / 0 is NaN."""
+    temperatures = _knob(samplings, "temperature", like).float()
+    return temperatures.clamp_(min=torch.finfo(torch.float32).tiny)
+
+
 def _few(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor:
     """Rows with a top-k: the likeliest tokens are all that is looked at."""
     largest = max(sampling.top_k for sampling in samplings)
@@ -144,7 +150,7 @@ def _few(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor
 def _nucleus(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor:
     """Rows with a top-p alone: few candidates hold it, or else the row is sorted."""
     size = min(NUCLEUS, logits.shape[1])
-    temperatures = _knob(samplings, "temperature", logits).float()
+    temperatures = _temperatures(samplings, logits)
     top = logits.amax(-1, keepdim=True)
     whole = logits.sub(top).div_(temperatures).exp_().sum(-1, keepdim=True, dtype=torch.float64)
     scores, candidates = logits.topk(size)
@@ -163,7 +169,7 @@ def _nucleus(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Te
 
 def _all(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor:
     """Rows that any token may follow, save those below min-p: nothing is sorted."""
-    temperatures = _knob(samplings, "temperature", logits).float()
+    temperatures = _temperatures(samplings, logits)
     weights = logits.sub(logits.amax(-1, keepdim=True)).div_(temperatures).exp_()  # [R, V], <= 1
     if any(sampling.min_p for sampling in samplings):
         weights *= weights >= _knob(samplings, "min_p", logits)

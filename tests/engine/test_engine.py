@@ -335,21 +335,28 @@ def test_a_grammar_holds_beside_free_answers(build, tokenizer):
         assert build().generate([PROMPTS[0]], free)[0].ids == one.samples[0].ids[-40:]
 
 
-def test_a_grammar_that_fails_ends_its_own_request_alone(build, monkeypatch, tokenizer):
+@pytest.mark.parametrize("way", ["mask", "push"])
+def test_a_grammar_that_fails_ends_its_own_request_alone(build, monkeypatch, tokenizer, way):
     engine = build()
     grammar = Grammar.regex(tokenizer, "[a-z ]{500}")
     bound = engine.add(PROMPTS[0], replace(LIVELY, grammar=grammar, max_tokens=100, n=2))
     free = engine.add(PROMPTS[0], NEVER)
     engine.step()
 
-    def fail(_logits):
+    def fail(_given):
         raise UserError("too ambiguous")
 
-    monkeypatch.setattr(bound.samples[0].matcher, "mask", fail)
+    monkeypatch.setattr(bound.samples[0].matcher, way, fail)
     assert (bound, []) in engine.step()
     assert bound.finished and "ambiguous" in str(bound.error)
     assert len([d for d in finish(engine)[free] if d.finish_reason]) == 1
     assert_nothing_is_held(engine)
+
+
+def test_a_penalty_of_next_to_nothing_keeps_to_the_grammar(engine, tokenizer):
+    grammar = Grammar.regex(tokenizer, "(he|wo)+[0-9]")
+    sampling = replace(NEVER, grammar=grammar, repetition_penalty=1e-300)
+    assert set(engine.generate(["hello world"], sampling)[0].text) <= set("hewo0123456789")
 
 
 def test_text_ids_and_messages_are_prompts(engine):

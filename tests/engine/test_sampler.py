@@ -95,6 +95,14 @@ def test_no_temperature_takes_the_first_of_the_likeliest(rows):
 
 
 @pytest.mark.parametrize("knobs", [{}, {"top_p": 0.9}, {"top_k": 3}, {"min_p": 0.1}])
+@pytest.mark.parametrize("temperature", [1e-30, 1e-60, 1e-300])
+def test_hardly_any_temperature_takes_the_likeliest(knobs, temperature):
+    logits = drawn(1500)
+    chosen = choose(logits, [Sampling(temperature=temperature, **knobs)], [0.99])
+    assert torch.equal(chosen, logits.argmax(-1))
+
+
+@pytest.mark.parametrize("knobs", [{}, {"top_p": 0.9}, {"top_k": 3}, {"min_p": 0.1}])
 @pytest.mark.parametrize("rows", [4, 513, 1025])
 def test_a_draw_at_the_very_end_takes_a_token_that_may_be_drawn(knobs, rows):
     logits = torch.full((1, rows), -torch.inf)
