@@ -47,6 +47,7 @@ def main() -> None:
     """Measure, print, and write the page when asked."""
     options = arguments()
     torch.set_num_threads(options.threads)
+    sys.setswitchinterval(server.SWITCH)
     tokenizer = bpe.train([template.DEFAULT_SYSTEM, template.TOOLS_INTRODUCTION] * 4, 340)
     over, lines = overhead(options, tokenizer)
     first, more = starting(options, tokenizer)

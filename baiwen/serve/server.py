@@ -9,6 +9,7 @@ ends when the last one is done or the time to drain is over; a second signal end
 
 import ipaddress
 import socket
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -22,6 +23,9 @@ from baiwen.serve.connection import Connection
 from baiwen.serve.limits import Limits
 
 KEEP_ALIVE = 75  # seconds: longer than clients keep an idle connection, so that they close it
+# Seconds after which one thread asks another for the interpreter (Python: 5 ms). Each event of a
+# stream that is sent waits for it, while the engine's thread goes on.
+SWITCH = 0.0005
 GRACE = 1  # seconds for what still runs when the time to drain is over
 
 
@@ -71,6 +75,7 @@ def url(listener: socket.socket) -> str:
 
 def run(app: FastAPI, listener: socket.socket, drain: float, ready: Callable[[], None]) -> None:
     """Serve until a signal comes and what runs is finished; `ready` is called once it listens."""
+    sys.setswitchinterval(SWITCH)
     made(app, listener, drain, ready).run([listener])
 
 
