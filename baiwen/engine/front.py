@@ -128,6 +128,7 @@ class Front:
         self._open: set[Submission] = set()
         self._jobs: set[asyncio.Future[Any]] = set()
         self._requests: dict[Request, Submission] = {}  # the worker's own
+        self._batches: deque[Callable[[], None]] = deque()  # the same: one goes with each step
         self._closed = True
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
@@ -214,10 +215,14 @@ class Front:
             self._inbox.put(partial(self._drop, submission))
 
     async def _run(self, job: Callable[[], T]) -> T:
-        """Let the worker do something between two steps."""
+        """Let the worker do something between two steps, of all that is asked one thing a time."""
+        if self.failure is not None:
+            raise self._failed()
+        if not self._thread.is_alive():
+            raise Closed("the server is shutting down")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.add(future)
-        self._inbox.put(partial(self._do, job, future))
+        self._inbox.put(partial(self._batches.append, partial(self._do, job, future)))
         try:
             return await future
         finally:
@@ -228,6 +233,8 @@ class Front:
     def _work(self) -> None:
         try:
             while self._listen():
+                if self._batches:
+                    self._batches.popleft()()
                 found = self.engine.step()
                 news = [(self._requests[request], request.error, d) for request, d in found]
                 for request, _ in found:
@@ -241,7 +248,7 @@ class Front:
         """Do what is asked; without work, wait for some. False when it is time to go."""
         while True:
             try:
-                job = self._inbox.get(block=not self.engine.unfinished)
+                job = self._inbox.get(block=not self.engine.unfinished and not self._batches)
             except queue.Empty:
                 return True
             if job is None:
@@ -263,6 +270,8 @@ class Front:
             self.engine.cancel(request)
 
     def _do(self, job: Callable[[], T], future: "asyncio.Future[T]") -> None:
+        if future.done():  # who asked has left
+            return
         try:
             result = job()
         except Exception as error:  # the fault of who asked, who alone is told

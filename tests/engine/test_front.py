@@ -249,6 +249,45 @@ def test_embeddings_come_between_steps(build):
     torch.testing.assert_close(asyncio.run(run()), build().embed(PROMPTS, "last"))
 
 
+def test_embeddings_without_end_hold_no_answer_up(build):
+    """However many ask for embeddings, a step is made after each batch of one of them."""
+
+    async def run():
+        engine = build(step_tokens=16)
+        steps, batches = [], []
+        step, embed = engine.step, engine.embed
+        engine.step = lambda: steps.append(len(batches)) or step()
+        engine.embed = lambda *asked: batches.append(len(steps)) or embed(*asked)
+        with hold(engine) as held:
+            async with Front(engine) as front:
+                reading = asyncio.create_task(read(await front.submit("hello", NEVER)))
+                await until(held.begun.is_set)
+                many = [asyncio.create_task(front.embed(PROMPTS)) for _ in range(5)]
+                await until(lambda: len(front._jobs) == 5)
+                held.go.set()
+                await asyncio.gather(reading, *many)
+        assert len(batches) >= 10
+        assert max(map(batches.count, range(1, 12))) == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_embedding_whose_worker_has_gone_is_told_so(build, fails):
+    async def run():
+        front = Front(build())
+        await front.start()
+        asked = asyncio.create_task(front.embed(PROMPTS))
+        await asyncio.sleep(0)  # its prompts are being read
+        if fails:
+            front._die(ArithmeticError("out of numbers"))
+        await front.stop()
+        with pytest.raises(EngineFailed if fails else Closed):
+            await asyncio.wait_for(asked, 5)
+
+    asyncio.run(run())
+
+
 def test_an_embedding_that_fails_is_told_to_its_sender_alone(build):
     async def run():
         async with Front(build()) as front:
