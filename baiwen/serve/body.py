@@ -1,8 +1,8 @@
 """The body of a request, read strictly: one JSON value in UTF-8, each key once, finite numbers.
 
-    parse(b'{"n": 1}', depth=64)           {"n": 1}
-    parse(b'{"n": 1, "n": 2}', depth=64)   APIError: the key "n" stands twice
-    parse(b'{"n": NaN}', depth=64)         APIError: NaN is not JSON
+    parse(b'{"n": 1}', Limits())           {"n": 1}
+    parse(b'{"n": 1, "n": 2}', Limits())   APIError: the key "n" stands twice
+    parse(b'{"n": NaN}', Limits())         APIError: NaN is not JSON
 
 Python's own reader takes all of these, and other readers on the way (a proxy, a log) may read them
 in another way than we do.
@@ -17,11 +17,13 @@ from typing import Any, NoReturn
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
 from baiwen.serve.errors import APIError
+from baiwen.serve.limits import Limits
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_DIGITS = 4000  # of one number: Python refuses to read more than 4,300
+SMALL = 2**16  # bytes that are read at once; more in a thread, as it takes up to a second
 
 
 class Body(Request):
@@ -29,7 +31,11 @@ class Body(Request):
 
     async def json(self) -> Any:  # noqa: ANN401
         """The value of the body; APIError says what is wrong with it, and where."""
-        return parse(await self.body(), self.app.state.service.limits.depth)
+        data, service = await self.body(), self.app.state.service
+        if len(data) <= SMALL:
+            return parse(data, service.limits)
+        async with service.reading:
+            return await run_in_threadpool(parse, data, service.limits)
 
 
 class JSONRoute(APIRoute):
@@ -45,8 +51,8 @@ class JSONRoute(APIRoute):
         return handle
 
 
-def parse(data: bytes, depth: int) -> object:
-    """The JSON value of `data`, with at most `depth` values within each other."""
+def parse(data: bytes, limits: Limits) -> object:
+    """The JSON value of `data`, within the limits; APIError says what is wrong, and where."""
     try:
         text = data.decode()
         value = _DECODER.decode(text.strip(" \t\r\n"))
@@ -55,21 +61,29 @@ def parse(data: bytes, depth: int) -> object:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise APIError(f"the body is not JSON: {error.msg}: {place}") from error
+    except ValueError as error:  # Python reads integers of up to 4,300 digits
+        raise APIError("the body holds a number that is too large") from error
     except RecursionError as error:
-        raise APIError(f"the body is nested more than {depth} deep") from error
-    _check_depth(value, depth)
+        raise _deep(limits) from error
+    _check_shape(value, limits)
     if _SURROGATE.search(text):
         _check_characters(value)
     return value
 
 
-def _check_depth(value: object, depth: int) -> None:
+def _check_shape(value: object, limits: Limits) -> None:
     level = [value]
-    for _ in range(depth):
+    for _ in range(limits.depth):
+        if any(len(one) > limits.keys for one in level if isinstance(one, dict)):
+            raise APIError(f"the body holds an object of more than {limits.keys:,} keys")
         level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return
-    raise APIError(f"the body is nested more than {depth} deep")
+    raise _deep(limits)
+
+
+def _deep(limits: Limits) -> APIError:
+    return APIError(f"the body is nested more than {limits.depth} deep")
 
 
 def _inside(value: object) -> list[Any]:
@@ -99,16 +113,8 @@ def _float(text: str) -> float:
     return number
 
 
-def _int(text: str) -> int:
-    if len(text) > _DIGITS:
-        raise APIError(f"the number {text[:40]}... is too large")
-    return int(text)
-
-
 def _refuse(name: str) -> NoReturn:
     raise APIError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_float=_float, parse_int=_int, parse_constant=_refuse
-)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_float, parse_constant=_refuse)

@@ -6,15 +6,18 @@ The mean of the hidden states over the text, or (`pooling`) the last one. `base6
 little end first, as OpenAI's clients ask for.
 """
 
+import asyncio
 import base64
 import struct
-from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from torch import Tensor
 
 from baiwen.serve import asked as asks
 from baiwen.serve.body import JSONRoute
 from baiwen.serve.errors import APIError
+from baiwen.serve.generation import late
 from baiwen.serve.protocol import EmbeddingRequest
 from baiwen.serve.service import Service
 from baiwen.serve.stream import unless_gone
@@ -23,28 +26,38 @@ router = APIRouter(route_class=JSONRoute)
 
 
 @router.post("/v1/embeddings", tags=["embeddings"])
-async def create(asked: EmbeddingRequest, request: Request) -> dict[str, Any]:
+async def create(asked: EmbeddingRequest, request: Request) -> Response:
     """The vector of each text."""
     service: Service = request.app.state.service
     asks.check_model(service, asked.model)
     prompts = await asks.prompts(service, asked.input, "input")
     for ids in prompts:
         asks.answer_tokens(service, len(ids), 0, "input")
-    work = service.front.embed(prompts, asked.pooling or "mean")
-    vectors = (await unless_gone(request.receive, work)).tolist()
-    if asked.dimensions not in (None, len(vectors[0])):
-        told = f"dimensions must be left out, or be {len(vectors[0])}, the model's own"
+    size = service.front.engine.model.config.hidden_size
+    if asked.dimensions not in (None, size):
+        told = f"dimensions must be left out, or be {size}, the model's own"
         raise APIError(told, param="dimensions")
+    vectors = await unless_gone(request.receive, _vectors(service, prompts, asked))
     read = sum(map(len, prompts))
-    return {
-        "object": "list",
-        "model": service.name,
-        "data": [
+
+    def answer() -> Response:
+        data = [
             {"object": "embedding", "index": index, "embedding": _written(vector, asked)}
-            for index, vector in enumerate(map(_unit, vectors))
-        ],
-        "usage": {"prompt_tokens": read, "total_tokens": read},
-    }
+            for index, vector in enumerate(map(_unit, vectors.tolist()))
+        ]
+        usage = {"prompt_tokens": read, "total_tokens": read}
+        return JSONResponse({"object": "list", "model": service.name, "data": data, "usage": usage})
+
+    return await asks.encoded(vectors.numel(), answer)
+
+
+async def _vectors(service: Service, prompts: list[list[int]], asked: EmbeddingRequest) -> Tensor:
+    """The vectors [N, C]; APIError 504 where they take longer than the server allows."""
+    try:
+        async with asyncio.timeout(service.limits.request_seconds):
+            return await service.front.embed(prompts, asked.pooling or "mean")
+    except TimeoutError as error:
+        raise late(service.limits) from error
 
 
 def _unit(vector: list[float]) -> list[float]:

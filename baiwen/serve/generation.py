@@ -14,10 +14,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from baiwen.engine.front import Closed, QueueFull, Submission
+from baiwen.engine.front import Closed, QueueFull, Submission, TooSlow
 from baiwen.engine.request import Delta, Token
 from baiwen.engine.sampler import Sampling
 from baiwen.serve.errors import APIError
+from baiwen.serve.limits import Limits
 from baiwen.serve.service import Service
 
 
@@ -96,7 +97,9 @@ class Generation:
                 self.generated += len(delta.tokens)
                 yield delta
             if self._expired is not None:
-                raise APIError(f"the answer takes longer than {seconds:g} s", 504)
+                raise late(self._service.limits)
+        except TooSlow as error:
+            raise APIError(f"the answer was not read in time: {error}", 408) from error
         except Closed as error:
             raise _unavailable(error, self._service) from error
         finally:
@@ -118,6 +121,11 @@ class Generation:
     def usage(self) -> dict[str, Any]:
         """Tokens read and written, in OpenAI's words."""
         return usage([self])
+
+
+def late(limits: Limits) -> APIError:
+    """What takes longer than a request may."""
+    return APIError(f"the answer takes longer than {limits.request_seconds:g} s", 504)
 
 
 def _unavailable(error: Exception, service: Service) -> APIError:

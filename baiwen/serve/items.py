@@ -23,11 +23,13 @@ from baiwen.serve.protocol import (
     Harmless,
     JSONSchema,
     Label,
+    Many,
     NamedTool,
     ObjectFormat,
     Refused,
     SamplingFields,
     SchemaFormat,
+    Some,
     StreamOptions,
     Strict,
     SystemMessage,
@@ -54,7 +56,7 @@ class MessageItem(Strict):
 
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
-    content: Text | Annotated[list[Part], Field(min_length=1)]
+    content: Text | Many[Part]
     id: Label | None = None
     status: Label | None = None
     phase: Label | None = None
@@ -76,7 +78,7 @@ class ResultItem(Strict):
 
     type: Literal["function_call_output"]
     call_id: Label
-    output: Text | Annotated[list[Part], Field(min_length=1)]
+    output: Text | Many[Part]
     id: Label | None = None
     status: Label | None = None
 
@@ -114,7 +116,7 @@ class TextOptions(Strict):
 class ResponseRequest(Harmless):
     """`POST /v1/responses`."""
 
-    input: Text | Annotated[list[Item], Field(min_length=1)]
+    input: Text | Many[Item]
     instructions: Text | None = None
     model: Label | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
@@ -122,12 +124,12 @@ class ResponseRequest(Harmless):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     text: TextOptions | None = None
-    tools: list[FunctionTool] | None = None
+    tools: Some[FunctionTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
     parallel_tool_calls: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    include: list[Literal["message.output_text.logprobs"]] | None = None
+    include: Some[Literal["message.output_text.logprobs"]] | None = None
     truncation: Literal["disabled"] | None = None
     background: Literal[False] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None

@@ -17,6 +17,7 @@ class Limits:
     body: int = 8 * 2**20
     header: int = 32 * 2**10  # request line and headers together
     depth: int = 64  # JSON within JSON
+    keys: int = 4096  # of one JSON object
     connections: int = 512
     waiting: int = 256  # prompts that wait for their first token
     prompts: int = 128  # of one request

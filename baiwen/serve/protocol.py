@@ -9,21 +9,20 @@ send them. `top_k`, `min_p`, `repetition_penalty`, `min_tokens`, `stop_token_ids
 `structured_outputs` are vLLM's. Source: OpenAI's API reference, 2026.
 """
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+T = TypeVar("T")
+# A list is read up to its first mistake: a body of a million of them would take gigabytes to tell.
+Some = Annotated[list[T], Field(fail_fast=True)]
+Many = Annotated[list[T], Field(fail_fast=True, min_length=1)]
 Text = Annotated[str, Field(max_length=8 * 2**20)]
 Label = Annotated[str, Field(max_length=512)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Tokens = Annotated[list[TokenId], Field(min_length=1)]
-Prompts = (
-    Text
-    | Tokens
-    | Annotated[list[Text], Field(min_length=1)]
-    | Annotated[list[Tokens], Field(min_length=1)]
-)
+Tokens = Many[TokenId]
+Prompts = Text | Tokens | Many[Text] | Many[Tokens]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Refused: TypeAlias = None  # a field of OpenAI's that we do not serve: null, or left out
 
@@ -58,7 +57,7 @@ class StructuredOutputs(Strict):
 
     json_: dict[str, Any] | None = Field(None, alias="json")
     regex: Text | None = None
-    choice: Annotated[list[Text], Field(min_length=1, max_length=1024)] | None = None
+    choice: Annotated[Many[Text], Field(max_length=1024)] | None = None
     grammar: Text | None = None  # Lark, in llguidance's dialect
 
 
@@ -76,8 +75,8 @@ class SamplingFields(Harmless):
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     max_tokens: Count | None = None
     min_tokens: Count | None = None
-    stop: Label | list[Label] | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+    stop: Label | Some[Label] | None = None
+    stop_token_ids: Annotated[Some[TokenId], Field(max_length=64)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     n: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
@@ -95,7 +94,7 @@ class TextPart(Strict):
     text: Text
 
 
-Content = Text | Annotated[list[TextPart], Field(min_length=1)]
+Content = Text | Many[TextPart]
 
 
 class Said(Strict):
@@ -139,9 +138,9 @@ class AssistantMessage(Said):
 
     role: Literal["assistant"]
     content: Content | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Some[ToolCall] | None = None
     refusal: Text | None = None
-    annotations: list[dict[str, Any]] | None = None
+    annotations: Some[dict[str, Any]] | None = None
     audio: Refused = None
     function_call: Refused = None
 
@@ -229,15 +228,15 @@ Format = Annotated[TextFormat | ObjectFormat | SchemaFormat, Field(discriminator
 class ChatRequest(SamplingFields):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Many[Message]
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: Format | None = None
-    tools: list[Tool] | None = None
+    tools: Some[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Some[Literal["text"]] | None = None
     prediction: dict[str, Any] | None = None  # a hint for speed
     audio: Refused = None
     functions: Refused = None
@@ -272,8 +271,8 @@ class TokenizeRequest(Strict):
 
     model: Label | None = None
     prompt: Text | None = None
-    messages: Annotated[list[Message], Field(min_length=1)] | None = None
-    tools: list[Tool] | None = None
+    messages: Many[Message] | None = None
+    tools: Some[Tool] | None = None
     add_generation_prompt: bool = True
     add_special_tokens: bool | None = None  # there is no token to add
     return_token_strs: bool | None = None
@@ -283,4 +282,4 @@ class DetokenizeRequest(Strict):
     """`POST /detokenize`."""
 
     model: Label | None = None
-    tokens: list[TokenId]
+    tokens: Some[TokenId]

@@ -4,6 +4,7 @@ service = app.state.service
 service.name, service.context      # "sft", 32768
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Service:
     limits: Limits
     defaults: Mapping[str, Any] = field(default_factory=dict)  # the folder's generation_config
     created: int = field(default_factory=lambda: int(time.time()))
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)  # of large bodies: one at a time
 
     @cached_property
     def spelling(self) -> Spelling:

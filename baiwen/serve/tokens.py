@@ -4,9 +4,8 @@
 {"tokens": [9707, 1879]}  -> {"prompt": "Hello world"}
 """
 
-from typing import Any
-
 from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
 
 from baiwen.serve import asked as asks
 from baiwen.serve import conversation, tools
@@ -19,7 +18,7 @@ router = APIRouter(route_class=JSONRoute)
 
 
 @router.post("/tokenize", tags=["tokens"])
-async def tokenize(asked: TokenizeRequest, request: Request) -> dict[str, Any]:
+async def tokenize(asked: TokenizeRequest, request: Request) -> Response:
     """The ids of a text, or of a conversation."""
     service: Service = request.app.state.service
     asks.check_model(service, asked.model)
@@ -33,13 +32,14 @@ async def tokenize(asked: TokenizeRequest, request: Request) -> dict[str, Any]:
     else:
         text = asked.prompt or ""
         ids = await asks.encoded(len(text), lambda: service.tokenizer.encode(text))
-    strings = [service.spelling.text(token) for token in ids] if asked.return_token_strs else None
-    return {
-        "count": len(ids),
-        "max_model_len": service.context,
-        "tokens": ids,
-        "token_strs": strings,
-    }
+
+    def answer() -> Response:
+        texts = map(service.spelling.text, ids)
+        strings = [*texts] if asked.return_token_strs else None
+        told = {"count": len(ids), "max_model_len": service.context}
+        return JSONResponse({**told, "tokens": ids, "token_strs": strings})
+
+    return await asks.encoded(len(ids), answer)
 
 
 @router.post("/detokenize", tags=["tokens"])
@@ -51,4 +51,5 @@ async def detokenize(asked: DetokenizeRequest, request: Request) -> dict[str, st
     if asked.tokens and max(asked.tokens) >= size:
         told = f"tokens holds {max(asked.tokens)}; the model has 0 to {size - 1}"
         raise APIError(told, param="tokens")
-    return {"prompt": service.tokenizer.decode(asked.tokens)}
+    text = await asks.encoded(len(asked.tokens), lambda: service.tokenizer.decode(asked.tokens))
+    return {"prompt": text}

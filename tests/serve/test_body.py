@@ -5,9 +5,13 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from baiwen.serve.body import parse
 from baiwen.serve.errors import APIError
+from baiwen.serve.items import ResponseRequest
+from baiwen.serve.limits import Limits
+from baiwen.serve.protocol import ChatRequest, CompletionRequest, DetokenizeRequest
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -20,7 +24,7 @@ VALUES = st.recursive(
 
 @given(VALUES, st.booleans())
 def test_what_json_writes_is_read_as_it_was(value, ascii_only):
-    assert parse(json.dumps(value, ensure_ascii=ascii_only).encode(), 64) == value
+    assert parse(json.dumps(value, ensure_ascii=ascii_only).encode(), Limits()) == value
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,7 @@ def test_what_json_writes_is_read_as_it_was(value, ascii_only):
         (b"[-Infinity]", "-Infinity is not JSON"),
         (b"1e999", "too large"),
         (b"1" * 5000, "too large"),
+        (json.dumps({"a": dict.fromkeys(map(str, range(4097)))}).encode(), "4,096 keys"),
         (b"\xff", "not UTF-8: byte 0"),
         ("[]".encode("utf-16"), "not UTF-8"),
         (b"\xef\xbb\xbf{}", "not JSON"),
@@ -48,18 +53,43 @@ def test_what_json_writes_is_read_as_it_was(value, ascii_only):
 )
 def test_what_is_no_json_is_refused_by_name(data, told):
     with pytest.raises(APIError, match=told):
-        parse(data, 64)
+        parse(data, Limits())
 
 
 def test_pairs_of_surrogates_and_nul_are_characters():
-    assert parse(b'"\\ud83d\\ude00 \\u0000"', 64) == "\U0001f600 \x00"
+    assert parse(b'"\\ud83d\\ude00 \\u0000"', Limits()) == "\U0001f600 \x00"
 
 
 def test_as_many_levels_as_the_limit_are_read():
-    assert parse(b"[" * 64 + b"]" * 64, 64)
+    assert parse(b"[" * 64 + b"]" * 64, Limits())
 
 
 def test_a_hundred_thousand_keys_are_checked_in_time():
     keys = ",".join(f'"{number}": 0' for number in range(200_000))
     with pytest.raises(APIError, match="stands twice"):
-        parse(f'{{{keys}, "199999": 1}}'.encode(), 64)
+        parse(f'{{{keys}, "199999": 1}}'.encode(), Limits())
+
+
+@pytest.mark.parametrize(
+    ("form", "field", "wrong"),
+    [
+        (CompletionRequest, "prompt", -1),
+        (CompletionRequest, "prompt", []),
+        (CompletionRequest, "prompt", {}),
+        (CompletionRequest, "prompt", [-1] * 1000),
+        (CompletionRequest, "stop_token_ids", ""),
+        (ChatRequest, "messages", {}),
+        (ChatRequest, "messages", {"role": "user", "content": [{}] * 1000}),
+        (ChatRequest, "messages", {"role": "assistant", "tool_calls": [{}] * 1000}),
+        (ChatRequest, "stop", 1),
+        (ChatRequest, "tools", {}),
+        (ResponseRequest, "input", {}),
+        (ResponseRequest, "tools", {}),
+        (ResponseRequest, "include", ""),
+        (DetokenizeRequest, "tokens", -1),
+    ],
+)
+def test_of_a_million_mistakes_a_few_are_looked_at(form, field, wrong):
+    with pytest.raises(ValidationError) as told:
+        form.model_validate({field: [wrong] * 1000})
+    assert told.value.error_count() < 40

@@ -116,6 +116,12 @@ def test_more_prompts_than_may_wait_are_told_to_come_back(start):
         assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 200
 
 
+def test_embeddings_that_take_too_long_are_ended(start):
+    slow = Limits(request_seconds=0.05)
+    with start(limits=slow) as small, httpx.Client(base_url=small.url, timeout=60) as client:
+        refused(client.post("/v1/embeddings", json={"input": [[5] * 1000] * 128}), 504)
+
+
 def test_an_answer_that_takes_too_long_is_ended(start):
     slow = Limits(request_seconds=0.05)
     with start(limits=slow) as small, httpx.Client(base_url=small.url) as client:
