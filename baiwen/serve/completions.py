@@ -25,6 +25,7 @@ from baiwen.serve import asked as asks
 from baiwen.serve.body import JSONRoute
 from baiwen.serve.errors import APIError
 from baiwen.serve.generation import Answer, Generation, cancel, start, usage
+from baiwen.serve.logprobs import Offsets
 from baiwen.serve.protocol import CompletionRequest
 from baiwen.serve.service import Service
 from baiwen.serve.stream import DONE, EventStream, Frames, frame, telling, unless_gone
@@ -118,7 +119,7 @@ class _Text:
         options = asked.stream_options
         self._usage = options is not None and bool(options.include_usage)
         self._name, self._created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
-        self._shown: dict[int, int] = {}  # characters of each choice so far
+        self._offsets: dict[int, Offsets] = {}  # of the choices that have begun
 
     async def whole(self, generations: Sequence[Generation]) -> Response:
         """All answers at once."""
@@ -143,20 +144,19 @@ class _Text:
     def _choice(self, index: int, generation: Generation, answer: Answer) -> dict[str, Any]:
         text, logprobs = self._opening(generation)
         if self._asked.logprobs is not None:
-            said = self._legacy(answer.tokens, len(text))
+            said = self._legacy(answer.tokens, self._service.spelling.offsets(len(text)))
             logprobs = {name: [*(logprobs or {}).get(name, ()), *said[name]] for name in said}
         return _said(index, text + answer.text, logprobs, answer.finish_reason)
 
     def _piece(self, index: int, generation: Generation, delta: Delta) -> bytes:
         """The chunk that tells of what a step added; an echo goes with the first."""
         text, logprobs = "", None
-        if index not in self._shown:
+        if index not in self._offsets:
             text, logprobs = self._opening(generation)
-            self._shown[index] = len(text)
+            self._offsets[index] = self._service.spelling.offsets(len(text))
         if self._asked.logprobs is not None:
-            said = self._legacy(delta.tokens, self._shown[index])
+            said = self._legacy(delta.tokens, self._offsets[index])
             logprobs = {name: [*(logprobs or {}).get(name, ()), *said[name]] for name in said}
-        self._shown[index] += len(delta.text)
         choice = _said(index, text + delta.text, logprobs, delta.finish_reason)
         return frame({**self._frame([choice], None)})
 
@@ -167,10 +167,10 @@ class _Text:
         text = self._service.tokenizer.decode(generation.prompt)
         if self._asked.logprobs is None:
             return text, None
-        return text, self._legacy(generation.scored, 0)
+        return text, self._legacy(generation.scored, self._service.spelling.offsets(0))
 
-    def _legacy(self, tokens: Sequence[Token], offset: int) -> dict[str, Any]:
-        return self._service.spelling.legacy(tokens, self._asked.logprobs or 0, offset)
+    def _legacy(self, tokens: Sequence[Token], offsets: Offsets) -> dict[str, Any]:
+        return self._service.spelling.legacy(tokens, self._asked.logprobs or 0, offsets)
 
     def _frame(self, choices: list[dict[str, Any]], used: dict[str, Any] | None) -> dict[str, Any]:
         told = {"usage": used} if used is not None or self._usage else {}

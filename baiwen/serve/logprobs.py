@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any
 
 from baiwen.engine.request import Token
-from baiwen.tokenizer.stream import StreamDecoder
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 LOWEST = -9999.0  # OpenAI's word for a probability of 0, since JSON has no infinity
@@ -55,23 +54,18 @@ class Spelling:
             for token in tokens
         ]
 
-    def legacy(self, tokens: Sequence[Token], alternatives: int, offset: int) -> Record:
-        """Tokens in the schema of completions; offset: characters that stand before them."""
-        decoder = self._tokenizer.stream()
+    def legacy(self, tokens: Sequence[Token], alternatives: int, offsets: "Offsets") -> Record:
+        """Tokens in the schema of completions; offsets: those of the text that they go on with."""
         return {
             "tokens": [self.text(token.id) for token in tokens],
             "token_logprobs": [finite(token.logprob) for token in tokens],
             "top_logprobs": [self._top(token, alternatives) for token in tokens],
-            "text_offset": self.offsets(tokens, decoder, offset),
+            "text_offset": [offsets.next(token.id) for token in tokens],
         }
 
-    def offsets(self, tokens: Sequence[Token], decoder: StreamDecoder, start: int) -> list[int]:
-        """Where in the text each token begins."""
-        places = []
-        for token in tokens:
-            places.append(start)
-            start += len(decoder.push(token.id))
-        return places
+    def offsets(self, start: int) -> "Offsets":
+        """The offsets of a text's tokens, the first of which begins at `start`."""
+        return Offsets(self._tokenizer, start)
 
     def _top(self, token: Token, alternatives: int) -> dict[str, float] | None:
         """The likeliest tokens and the chosen one; none where nothing was predicted."""
@@ -84,6 +78,22 @@ class Spelling:
     def _record(self, token: int, logprob: float) -> Record:
         spelled = list(self.bytes(token))
         return {"token": self.text(token), "logprob": max(logprob, LOWEST), "bytes": spelled}
+
+
+class Offsets:
+    """Where in a text, as it grows, each token begins: in characters."""
+
+    def __init__(self, tokenizer: Tokenizer, start: int) -> None:
+        self._tokenizer, self._end = tokenizer, start
+        self._decoder = tokenizer.stream()
+
+    def next(self, token: int) -> int:
+        """The place of the next token; one that goes on with a character has that one's."""
+        start, pushed = self._end, self._decoder.push(token)
+        self._end += len(pushed)
+        own = self._tokenizer.stream().push(token)
+        # What is shown before its own is a character that stayed half, and is over with it.
+        return self._end - len(own) if pushed.endswith(own) else start
 
 
 def finite(logprob: float) -> float | None:

@@ -33,9 +33,9 @@ def test_an_echo_scores_the_prompt_as_the_model_does(http, model, tokenizer):
     table = model.logits(whole)[0, :, : len(tokenizer)].float().log_softmax(-1)
     right = table[:-1].gather(1, whole[0, 1:, None])[:, 0].tolist()
     assert logprobs["token_logprobs"][0] is None and logprobs["top_logprobs"][0] is None
-    assert logprobs["token_logprobs"][1:] == pytest.approx(right, rel=1e-4, abs=1e-4)
+    assert logprobs["token_logprobs"][1:] == pytest.approx(right, abs=1e-3)
     best = [max(top.values()) for top in logprobs["top_logprobs"][1:]]
-    assert best == pytest.approx(table[:-1].amax(-1).tolist(), rel=1e-4, abs=1e-4)
+    assert best == pytest.approx(table[:-1].amax(-1).tolist(), abs=1e-3)
     assert "".join(logprobs["tokens"]) == told["choices"][0]["text"]
 
 
@@ -53,6 +53,17 @@ def test_offsets_point_into_the_text(http):
     for token, place in zip(logprobs["tokens"], logprobs["text_offset"], strict=True):
         if not token.startswith("bytes:"):
             assert text[place:].startswith(token)
+
+
+def test_offsets_of_a_stream_are_those_of_the_whole(http):
+    asked = {"prompt": "hello", "echo": True, "logprobs": 0, "max_tokens": 40, "seed": 3}
+    asked |= {"temperature": 2, "stop": ["never said"], "min_tokens": 40}
+    whole = http.post(PATH, json=asked).json()["choices"][0]["logprobs"]
+    streamed = parts(http.post(PATH, json={**asked, "stream": True}))
+    logprobs = [part["choices"][0]["logprobs"] for part in streamed]
+    assert "bytes:" in str(whole["tokens"])
+    for name in ("tokens", "text_offset"):
+        assert [item for some in logprobs for item in some[name]] == whole[name]
 
 
 def test_the_token_that_ends_an_answer_is_scored_too(http, tokenizer):
