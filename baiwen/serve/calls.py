@@ -25,6 +25,8 @@ _FENCED = re.compile(r".*?\n?```(?!\w)", re.DOTALL)
 _BARE = re.compile(r"""\s*\[?\s*\{\s*["'](?:name|arguments|parameters|function|type)["']""")
 _BARE_SIZE = 40  # characters after which a message that opens with a brace has shown what it is
 _HEAD = re.compile(r'\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)+")\s*,\s*"arguments"\s*:\s*(?=\{)')
+_HEAD_SIZE = 1024  # characters of a head; what is longer is read at its end
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SPECIAL = re.compile(r'["\\{}\[\]<]')
 _CLOSES = ("</tool_call>", "</tools>")
 
@@ -142,15 +144,14 @@ class CallReader:
             return False
         if stripped[0] not in "{[`":
             return self._refuse()
-        found = _HEAD.match(stripped)
+        found = _HEAD.match(stripped, 0, _HEAD_SIZE)
         if found is None:
             return False
         try:
             name = json.loads(found[1], strict=False)
         except ValueError:
             return False
-        self._events.append(Begun(self.count, name))
-        self.count += 1
+        self._begin(name)
         self._held = stripped[found.end() :]
         self._depth, self._quoted, self._braced = 0, False, False
         self._state = self._arguments
@@ -213,7 +214,7 @@ class CallReader:
 
     def _fenced(self) -> bool:
         """A code block, which is a call if it holds nothing else."""
-        found = _FENCED.match(self._held)
+        found = _FENCED.match(self._held) if "```" in self._held else None
         if found is None:
             return False
         self._parse(self._opening + found[0])
@@ -226,10 +227,19 @@ class CallReader:
         self._words(parsed.content)
         left = len(parsed.tool_calls) if self._most is None else self._most - self.count
         for call in parsed.tool_calls[:left]:
-            self._events.append(Begun(self.count, call["name"]))
-            made = json.dumps(call["arguments"], ensure_ascii=False)
-            self._events.append(Arguments(self.count, made))
-            self.count += 1
+            self._begin(call["name"])
+            self._events.append(Arguments(self.count - 1, _written(call["arguments"])))
+
+    def _begin(self, name: str) -> None:
+        """One more call; half a character in its name, which is no text, becomes U+FFFD."""
+        self._events.append(Begun(self.count, _SURROGATE.sub("\ufffd", name)))
+        self.count += 1
+
+
+def _written(arguments: object) -> str:
+    """Arguments as JSON, in which half a character stays escaped."""
+    text = json.dumps(arguments, ensure_ascii=False)
+    return _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def repaired(name: str, arguments: str) -> str:
@@ -241,5 +251,5 @@ def repaired(name: str, arguments: str) -> str:
             f'<tool_call>\n{{"name": {json.dumps(name)}, "arguments": {arguments}}}\n</tool_call>'
         )
         if found := parse(said).tool_calls:
-            return json.dumps(found[0]["arguments"], ensure_ascii=False)
+            return _written(found[0]["arguments"])
     return arguments

@@ -1,6 +1,7 @@
 """Calls in an answer: however it is cut, the events come to what `Tokenizer.parse` reads."""
 
 import json
+import time
 from itertools import pairwise
 
 import pytest
@@ -128,3 +129,31 @@ def test_arguments_that_can_mean_one_thing_only_are_repaired():
     assert json.loads(repaired("f", "{'a': True,}")) == {"a": True}
     assert repaired("f", '{"a":  1}') == '{"a":  1}'
     assert repaired("f", '{"a": ') == '{"a": '
+
+
+@pytest.mark.parametrize(
+    ("answer", "name", "arguments"),
+    [
+        ('<tool_call>\n{"name": "a\\ud800", "arguments": {}}\n</tool_call>', "a\ufffd", "{}"),
+        ('```json\n{"name": "a", "arguments": {"x": "\\ud800"}}\n```', "a", r'{"x": "\ud800"}'),
+        ("<tool_call>{'name': '\\udc00', 'arguments': {}}</tool_call>", "\ufffd", "{}"),
+    ],
+)
+def test_half_a_character_in_a_call_can_be_sent(answer, name, arguments):
+    reader = CallReader()
+    events = [*reader.push(answer), *reader.finish()]
+    assert events == [Begun(0, name), Arguments(0, arguments)]
+
+
+def test_half_a_character_in_repaired_arguments_stays_escaped():
+    assert repaired("a", r"{'x': '\ud800'}") == r'{"x": "\ud800"}'
+
+
+@pytest.mark.parametrize("opening", ['<tool_call>{"name": "', "```\n"])
+def test_a_block_without_an_end_is_read_in_time(opening):
+    reader = CallReader()
+    begun = time.perf_counter()
+    reader.push(opening)
+    for _ in range(8_000):
+        reader.push(' ab\\"')
+    assert time.perf_counter() - begun < 3
