@@ -101,11 +101,10 @@ class _Response:
     async def _events(self, generation: Generation) -> AsyncGenerator[Record, None]:
         yield self._event("response.created", response=self._record(None))
         yield self._event("response.in_progress", response=self._record(None))
+        tokens: list[Token] = []  # that are not told of yet
         async with aclosing(generation.deltas()) as deltas:
             async for delta in deltas:
-                tokens = list(
-                    delta.tokens[:-1] if isinstance(delta.stopped_by, int) else delta.tokens
-                )
+                tokens += delta.tokens[:-1] if isinstance(delta.stopped_by, int) else delta.tokens
                 said = self._said(delta.text)
                 if delta.finish_reason is not None:
                     said += self._reader.finish() if self._plan.read else []

@@ -73,6 +73,15 @@ def test_an_answer_says_why_it_ends(http, asked, text, finish):
     assert streamed[-1]["choices"][0]["finish_reason"] == finish
 
 
+def test_every_token_of_a_response_has_its_logprob(http):
+    body = {"input": "hm", "temperature": 2, "seed": 1, "max_output_tokens": 40, "top_logprobs": 0}
+    told = http.post("/v1/responses", json=body).json()
+    (message,) = told["output"]
+    (part,) = message["content"]
+    assert told["status"] == "incomplete" and "\ufffd" in part["text"]
+    assert len(part["logprobs"]) == told["usage"]["output_tokens"] == 40
+
+
 def test_logprobs_have_the_bytes_of_the_text(http):
     body = {"messages": user("hello"), "temperature": 0, "logprobs": True, "top_logprobs": 3}
     (choice,) = http.post(PATH, json=body).json()["choices"]
