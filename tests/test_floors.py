@@ -126,12 +126,18 @@ def test_what_needs_no_torch_does_not_import_it():
     assert imported_with([*modules, "baiwen", "baiwen.stages"]) & {"torch", "transformers"} == set()
 
 
+def test_an_engine_starts_without_the_compiler_of_torch():
+    found = imported_with(["baiwen.engine.engine"])
+    assert "torch" in found
+    assert "torch._dynamo" not in found  # more than a second
+
+
 def imported_with(modules: list[str]) -> set[str]:
-    """The top-level modules that importing `modules` in a fresh process brings in."""
+    """The modules that importing `modules` in a fresh process brings in."""
     code = (
         "import importlib, json, sys\n"
         f"for name in {modules}: importlib.import_module(name)\n"
-        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+        "print(json.dumps(sorted(sys.modules)))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(json.loads(told.stdout))

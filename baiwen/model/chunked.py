@@ -32,7 +32,6 @@ def fits(x: Tensor) -> bool:
     return trains and x.dtype == torch.float32 and compiled.fits(x)
 
 
-@torch.compiler.disable
 def feed_forward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """x [..., C] by gate and up [I, C] and down [C, I] -> [..., C]."""
     out = _FeedForward.apply(x.flatten(0, -2), gate, up, down)
@@ -40,7 +39,6 @@ def feed_forward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     return out.view_as(x)
 
 
-@torch.compiler.disable
 def linears(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...]:

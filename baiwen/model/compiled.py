@@ -17,19 +17,22 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from baiwen.model.native.build import library
+from baiwen.model.native.build import FLOATS, library, takes
 
-DTYPES = (torch.float32, torch.bfloat16)
 ROWS = 64  # whose gradients of a norm's weight the kernel adds up: native/layers.cpp
 
 
 def fits(*tensors: Tensor) -> bool:
     """Whether the kernels take these tensors, and are there."""
-    suits = all(x.device.type == "cpu" and x.dtype in DTYPES for x in tensors)
-    return suits and library("layers") is not None
+    return takes("layers", *tensors)
 
 
-@torch.compiler.disable
+def norm_fits(x: Tensor, y: Tensor | None, dtype: torch.dtype) -> bool:
+    """Whether `add_rms_norm` takes these."""
+    beside = y is None or (fits(y) and y.dtype == dtype and y.shape == x.shape)
+    return beside and fits(x) and dtype in FLOATS and x.dtype in (torch.float32, dtype)
+
+
 def add_rms_norm(
     x: Tensor, y: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
@@ -42,14 +45,14 @@ def add_rms_norm(
     return total, normed
 
 
-@torch.compiler.disable
 def rotate(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """q [B, T, H, D] and k [B, T, K, D] turned by `rope.tables` [B, T, 1, D]."""
-    turned_q, turned_k = _Rotation.apply(q, k, cosine.contiguous(), sine.contiguous())
+    """q [B, T, H, D] and k [B, T, K, D] turned by `rope.tables` [B or 1, T, 1, D]."""
+    shape = (*q.shape[:2], 1, q.shape[3])
+    cosine, sine = (table.expand(shape).contiguous() for table in (cosine, sine))
+    turned_q, turned_k = _Rotation.apply(q, k, cosine, sine)
     return turned_q, turned_k
 
 
-@torch.compiler.disable
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up, [..., I]."""
     out = _SwiGLU.apply(gate, up)
@@ -81,7 +84,7 @@ class _Norm(torch.autograd.Function):
         x, y = x.contiguous(), None if y is None else y.contiguous()
         total = x if y is None else torch.empty_like(x)
         normed, wide = torch.empty_like(x, dtype=dtype), weight.float()
-        inverse = torch.empty(x.shape[:-1])
+        inverse = x.new_empty(x.shape[:-1], dtype=torch.float32)
         size = x.shape[-1]
         _native().norm_forward(
             *(x, y, wide, total, normed, inverse, inverse.numel(), size, eps),
@@ -100,7 +103,7 @@ class _Norm(torch.autograd.Function):
         grad = total.new_zeros(total.shape, dtype=dtype) if grad is None else grad.contiguous()
         beside = None if beside is None else beside.contiguous()
         count, size = inverse.numel(), total.shape[-1]
-        grad_x, sums = torch.empty_like(total), torch.empty(-(-count // ROWS), size)
+        grad_x, sums = torch.empty_like(total), weight.new_empty(-(-count // ROWS), size)
         _native().norm_backward(
             *(grad, beside, total, weight, inverse, grad_x, sums, count, size),
             *(total.dtype == torch.bfloat16, dtype == torch.bfloat16),
@@ -133,7 +136,7 @@ class _SwiGLU(torch.autograd.Function):
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:  # noqa: ANN401
         if not (_evenly_apart(gate) and gate.stride() == up.stride()):
             gate, up = gate.contiguous(), up.contiguous()
-        out, (count, size, stride) = torch.empty(gate.shape, dtype=gate.dtype), _rows(gate)
+        out, (count, size, stride) = gate.new_empty(gate.shape), _rows(gate)
         half = gate.dtype == torch.bfloat16
         _native().swiglu_forward(gate, up, stride, out, count, size, half)
         ctx.save_for_backward(gate, up)
@@ -155,7 +158,7 @@ def _turn(x: Tensor, cosine: Tensor, sine: Tensor, sign: float) -> Tensor:
     rows, tokens, _, size = x.stride()[0], *x.shape[1:]
     if x.stride()[2:] != (size, 1) or rows != tokens * x.stride(1):
         x = x.contiguous()
-    out = torch.empty(x.shape, dtype=x.dtype)
+    out = x.new_empty(x.shape)
     count, half = x.shape[0] * tokens, x.dtype == torch.bfloat16
     _native().rotate(x, x.stride(1), cosine, sine, sign, out, count, *x.shape[2:], half)
     return out

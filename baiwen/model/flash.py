@@ -1,6 +1,6 @@
 """Causal attention on a CPU in C++: FlashAttention's algorithm, by blocks, forward and backward.
 
-    if flash.fits(q):
+    if flash.fits(q, k, v):
         out = flash.attend(q, k, v, documents)                   # as kernels.attend, trains
         out, lse = flash.forward(q, k, v, spans)                 # T queries, the last of S keys
 
@@ -20,17 +20,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from baiwen.model.documents import Documents
-from baiwen.model.native.build import library
-
-DTYPES = (torch.float32, torch.bfloat16)
+from baiwen.model.native.build import library, takes
 
 
-def fits(q: Tensor) -> bool:
-    """Whether the kernels take this tensor, and are there."""
-    return q.device.type == "cpu" and q.dtype in DTYPES and library("attention") is not None
+def fits(*tensors: Tensor) -> bool:
+    """Whether the kernels take these tensors, and are there."""
+    return takes("attention", *tensors)
 
 
-@torch.compiler.disable
 def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None = None) -> Tensor:
     """q [B, T, H, D], k and v [B, T, K, D] -> [B, T, H, D], within documents or else rows."""
     spans = documents.spans if documents else whole_rows(q)
@@ -86,7 +83,7 @@ def backward(
     grad = _rows_of_heads(grad)
     grad_q = torch.empty_like(q, memory_format=torch.contiguous_format)
     # A head's own sums: added up below, in an order of their own.
-    grad_k, grad_v = torch.empty(2, *q.shape).unbind()  # [B, T, H, D]
+    grad_k, grad_v = q.new_empty(2, *q.shape, dtype=torch.float32).unbind()  # [B, T, H, D]
     native.attention_backward(
         *(q, k, v, out, grad, lse, grad_q, grad_k, grad_v),
         *(_strides(q, k, v, out, grad, grad_q, grad_k, grad_v), _shape(q, k), spans, len(spans)),

@@ -10,13 +10,13 @@ B batch, T tokens, S keys, H query heads, K key heads, D head size, n documents.
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
-from torch.nn.attention.varlen import varlen_attn
 
 from baiwen.model import chunked, compiled, flash, fused, gathered, paged_cpu
 from baiwen.model.documents import Documents
@@ -37,7 +37,7 @@ def add_rms_norm(x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tup
     A residual stream should go on with the first: then its gradient and the norm's are one pass.
     """
     dtype = _compute_dtype(x)
-    if compiled.fits(x) and (y is None or y.dtype == dtype) and (x.dtype in (torch.float32, dtype)):
+    if compiled.norm_fits(x, y, dtype):
         return compiled.add_rms_norm(x, y, weight, eps, dtype)
     total = x if y is None else x + y
     return total, fused.rms_norm(total, weight, eps, dtype)
@@ -59,11 +59,13 @@ def feed_forward(x: Tensor, gate: nn.Linear, up: nn.Linear, down: nn.Linear) -> 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up, elementwise."""
-    return compiled.swiglu(gate, up) if compiled.fits(gate, up) else F.silu(gate) * up
+    if gate.shape == up.shape and compiled.fits(gate, up):
+        return compiled.swiglu(gate, up)
+    return F.silu(gate) * up
 
 
 def rotate(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """q [B, T, H, D] and k [B, T, K, D] turned by `rope.tables` [B, T, 1, D].
+    """q [B, T, H, D] and k [B, T, K, D] turned by `rope.tables` [B or 1, T, 1, D].
 
     The pairs that turn together are (i, i + D/2), the half-split layout of Qwen2.5's weights.
     """
@@ -74,7 +76,8 @@ def rotate(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # none on meta
+    return torch.get_autocast_dtype(kind) if on else x.dtype
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None = None) -> Tensor:
@@ -82,7 +85,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None = None) 
 
     Without `documents` every row is one document.
     """
-    if flash.fits(q):
+    if flash.fits(q, k, v):
         return flash.attend(q, k, v, documents)
     if documents is None or documents.whole_rows:
         return causal(q, k, v)
@@ -127,6 +130,8 @@ def _choose(q: Tensor, documents: Documents) -> Callable[..., Tensor]:
         if q.dtype != torch.float32 and torch.cuda.get_device_capability(q.device) >= (8, 0):
             return varlen  # FlashAttention wants half precision and at least Ampere
         return flex if find_spec("triton") else masked
+    if torch.compiler.is_compiling():
+        return masked  # one graph for every batch
     together = documents.rows * documents.width**2
     alone = sum(length**2 for length in documents.lengths)
     return separate if alone + CALL * len(documents.equal_lengths) < together else masked
@@ -137,7 +142,6 @@ def masked(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
     return causal(q, k, v, documents.mask)
 
 
-@torch.compiler.disable  # the lengths differ from batch to batch: nothing to compile
 def separate(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
     """SDPA on the documents themselves, those of one length together."""
     pieces = [x.flatten(0, 1).split(documents.lengths) for x in (q, k, v)]  # n of [length, H, D]
@@ -152,7 +156,8 @@ def separate(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
 def varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
     """FlashAttention over the flattened tokens, told where documents end."""
     ends, longest = documents.ends, documents.longest
-    out = varlen_attn(
+    # Imported where it is needed: it brings torch._dynamo, more than a second of every start.
+    out = import_module("torch.nn.attention.varlen").varlen_attn(
         q.flatten(0, 1),  # [B*T, H, D]
         k.flatten(0, 1),
         v.flatten(0, 1),

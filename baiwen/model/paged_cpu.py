@@ -18,14 +18,12 @@ from torch import Tensor
 
 from baiwen.model import flash
 from baiwen.model.layout import FEW, Layout
-from baiwen.model.native.build import library
-
-DTYPES = (torch.float32, torch.bfloat16)
+from baiwen.model.native.build import FLOATS, library
 
 
 def fits(q: Tensor, keys: Tensor) -> bool:
     """Whether the kernels take these tensors, and are there."""
-    if q.device.type != "cpu" or q.requires_grad or keys.dtype not in DTYPES:
+    if q.device.type != "cpu" or q.requires_grad or keys.dtype not in FLOATS:
         return False
     native = library("paged") if library("attention") else None
     return native is not None and q.shape[-1] % native.paged_lanes() == 0
@@ -44,7 +42,7 @@ def store(x: Tensor, slab: Tensor, slots: Tensor) -> None:
 def attend(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
     """q [N, H, D], keys and values [blocks, block_size, K, D] -> [N, H, D], in q's dtype."""
     rows = _rows(q)
-    out = torch.empty(q.shape)
+    out = rows.new_empty(q.shape)
     if len(layout.long) < len(layout.counts):
         _decode(rows, keys, values, layout, out)
     for number in layout.long:

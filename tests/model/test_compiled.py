@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from baiwen.model import compiled, kernels
 from baiwen.model.native.build import library
@@ -11,6 +12,11 @@ if not compiled.fits(torch.empty(0)):
     pytest.skip("no C++ compiler", allow_module_level=True)
 
 SIZES = [1, 5, 16, 250]
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
 
 
 def results(function, *inputs):
@@ -140,6 +146,47 @@ def test_rotation_takes_heads_of_one_product_and_any_other_layout():
         strict=True,
     ):
         assert torch.equal(one, other)
+
+
+def test_tables_of_one_row_serve_all_rows():
+    q, k, tables = torch.randn(3, 20, 4, 16), torch.randn(3, 20, 2, 16), angles(1, 20, 16)
+    for one, other in zip(compiled.rotate(q, k, *tables), rotation(q, k, *tables), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_other_shapes_and_dtypes_take_the_plain_form():
+    x, weight = torch.randn(40, 64), torch.rand(64)
+    for up in (torch.randn(64), torch.randn(40, 64).bfloat16()):
+        torch.testing.assert_close(kernels.swiglu(x, up), F.silu(x) * up)
+    expected = F.rms_norm(x, (64,), weight, 1e-6)
+    torch.testing.assert_close(kernels.add_rms_norm(x, x[:1] * 0, weight, 1e-6)[1], expected)
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert torch.equal(kernels.rms_norm(x, weight, 1e-6), expected.half())
+
+
+def test_tensors_without_memory_are_not_taken():
+    assert not compiled.fits(torch.empty(4, device="meta"))
+    with FakeTensorMode():
+        assert not compiled.fits(torch.empty(4))
+    assert compiled.fits(torch.nn.Parameter(torch.empty(4)))
+
+
+def test_the_default_dtype_and_device_are_no_matter():
+    x, weight, tables = torch.randn(2, 9, 4, 8), torch.randn(8), angles(2, 9, 8)
+
+    def layers(x, weight):
+        total, normed = compiled.add_rms_norm(x, x, weight, 1e-6, torch.float32)
+        return compiled.swiglu(*compiled.rotate(total, normed, *tables))
+
+    expected = results(layers, x, weight)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"):
+            out = layers(x.requires_grad_(), weight.requires_grad_())
+        assert torch.equal(out, expected[0])
+        torch.autograd.grad(out.sum(), (x, weight))
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_the_number_of_threads_changes_no_bit():

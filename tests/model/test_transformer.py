@@ -82,6 +82,18 @@ def test_the_residual_stream_stays_fp32_under_autocast():
     assert seen == [torch.float32]
 
 
+def test_shapes_come_without_memory():
+    with torch.device("meta"):
+        hidden = Transformer(DENSE)(torch.zeros(2, 5, dtype=torch.long)).hidden
+    assert hidden.shape == (2, 5, 32)
+
+
+def test_positions_may_be_those_of_one_row():
+    model, tokens = build(DENSE), draw(3, 6)
+    found = model(tokens, positions=torch.arange(6)[None]).hidden
+    assert torch.equal(found, model(tokens).hidden)
+
+
 def test_dual_chunk_models_refuse_what_plain_attention_gets_wrong():
     model = build(
         replace(DENSE, dual_chunk_attention_config={"original_max_position_embeddings": 8})

@@ -55,6 +55,8 @@ ELEMENTS = {
     "bool": torch.bool,
     "void": None,
 }
+PLAIN = (torch.Tensor, torch.nn.Parameter)  # other classes (DTensor, FakeTensor) hold no memory
+FLOATS = (torch.float32, torch.bfloat16)  # that kernels for training and serving are made for
 
 
 @cache
@@ -74,6 +76,19 @@ def library(name: str) -> ctypes.CDLL | None:
         told = getattr(error, "stderr", None) or str(error)
         say(f"native/{name}.cpp cannot be used, PyTorch's own operations run instead: {told}")
         return None
+
+
+def takes(name: str, *tensors: torch.Tensor) -> bool:
+    """Whether the kernels of native/`name`.cpp are there and can read these tensors.
+
+    They read memory of the CPU, all of it fp32 or all of it bf16. What `torch.compile` traces takes
+    the plain form, which it compiles itself.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    dtype = tensors[0].dtype
+    plain = all(type(x) in PLAIN and x.device.type == "cpu" and x.dtype == dtype for x in tensors)
+    return plain and dtype in FLOATS and library(name) is not None
 
 
 def compiler_found() -> Path | None:
