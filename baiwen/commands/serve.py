@@ -25,11 +25,20 @@ from baiwen.serve.access import Gate
 from baiwen.serve.limits import Limits
 
 GENERATION = "generation_config.json"
+LEAST = {
+    "context": 2,
+    "lookup": 0,
+    "max_waiting": 1,
+    "max_body": 1,
+    "max_seconds": 0,
+    "drain": 0,
+}
 
 
 def main(options: argparse.Namespace) -> None:
     """Load the model and serve it until a signal comes."""
     folder = Path(options.model)
+    _check(options)
     if not folder.is_dir():
         raise UserError(mistakes.missing("model", folder))
     api_key = options.api_key or os.environ.get("BAIWEN_API_KEY") or None
@@ -48,7 +57,7 @@ def main(options: argparse.Namespace) -> None:
             Front(engine, max_waiting=limits.waiting),
             engine.tokenizer,
             name,
-            min(engine.context, options.context or engine.context),
+            _context(options.context, engine),
             gate=Gate(api_key),
             limits=limits,
             defaults=sampling(folder),
@@ -61,6 +70,22 @@ def main(options: argparse.Namespace) -> None:
                 webbrowser.open(place)
 
         server.run(served, listener, options.drain, ready)
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name, least in LEAST.items():
+        value = getattr(options, name)
+        if value is not None and not value >= least:  # nan is not, either
+            raise UserError(f"--{name.replace('_', '-')} {value} must be at least {least}")
+
+
+def _context(asked: int | None, engine: Engine) -> int:
+    if asked is not None and asked > engine.context:
+        raise UserError(
+            f"--context {asked:,} is more than the {engine.context:,} tokens that the model and "
+            "the cache (--cache-tokens) have room for"
+        )
+    return asked or engine.context
 
 
 def _engine(options: argparse.Namespace, folder: Path, world: dist.World) -> Engine:

@@ -54,6 +54,7 @@ async def create(asked: CompletionRequest, request: Request) -> Response:
     prompts = await _prompts(service, asked)
     grammar = await asks.grammar(service, asked)
     samplings = [_sampling(service, asked, ids, grammar) for ids in prompts]
+    _check_scores(asked, sum(map(len, prompts)), service.limits.scores)
     asks.check_count("answers", sum(one.n for one in samplings), service.limits.answers)
     generations = await start(service, list(zip(prompts, samplings, strict=True)))
     text = _Text(service, asked, samplings[0].n)
@@ -72,6 +73,13 @@ def _check(asked: CompletionRequest) -> None:
         raise APIError("a suffix goes with one prompt, a text", param="suffix")
     if asked.stream_options is not None and not asked.stream:
         raise APIError("stream_options needs stream: true", param="stream_options")
+
+
+def _check_scores(asked: CompletionRequest, tokens: int, most: int) -> None:
+    scores = tokens * (1 + asked.logprobs) if asked.echo and asked.logprobs is not None else 0
+    if scores > most:
+        told = f"the logprobs of the prompts are {scores:,}; this server tells at most {most:,}"
+        raise APIError(told, param="logprobs")
 
 
 async def _prompts(service: Service, asked: CompletionRequest) -> list[list[int]]:

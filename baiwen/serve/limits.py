@@ -24,6 +24,7 @@ class Limits:
     n: int = 16  # answers to one prompt
     answers: int = 1024  # prompts times n
     logprobs: int = 20  # alternatives beside a token
+    scores: int = 2**21  # log-probabilities of all prompts together, alternatives included
     stops: int = 16
     stop_length: int = 256  # characters
     biases: int = 1024  # entries of logit_bias

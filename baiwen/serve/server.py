@@ -26,11 +26,16 @@ KEEP_ALIVE = 75  # seconds: longer than clients keep an idle connection, so that
 # Seconds after which one thread asks another for the interpreter (Python: 5 ms). Each event of a
 # stream that is sent waits for it, while the engine's thread goes on.
 SWITCH = 0.0005
+BACKLOG = 2048  # connections that the kernel keeps until they are accepted: uvicorn's own number
 GRACE = 1  # seconds for what still runs when the time to drain is over
 
 
 def bind(host: str, port: int, api_key: str | None) -> socket.socket:
-    """A socket at the address; UserError where it may not or cannot be had."""
+    """A socket that listens at the address; UserError where it may not or cannot be had.
+
+    It does so at once, so that of two servers that load the same port one is told; who connects
+    meanwhile waits.
+    """
     if api_key is None and not loopback(host):
         raise UserError(
             f"--host {host} lets other machines in: give an API key, too (--api-key, or "
@@ -48,6 +53,7 @@ def bind(host: str, port: int, api_key: str | None) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(BACKLOG)
     except OSError as error:
         if listener is not None:
             listener.close()

@@ -91,6 +91,14 @@ def test_a_port_that_is_taken_is_told_with_the_remedy(served):
         server.bind("127.0.0.1", 99999, None)
 
 
+def test_of_two_servers_that_load_one_is_told_that_the_port_is_taken():
+    with (
+        server.bind("127.0.0.1", 0, None) as listener,
+        pytest.raises(UserError, match="--port"),
+    ):
+        server.bind("127.0.0.1", listener.getsockname()[1], None)
+
+
 def test_a_server_that_drains_takes_nothing(start):
     with start() as served, httpx.Client(base_url=served.url) as client:
         assert client.get("/health").status_code == 200

@@ -98,10 +98,15 @@ def test_the_key_may_come_from_the_environment(folder, monkeypatch):
         (["--host", "0.0.0.0"], "API key"),
         (["--port", "99999"], "--port"),
         (["--api-key", "short"], "8 characters"),
+        (["--context", "-5"], "--context -5 must be at least 2"),
+        (["--context", "0"], "--context 0 must be at least 2"),
+        (["--context", "2000"], "--context 2,000 is more than the 1,024 tokens"),
+        (["--max-waiting", "0"], "--max-waiting 0 must be at least 1"),
+        (["--max-seconds", "nan"], "--max-seconds nan must be at least 0"),
     ],
 )
 def test_mistakes_are_told_in_a_line(folder, capsys, options, told):
-    assert cli.main(["serve", str(folder), "--device", "cpu", *options]) == 2
+    assert cli.main(["serve", str(folder), "--device", "cpu", "--port", "0", *options]) == 2
     assert told in capsys.readouterr().err
 
 

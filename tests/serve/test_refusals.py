@@ -116,6 +116,15 @@ def test_more_prompts_than_may_wait_are_told_to_come_back(start):
         assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 200
 
 
+def test_scores_of_long_prompts_are_bounded(start):
+    with start(limits=Limits(scores=300)) as small, httpx.Client(base_url=small.url) as client:
+        body = {"prompt": [[5] * 60] * 2, "echo": True, "max_tokens": 0, "logprobs": 2}
+        error = refused(client.post("/v1/completions", json=body))
+        assert error["param"] == "logprobs" and "are 360" in error["message"]
+        body["logprobs"] = 1
+        assert client.post("/v1/completions", json=body).status_code == 200
+
+
 def test_embeddings_that_take_too_long_are_ended(start):
     slow = Limits(request_seconds=0.05)
     with start(limits=slow) as small, httpx.Client(base_url=small.url, timeout=60) as client:
