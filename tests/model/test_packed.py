@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baiwen.errors import UserError
-from baiwen.model import packed, weights
+from baiwen.model import codes, packed, weights
+from baiwen.model.codes import decode, encode
 from baiwen.model.config import ModelConfig
 from baiwen.model.layout import Layout
-from baiwen.model.packed import Packed, decode, encode, pack
+from baiwen.model.native.build import library
+from baiwen.model.packed import Packed, pack
 from baiwen.model.paged import PagedCache, Step
 from baiwen.model.sizes import SIZES
 from baiwen.model.transformer import Transformer
@@ -29,6 +31,8 @@ MIXTURE = replace(
     moe_intermediate_size=96,
     shared_expert_intermediate_size=160,
 )
+
+compiled = pytest.mark.skipif(library("linear") is None, reason="no C++ compiler")
 
 
 def draw(*shape: int) -> Tensor:
@@ -63,10 +67,10 @@ def test_weights_are_packed_as_by_the_plain_form(
 ) -> None:
     weight = torch.cat((draw(70, 200), torch.zeros(3, 200), draw(7, 200) * 1e-30)).to(dtype)
     found = encode(weight, bits)
-    monkeypatch.setattr(packed, "library", lambda _name: None)
+    monkeypatch.setattr(codes, "library", lambda _name: None)
     plain = encode(weight, bits)
     if bits == 4:  # sums in another order: a tie may fall the other way
-        ours, theirs = (decode(codes, 4, 80, 200) for codes in (found, plain))
+        ours, theirs = (decode(each, 4, 80, 200) for each in (found, plain))
         assert (found == plain).float().mean() > 0.99
         assert abs(error(ours, weight.float()) / error(theirs, weight.float()) - 1) < 1e-3
     else:
@@ -98,6 +102,18 @@ def test_groups_without_a_usual_range_keep_their_weights(bits: int, kind: str) -
 
 
 @pytest.mark.parametrize("bits", [16, 8, 4])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_broken_weight_breaks_its_own_group_and_no_other(bits: int, value: float) -> None:
+    weight = draw(20, 128)
+    whole = decode(encode(weight, bits), bits, 20, 128)
+    weight[3, 70] = value
+    found = decode(encode(weight, bits), bits, 20, 128)
+    assert found[3, 64:].isnan().all()
+    found[3, 64:] = whole[3, 64:]
+    assert torch.equal(found, whole)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
 @pytest.mark.parametrize("outputs, inputs", [(32, 128), (40, 100), (176, 64), (3, 5)])
 def test_products_are_those_of_the_codes(bits: int, outputs: int, inputs: int) -> None:
     layer = Packed(draw(outputs, inputs), draw(outputs), bits)
@@ -107,6 +123,7 @@ def test_products_are_those_of_the_codes(bits: int, outputs: int, inputs: int) -
         assert error(layer(x), F.linear(x, dense, bias)) < (2e-4 if bits == 16 else 5e-5)
 
 
+@compiled
 @pytest.mark.parametrize("bits", [16, 8, 4])
 def test_a_row_is_the_same_to_the_bit_in_any_batch_and_on_any_number_of_threads(bits: int) -> None:
     layer, x = Packed(draw(80, 192), draw(80), bits), draw(70, 192)
@@ -121,6 +138,7 @@ def test_a_row_is_the_same_to_the_bit_in_any_batch_and_on_any_number_of_threads(
         torch.set_num_threads(threads)
 
 
+@compiled
 def test_activations_may_be_views_of_any_layout_and_dtype() -> None:
     layer, wide = Packed(draw(32, 64), None, 8), draw(6, 3, 128)
     for x in (wide[..., :64], wide[..., 64:], wide.transpose(0, 1)[:, ::2, ::2], wide[:0, :, :64]):
@@ -128,6 +146,7 @@ def test_activations_may_be_views_of_any_layout_and_dtype() -> None:
     assert layer(wide[..., :64].bfloat16()).dtype == torch.bfloat16
 
 
+@compiled
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_a_broken_activation_breaks_its_own_row_and_no_other(value: float) -> None:
     layer, x = Packed(draw(32, 128), None, 8), draw(3, 128)
@@ -151,6 +170,16 @@ def test_an_outlier_costs_its_neighbours_less_than_bf16_would() -> None:
 def test_embeddings_are_rows_of_the_table(bits: int) -> None:
     table, ids = Packed(draw(50, 96), None, bits), torch.tensor([[0, 49, 7], [16, 15, 7]])
     assert torch.equal(table.rows(ids), decode(table.codes, bits, 50, 96)[ids])
+
+
+def test_only_rows_of_the_table_are_looked_up() -> None:
+    table = Packed(draw(50, 96), None, 8)
+    assert torch.equal(
+        table.rows(torch.tensor([7], dtype=torch.int32)), table.rows(torch.tensor([7]))
+    )
+    for wrong in (-1, 50, 2**40):
+        with pytest.raises(IndexError):
+            table.rows(torch.tensor([3, wrong]))
 
 
 @pytest.mark.parametrize("config", [TINY, replace(TINY, tie_word_embeddings=False), MIXTURE])
@@ -181,7 +210,8 @@ def test_without_a_compiler_the_answers_are_the_same(
 
 def through_the_cache(answering: Transformer, tokens: Tensor, pieces: list[int]) -> Tensor:
     """Hidden states [T, C] of tokens [T] that come in pieces."""
-    cache = PagedCache(answering.config, 9, 16, "cpu", torch.float32)
+    dtype = answering.model.embed_tokens.weight.dtype
+    cache = PagedCache(answering.config, 9, 16, "cpu", dtype)
     table, done, hidden = torch.randperm(9).int()[None].numpy(), 0, []
     with torch.no_grad():
         for count in pieces:
@@ -204,6 +234,15 @@ def test_with_a_cache_the_answers_are_those_of_a_full_forward(
     assert error(through_the_cache(answering, tokens, [20, 1, 1, 3, 5]), whole) < 1e-4
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_any_dtype_has_a_cache(dtype: torch.dtype) -> None:
+    answering, tokens = model(TINY).to(dtype), torch.arange(100, 130)
+    pack(answering, "int8")
+    whole = answering(tokens[None]).hidden[0]
+    assert error(through_the_cache(answering, tokens, [20, 1, 9]), whole) < 1e-2
+
+
+@compiled
 def test_dense_blocks_of_whole_panels_are_fused() -> None:
     for config, fused in [(TINY, 2), (MIXTURE, 0), (replace(TINY, intermediate_size=100), 0)]:
         answering = model(config)

@@ -73,13 +73,15 @@ extern "C" void packed_linear(int bits, const float *x, int64_t x_stride, int64_
     linear(bits, x, x_stride, rows, inputs, packed, bias, out, outputs);
 }
 
-// The rows `ids` of packed weights: out [count, inputs] fp32.
-extern "C" void packed_rows(int bits, const int64_t *ids, int64_t count, int64_t inputs,
-                            const void *packed, float *out) {
+// The rows `ids` of packed weights: out [count, inputs] fp32. False if there is no such row.
+extern "C" bool packed_rows(int bits, const int64_t *ids, int64_t count, int64_t rows,
+                            int64_t inputs, const void *packed, float *out) {
+    if (!std::all_of(ids, ids + count, [&](int64_t id) { return 0 <= id && id < rows; })) return false;
     const auto *codes = static_cast<const int16_t *>(packed);
     const auto row = bits == 16 ? look_up<16> : bits == 8 ? look_up<8> : look_up<4>;
 #pragma omp parallel for if (count > MANY)
     for (int64_t n = 0; n < count; ++n) row(codes, ids[n], inputs, out + n * inputs);
+    return true;
 }
 
 // The first half of a block: x [rows, hidden] through norm and q, k, v; q [rows, queries, size]

@@ -7,7 +7,7 @@
 // order. A row's result is therefore the same bits whatever else is in the batch, and on any number
 // of threads.
 //
-// Layout (`packed.py` writes it): panels of 16 output rows; in a panel, group after group; in a
+// Layout (`codes.py` writes it): panels of 16 output rows; in a panel, group after group; in a
 // group the codes, then 16 bf16 scales, then with 4 bits 16 bf16 least weights. Codes lie as two
 // vectors of 8 rows x 2 inputs of 16 bits; a 16-bit lane holds 16/BITS codes of one row, those of
 // the inputs k, k + 2, k + 4 ... from its lowest bits up.

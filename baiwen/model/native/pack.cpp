@@ -1,5 +1,5 @@
 // Packing: weights as integers of 16, 8 or 4 bits in the layout that linear.h reads. The plain form
-// is `encode` in packed.py, which says what is computed.
+// is `_encode` in codes.py, which says what is computed.
 #include "linear.h"
 #include "vector.h"
 
@@ -94,12 +94,14 @@ Coded least_squares(const vf *x, float low, float high) {
 }
 
 template <int BITS> Coded coded(const float *values) {
-    vf x[V], low = load(values), high = low;
+    vf x[V], low = load(values), high = low, broken = {};  // NaN where one is NaN or infinite
     for (int i = 0; i < V; i++) {
         x[i] = load(values + i * W);
+        broken += x[i] * 0.f;
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
     }
+    if (const float lost = sum(broken); lost != 0) return {{}, lost, lost};
     float least = low[0], most = high[0];
     for (int i = 1; i < W; i++) least = std::min(least, low[i]), most = std::max(most, high[i]);
     if constexpr (BITS == 4) return least_squares(x, least, most);

@@ -131,7 +131,7 @@ static inline vf power_of_two(vf x) {
     p = p * y + 2.402264791363012e-1f;
     p = p * y + 6.931472028550421e-1f;
     p = p * y + 1.f;
-    return (vf)((vi)p + ((vi)shifted << 23));
+    return (vf)((vu)p + ((vu)shifted << 23));
 }
 
 // e^x to 2 ulp; 0 below -87.3 and for -inf, e^88.3 above it, NaN for NaN. The polynomial and the
@@ -149,7 +149,7 @@ static inline vf exponential(vf x) {
     p = p * y + 1.6666665459e-1f;
     p = p * y + 5.0000001201e-1f;
     p = p * (y * y) + y + 1.f;
-    vf power = (vf)(((vi)shifted - (vi)magic + 127) << 23);
+    vf power = (vf)(((vu)shifted - (vu)magic + 127) << 23);
     return x < low ? vf{} : p * power;
 }
 

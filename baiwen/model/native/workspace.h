@@ -5,14 +5,17 @@
 
 #include <cstdlib>
 #include <memory>
+#include <new>
 
 class Workspace {
   public:
-    // Begins anew, with room for `count` numbers in at most `parts` pieces.
+    // Begins anew, with room for `count` numbers in at most `parts` pieces; what was held is lost.
     void reserve(int64_t count, int64_t parts) {
         int64_t wanted = count + 16 * parts;
         if (wanted > room) {
+            held.reset();
             held.reset(static_cast<float *>(std::aligned_alloc(64, round_up(4 * wanted, 64))));
+            if (!held) throw std::bad_alloc();  // which ends the process, and says why
             room = wanted;
         }
         used = 0;
