@@ -93,7 +93,10 @@ class Remote:
 
 
 def events(response: HTTPResponse) -> Iterator[dict[str, Any]]:
-    """The JSON of each server-sent event (HTML standard, section 9.2), up to `[DONE]`."""
+    """The JSON of each server-sent event (HTML standard, section 9.2), up to `[DONE]`.
+
+    UserError where the stream ends before that: what has come is not the whole answer.
+    """
     data: list[bytes] = []
     for line in _lines(response):
         if line.startswith(b"data:"):
@@ -104,6 +107,7 @@ def events(response: HTTPResponse) -> Iterator[dict[str, Any]]:
                 return
             yield _parsed(event)
             data = []
+    raise UserError("the server has left in the middle of its answer")
 
 
 def _lines(response: HTTPResponse) -> Iterator[bytes]:

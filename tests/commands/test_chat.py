@@ -265,6 +265,13 @@ def test_events_may_be_split_over_lines_and_end_with_done():
     assert list(events(io.BytesIO(raw))) == [{"a": 1}]
 
 
+def test_an_answer_that_breaks_off_is_told():
+    stream = events(io.BytesIO(b'data: {"a": 1}\n\n'))
+    assert next(stream) == {"a": 1}
+    with pytest.raises(UserError, match="in the middle of its answer"):
+        next(stream)
+
+
 def test_a_server_that_is_not_there_is_told():
     with pytest.raises(UserError, match="does not answer"):
         Remote("http://127.0.0.1:9")
