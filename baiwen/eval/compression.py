@@ -11,7 +11,7 @@ windows that overlap by a quarter, each token scored once. Bytes are those of th
 as the tokenizer reads it. gzip and xz get all documents as one stream at their highest setting, so
 unlike the model they profit from what documents share.
 
-B windows of a batch, T tokens, N scored tokens, C hidden size, V vocabulary rows.
+B windows of a batch, T tokens, N scored tokens, C hidden size.
 """
 
 import gzip
@@ -123,19 +123,19 @@ def _forward(model: Transformer, ids: Sequence[np.ndarray], batch: list[Window])
         seen = ids[window.document][window.start : window.end].astype(np.int64)
         tokens[row, : len(seen)] = torch.from_numpy(seen)
         scored[row, window.scored - window.start : len(seen)] = True
-    outputs = model(tokens.to(device))
+    states = model(tokens.to(device)).hidden  # [B, T, C]
     guesses = scored.roll(-1, 1).flatten().to(device)  # [B*T] the places before the scored ones
-    hidden = outputs.hidden.flatten(0, 1)[guesses]  # [N, C]
+    hidden = states.flatten(0, 1)[guesses]  # [N, C]
     nats = torch.zeros(scored.shape, dtype=torch.float64)  # [B, T]
-    nats[scored] = _entropy(hidden, outputs.head, tokens[scored].to(device)).double().cpu()
+    nats[scored] = _entropy(model, hidden, tokens[scored].to(device)).double().cpu()
     return nats.sum(1).tolist()
 
 
-def _entropy(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-    """-ln p of each target: hidden [N, C], head [V, C], targets [N] -> [N]."""
+def _entropy(model: Transformer, hidden: Tensor, targets: Tensor) -> Tensor:
+    """-ln p of each target: hidden [N, C], targets [N] -> [N]."""
     pieces = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
     return torch.cat(
-        [F.cross_entropy(F.linear(h, head).float(), t, reduction="none") for h, t in pieces]
+        [F.cross_entropy(model.project(h).float(), t, reduction="none") for h, t in pieces]
     )
 
 

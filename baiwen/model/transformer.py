@@ -35,7 +35,7 @@ class Outputs:
     """What one forward gives: no logits, so that a loss may take them in pieces."""
 
     hidden: Tensor  # [B, T, C], after the final norm
-    head: Tensor  # [V, C], the weight that turns hidden into logits
+    head: Tensor  # [V, C], the weight of `project`, for losses; empty in a packed model
     routing: Routing | None = None  # of the sparse layers
 
 

@@ -1,5 +1,6 @@
 """Bits per byte against the plain definition, one token at a time."""
 
+import copy
 import gzip
 import lzma
 import math
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from baiwen.eval.compression import Document, cost, measure, windows
 from baiwen.model.config import ModelConfig
+from baiwen.model.packed import pack
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer import bpe
 
@@ -51,6 +53,15 @@ def token_by_token(model, ids, first):
             logits = model.logits(torch.tensor([ids[window.start : at]]))[0, -1]
             bits -= torch.log_softmax(logits.float(), -1)[ids[at]].item() / math.log(2)
     return bits
+
+
+def test_a_packed_model_costs_about_the_same(model):
+    documents = [np.arange(size, dtype=np.uint32) for size in (2, 16, 40)]
+    packed = copy.deepcopy(model)
+    pack(packed, "int8")
+    assert cost(packed, documents, first=8.0) == pytest.approx(
+        cost(model, documents, 8.0), rel=0.01
+    )
 
 
 @torch.no_grad()
