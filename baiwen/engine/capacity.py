@@ -5,7 +5,9 @@ affordable([model], longest=32768, sequences=64)
 """
 
 import os
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -37,5 +39,16 @@ def affordable(models: Sequence[Transformer], longest: int, sequences: int) -> i
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = _free()
     return min(int(SHARE[device.type] * free) // size, max(longest, sequences * ROOM))
+
+
+def _free(told: Path = Path("/proc/meminfo")) -> int:
+    """Bytes of memory that can be had: on Linux also those that only cache files."""
+    try:
+        found = re.search(r"^MemAvailable: *(\d+) kB$", told.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    if found is None:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(found[1]) * 1024

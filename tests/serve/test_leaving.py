@@ -1,5 +1,6 @@
 """Clients that leave, that do not read, that never finish asking: nothing of theirs stays."""
 
+import asyncio
 import contextlib
 import json
 import random
@@ -10,6 +11,12 @@ import time
 import httpx
 import pytest
 
+from baiwen.engine.engine import Engine
+from baiwen.engine.front import Front
+from baiwen.engine.sampler import Sampling
+from baiwen.serve import app
+from baiwen.serve.errors import APIError
+from baiwen.serve.generation import Generation
 from baiwen.serve.limits import Limits
 
 LONG = {"messages": [{"role": "user", "content": "hm"}], "logit_bias": {"10": 100}}
@@ -136,3 +143,18 @@ def test_connections_over_the_limit_are_turned_away(start):
         for connection in kept:
             connection.close()
         assert until(lambda: httpx.get(f"{served.url}/health").status_code == 200, 5)
+
+
+def test_a_reader_slower_than_the_model_is_told_that_it_was(model, tokenizer):
+    async def run():
+        engine = Engine(model, tokenizer, cache_tokens=1024)
+        front = Front(engine, buffer=1)
+        service = app.build(front, tokenizer, "tiny", engine.context).state.service
+        async with front:
+            generation = await Generation.start(service, [5], Sampling(stop_ids=()))
+            with pytest.raises(APIError, match="not read in time") as told:
+                async for _ in generation.deltas():
+                    await asyncio.sleep(0.5)
+            assert told.value.status_code == 408
+
+    asyncio.run(run())
