@@ -1,5 +1,7 @@
 """Kernels are compiled once, found again, and done without where they cannot be had."""
 
+import pwd
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,7 +81,37 @@ def test_a_cache_that_cannot_be_written_is_told(sources, capsys, monkeypatch):
     (sources / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(sources / "file"))
     assert build.library("double") is None
-    assert "Not a directory" in capsys.readouterr().err
+    assert "a part of the path is a file" in capsys.readouterr().err
+
+
+@needs_compiler
+def test_a_user_without_a_home_is_told(sources, capsys, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # a container's own user id
+    assert build.library("double") is None
+    assert "double.cpp cannot be used" in capsys.readouterr().err
+
+
+def test_a_compiler_that_hangs_is_given_up(sources, capsys, monkeypatch):
+    compiler = sources / "g++"
+    compiler.write_text("#!/bin/sh\nsleep 30\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(build, "COMPILERS", (str(compiler),))
+    monkeypatch.setattr(build, "SECONDS", 0.2)
+    begin = time.monotonic()
+    assert build.library("double") is None
+    assert time.monotonic() - begin < 10
+    assert "timed out" in capsys.readouterr().err
+
+
+@needs_compiler
+def test_another_cpu_has_another_library(sources, monkeypatch):
+    build.library("double")
+    monkeypatch.setattr(build, "_cpu", lambda: ["another"])
+    build.library.cache_clear()
+    assert build.library("double")
+    assert len(list(build.cache_folder().iterdir())) == 2
 
 
 @pytest.mark.parametrize("variable", ["BAIWEN_NATIVE", "PATH"])

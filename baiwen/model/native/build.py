@@ -21,6 +21,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -28,12 +29,16 @@ from typing import Any
 
 import torch
 
+from baiwen import files
+from baiwen.errors import UserError
 from baiwen.log import say
 
 SOURCES = Path(__file__).parent
 COMPILERS = ("g++", "c++", "clang++")
-FLAGS = ("-std=gnu++20", "-O3", "-march=native", "-fopenmp", "-fPIC", "-fno-math-errno", "-Wall")
-SECONDS = 300  # after which a compiler is given up
+# Apple's clang knows OpenMP, but takes the flag only so (CMake's FindOpenMP does the same).
+OPENMP = ("-Xpreprocessor", "-fopenmp") if sys.platform == "darwin" else ("-fopenmp",)
+FLAGS = ("-std=gnu++20", "-O3", "-march=native", *OPENMP, "-fPIC", "-fno-math-errno", "-Wall")
+SECONDS = 120  # after which a compiler is given up
 
 KERNEL = re.compile(r'^extern "C" (\w+) (\w+)\(([^)]*)\)', re.MULTILINE)
 NUMBERS: dict[str, Any] = {
@@ -72,7 +77,7 @@ def library(name: str) -> ctypes.CDLL | None:
         return None
     try:
         return _load(_compiled(name, compiler), SOURCES / f"{name}.cpp")
-    except (OSError, subprocess.SubprocessError) as error:
+    except (UserError, OSError, RuntimeError, subprocess.SubprocessError) as error:
         told = getattr(error, "stderr", None) or str(error)
         say(f"native/{name}.cpp cannot be used, PyTorch's own operations run instead: {told}")
         return None
@@ -102,16 +107,14 @@ def _compiled(name: str, compiler: Path) -> Path:
     source = SOURCES / f"{name}.cpp"
     target = cache_folder() / f"{name}-{_hash(source, compiler)}.so"
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Compiled beside its place and renamed into it: another process sees all of it or nothing.
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        with tempfile.TemporaryDirectory() as folder:
             made = _compile(source, compiler, Path(folder))
-            os.replace(made, target)
+            files.write(target, made.read_bytes())  # another process sees all of it or nothing
     return target
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels lie."""
+    """Where compiled kernels lie; RuntimeError for a user without a home."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "baiwen" / "native"
 
 
