@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from baiwen.model import compiled
@@ -26,10 +26,14 @@ from baiwen.model import compiled
 CHUNK = 1024
 
 
-def fits(x: Tensor) -> bool:
-    """Whether chunks pay: fp32 training on a CPU, without autocast, and with compiled SwiGLU."""
+def fits(x: Tensor, layers: Sequence[nn.Module]) -> bool:
+    """Whether chunks pay: fp32 training on a CPU, without autocast, and with compiled SwiGLU.
+
+    What only looks like a linear layer, such as one with an adapter, computes for itself.
+    """
     trains = torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
-    return trains and x.dtype == torch.float32 and compiled.fits(x)
+    plain = all(type(layer) is nn.Linear for layer in layers)
+    return trains and plain and x.dtype == torch.float32 and compiled.fits(x)
 
 
 def feed_forward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:

@@ -17,7 +17,10 @@ from torch.autograd.function import once_differentiable
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-    """x / rms(x) * weight over the last dimension, [..., C], statistics in fp32, out in `dtype`."""
+    """x / rms(x) * weight over the last dimension, [..., C], statistics in fp32, out in `dtype`.
+
+    Of fp64 everything is in fp64.
+    """
     out = _Norm.apply(x, weight, eps, dtype)
     assert isinstance(out, Tensor)
     return out
@@ -38,19 +41,19 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:  # noqa: ANN401
-        wide = x.float()
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)  # sqrt(C) * rms(x)
         inverse = length.square().div_(x.shape[-1]).add_(eps).rsqrt_()  # [..., 1]
         normed = wide * inverse
         ctx.save_for_backward(normed, weight, inverse)
         ctx.dtype = x.dtype
-        return (normed * weight.float()).to(dtype)
+        return (normed * weight.to(wide.dtype)).to(dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         normed, weight, inverse = ctx.saved_tensors
-        size, wide = normed.shape[-1], weight.float()
+        size, wide = normed.shape[-1], weight.to(normed.dtype)
         products = (grad * normed).reshape(-1, size)
         mean = (products @ wide).view_as(inverse).div_(size)
         grad_x = (grad * wide).addcmul_(normed, mean, value=-1).mul_(inverse)

@@ -45,14 +45,14 @@ def add_rms_norm(x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tup
 
 def linears(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     """Several linear layers of one input: [..., C] -> [..., O] each."""
-    if not chunked.fits(x):
+    if not chunked.fits(x, layers):
         return tuple(layer(x) for layer in layers)
     return chunked.linears(x, [one.weight for one in layers], [one.bias for one in layers])
 
 
 def feed_forward(x: Tensor, gate: nn.Linear, up: nn.Linear, down: nn.Linear) -> Tensor:
     """down(silu(gate(x)) * up(x)), [..., C] -> [..., C], without biases."""
-    if not chunked.fits(x):
+    if not chunked.fits(x, (gate, up, down)):
         return down(swiglu(gate(x), up(x)))
     return chunked.feed_forward(x, gate.weight, up.weight, down.weight)
 

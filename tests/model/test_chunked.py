@@ -8,7 +8,7 @@ from torch import nn
 from baiwen.model import chunked, kernels
 from baiwen.model.layers import MLP
 
-if not chunked.fits(torch.empty(0)):
+if not chunked.fits(torch.empty(0), ()):
     pytest.skip("no C++ compiler", allow_module_level=True)
 
 
@@ -54,12 +54,25 @@ def test_linears_of_one_input_and_their_gradients_are_those_of_each(tokens):
 
 def test_chunks_are_for_fp32_training_alone():
     x = torch.randn(2, 3)
-    assert chunked.fits(x)
-    assert not chunked.fits(x.bfloat16())
+    assert chunked.fits(x, [nn.Linear(3, 3)])
+    assert not chunked.fits(x.bfloat16(), ())
     with torch.no_grad():
-        assert not chunked.fits(x)
+        assert not chunked.fits(x, ())
     with torch.autocast("cpu", torch.bfloat16):
-        assert not chunked.fits(x)
+        assert not chunked.fits(x, ())
+
+
+class Adapted(nn.Linear):
+    """A linear layer that also adds a thing of its own."""
+
+    def forward(self, input):
+        return super().forward(input) + 1
+
+
+def test_a_layer_that_is_more_than_linear_computes_for_itself():
+    layers, x = [nn.Linear(8, 6), Adapted(8, 6)], torch.randn(2, 5, 8)
+    for found, layer in zip(kernels.linears(x, layers), layers, strict=True):
+        torch.testing.assert_close(found, layer(x))
 
 
 def test_a_feed_forward_answers_alike_with_and_without_gradients():

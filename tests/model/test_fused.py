@@ -43,6 +43,12 @@ def test_the_norm_takes_a_gradient_in_any_layout():
     assert_same(gradients(turned(ours), x), gradients(turned(theirs), x))
 
 
+def test_the_norm_of_fp64_is_computed_in_fp64():
+    inputs = torch.randn(5, 16).double(), torch.randn(16).double()
+    ours = gradients(lambda x, w: fused.rms_norm(x, w, 1e-6, torch.float64), *inputs)
+    assert_same(ours, gradients(lambda x, w: F.rms_norm(x, (16,), w, 1e-6), *inputs), 1e-12)
+
+
 def test_the_norm_of_bf16_states_has_fp32_statistics_and_the_asked_dtype():
     x, weight = torch.randn(4, 64).bfloat16(), torch.ones(64)
     out = fused.rms_norm(x, weight, 1e-6, torch.bfloat16)

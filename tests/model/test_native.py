@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from baiwen.model.native import build
 
@@ -128,6 +129,10 @@ def test_arguments_are_checked_by_the_declaration(sources):
     native, x = build.library("double"), torch.ones(4)
     with pytest.raises(Exception, match="float64"):
         native.twice(x.double(), x, 4)
+    with FakeTensorMode():
+        fake = torch.ones(4)
+    with pytest.raises(Exception, match="got a FakeTensor"):
+        native.twice(fake, x, 4)
     with pytest.raises(Exception, match="argument 3"):
         native.twice(x, x, 4.0)
 

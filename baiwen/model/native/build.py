@@ -92,8 +92,12 @@ def takes(name: str, *tensors: torch.Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     dtype = tensors[0].dtype
-    plain = all(type(x) in PLAIN and x.device.type == "cpu" and x.dtype == dtype for x in tensors)
-    return plain and dtype in FLOATS and library(name) is not None
+    alike = all(_in_memory(x) and x.dtype == dtype for x in tensors)
+    return alike and dtype in FLOATS and library(name) is not None
+
+
+def _in_memory(tensor: torch.Tensor) -> bool:
+    return type(tensor) in PLAIN and tensor.device.type == "cpu"
 
 
 def compiler_found() -> Path | None:
@@ -179,8 +183,9 @@ def _pointer(dtype: torch.dtype | None) -> type:
     def address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
         if tensor is None:
             return ctypes.c_void_p()
-        if tensor.device.type != "cpu" or dtype not in (None, tensor.dtype):
-            raise TypeError(f"a kernel of {dtype} on the CPU got {tensor.dtype}, {tensor.device}")
+        if not _in_memory(tensor) or dtype not in (None, tensor.dtype):
+            kind = f"{type(tensor).__name__} of {tensor.dtype} on {tensor.device}"
+            raise TypeError(f"a kernel that wants a tensor of {dtype} on the CPU got a {kind}")
         return ctypes.c_void_p(tensor.data_ptr())
 
     return type("Pointer", (), {"from_param": staticmethod(address)})
