@@ -3,7 +3,8 @@
 Each function is defined by its plain form; a faster one gives the same result and has a parity
 test. `attend` is the only attention of the model: on the CPU `flash`, in C++, on CUDA for packed
 documents FlashAttention (`varlen_attn`) or FlexAttention with a block mask, and SDPA elsewhere, on
-the documents themselves or on whole rows with a mask, whichever costs less.
+the documents themselves or on whole rows with a mask, whichever costs less. What `torch.compile`
+traces is the plain form.
 
 B batch, T tokens, S keys, H query heads, K key heads, D head size, n documents.
 """

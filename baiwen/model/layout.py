@@ -70,7 +70,7 @@ class Layout:
         return cls(
             sent(positions),
             sent(slots),
-            sent(tables),
+            sent(np.ascontiguousarray(tables)),  # kernels step from row to row by its width
             sent(starts.astype(np.int32)),
             sent(totals.astype(np.int32)),
             many,

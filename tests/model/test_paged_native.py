@@ -83,6 +83,15 @@ def test_the_heads_may_be_views_of_a_merged_projection() -> None:
     )
 
 
+def test_tables_may_be_views_of_wider_ones() -> None:
+    q, keys, values, layout = case([40, 3], [1, 2])
+    wide = torch.cat((layout.tables, layout.tables.flip(1)), 1).numpy()
+    view = Layout.of(wide[:, : layout.tables.shape[1]], [40, 3], [1, 2], BLOCK, "cpu")
+    assert torch.equal(
+        paged_cpu.attend(q, keys, values, view), paged_cpu.attend(q, keys, values, layout)
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_storing_puts_rows_into_their_slots(dtype: torch.dtype) -> None:
     wide, slots = torch.randn(5, 6, 32), torch.tensor([17, 3, 40, 0, 5])

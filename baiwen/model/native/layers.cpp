@@ -87,8 +87,6 @@ void turn(const T *x, int64_t stride, const float *cosine, const float *sine, fl
     }
 }
 
-vf sigmoid(vf x) { return 1.f / (1.f + exponential(-x)); }
-
 // Rows of gate and up [count][size] are `stride` apart, those of out side by side.
 template <typename T>
 void gated(const T *gate, const T *up, int64_t stride, T *out, int64_t count, int64_t size) {

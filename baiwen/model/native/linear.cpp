@@ -15,12 +15,13 @@ float *room(std::vector<float> &held, int64_t count) {
 // x / rms(x) * weight
 void norm(const float *x, const float *weight, float eps, int64_t size, float *out) {
     vf squares = {};
-    float rest = 0;
-    int64_t i = 0;
-    for (; i + W <= size; i += W) squares += load(x + i) * load(x + i);
-    for (; i < size; i++) rest += x[i] * x[i];
-    const float inverse = 1 / std::sqrt((sum(squares) + rest) / float(size) + eps);
-    for (i = 0; i < size; i++) out[i] = x[i] * inverse * weight[i];
+    for (int64_t i = 0; i < size; i += W) {
+        const vf here = load(x + i, size - i);
+        squares += here * here;
+    }
+    const float inverse = 1 / std::sqrt(sum(squares) / float(size) + eps);
+    for (int64_t i = 0; i < size; i += W)
+        store(out + i, load(x + i, size - i) * inverse * load(weight + i, size - i), size - i);
 }
 
 void add(float *x, const float *y, int64_t count) {
@@ -29,12 +30,10 @@ void add(float *x, const float *y, int64_t count) {
 
 // silu(gate) * up
 void swiglu(const float *gate, const float *up, int64_t size, float *out) {
-    int64_t i = 0;
-    for (; i + W <= size; i += W) {
-        const vf x = load(gate + i);
-        store(out + i, x / (1.f + exponential(-x)) * load(up + i));
+    for (int64_t i = 0; i < size; i += W) {
+        const vf x = load(gate + i, size - i);
+        store(out + i, x * sigmoid(x) * load(up + i, size - i), size - i);
     }
-    for (; i < size; i++) out[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
 }
 
 // x * cosine + (x with its halves swapped) * sine

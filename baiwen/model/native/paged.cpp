@@ -34,14 +34,6 @@ struct State {
     float top = LOWEST, total = 0;
 };
 
-inline float add_up(vf x) {
-    float lanes[W];
-    store(lanes, x);
-    for (int width = W / 2; width; width /= 2)
-        for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-    return lanes[0];
-}
-
 // R query heads meet `count` keys: q [R][D], out [R][D].
 template <typename T, int R>
 void meet(const float *q, const T *const *keys, const T *const *values, int64_t count,
@@ -54,7 +46,7 @@ void meet(const float *q, const T *const *keys, const T *const *values, int64_t 
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) sums[r] += key * load(q + r * size + d);
         }
-        for (int r = 0; r < R; r++) scores[r][i] = add_up(sums[r]);
+        for (int r = 0; r < R; r++) scores[r][i] = sum(sums[r]);
     }
     const int64_t padded = round_up(count, W);
     for (int r = 0; r < R; r++) {
@@ -68,7 +60,7 @@ void meet(const float *q, const T *const *keys, const T *const *values, int64_t 
             store(scores[r] + i, p);
             total += p;
         }
-        states[r] = {top, states[r].total * factors[r] + add_up(total)};
+        states[r] = {top, states[r].total * factors[r] + sum(total)};
     }
     for (int64_t d = 0; d < size; d += W) {
         vf sums[R];

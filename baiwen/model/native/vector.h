@@ -101,9 +101,11 @@ static inline vi lanes() {
 }
 
 static inline float sum(vf x) {
-    float total = 0;
-    for (int i = 0; i < W; i++) total += x[i];
-    return total;
+    float lanes[W];
+    store(lanes, x);
+    for (int width = W / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
+    return lanes[0];
 }
 
 // The larger of two; NaN where x is NaN.
@@ -152,6 +154,8 @@ static inline vf exponential(vf x) {
     vf power = (vf)(((vu)shifted - (vu)magic + 127) << 23);
     return x < low ? vf{} : p * power;
 }
+
+static inline vf sigmoid(vf x) { return 1.f / (1.f + exponential(-x)); }
 
 constexpr int64_t round_up(int64_t x, int64_t step) { return (x + step - 1) / step * step; }
 
