@@ -82,6 +82,17 @@ def test_the_number_of_threads_changes_no_bit():
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7FC00001, -1])
+def test_any_nan_of_a_query_is_nan_in_its_output_alone(bits):
+    q, k, v = draw(1, 60)
+    whole = flash.attend(q, k, v)
+    q[0, 30, 1, 2] = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+    found = flash.attend(q, k, v)
+    assert found[0, 30, 1].isnan().all()
+    found[0, 30, 1] = whole[0, 30, 1]
+    assert torch.equal(found, whole)
+
+
 def test_heads_may_be_slices_of_one_product():
     q, k, v = torch.randn(2, 60, 8, 16).split([4, 2, 2], dim=2)
     documents = Documents.of([[60], [20, 40]])

@@ -120,7 +120,7 @@ static inline vf larger(vf y, vf x) {
 }
 
 // 2^x for x <= 0, to 2 ulp; 2^-125 below -125, NaN for NaN. The polynomial is that of exp2f in
-// S. Moshier's Cephes library; the exponent is added to its bits.
+// S. Moshier's Cephes library.
 static inline vf power_of_two(vf x) {
     const vf magic = all(12582912.f);  // 1.5 * 2^23
     vf y = larger(all(-125.f), x);
@@ -133,7 +133,7 @@ static inline vf power_of_two(vf x) {
     p = p * y + 2.402264791363012e-1f;
     p = p * y + 6.931472028550421e-1f;
     p = p * y + 1.f;
-    return (vf)((vu)p + ((vu)shifted << 23));
+    return p * (vf)(((vu)shifted << 23) + 0x3f800000);  // 2^n: n + 127 where the exponent lies
 }
 
 // e^x to 2 ulp; 0 below -87.3 and for -inf, e^88.3 above it, NaN for NaN. The polynomial and the
