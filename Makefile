@@ -14,8 +14,9 @@ help:  ## list these targets
 tiny: $(READY)  ## the whole recipe on a laptop: text in, a chat model and its report out
 	.venv/bin/baiwen run recipes/tiny
 
+# A process a core, up to four, each with a thread: threads of two processes would wait for each other.
 test: $(READY)  ## run the tests
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: $(READY)  ## lint, format, types, and the rules of the house
 	.venv/bin/ruff check

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A busy machine is no fault of the code: what takes too long ends at pytest's own limit.
+hypothesis.settings.register_profile("baiwen", deadline=None)
+hypothesis.settings.load_profile("baiwen")
 
 
 @pytest.fixture(scope="session")
