@@ -1,5 +1,6 @@
 """What the tests share: where the optional shared data lies."""
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -8,6 +9,9 @@ import pytest
 # A busy machine is no fault of the code: what takes too long ends at pytest's own limit.
 hypothesis.settings.register_profile("baiwen", deadline=None)
 hypothesis.settings.load_profile("baiwen")
+
+# A shell starts what it puts into the background with Ctrl-C ignored, which children inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
