@@ -1,6 +1,7 @@
 """The tokenizer's own calls: decoding, streams, names."""
 
 import random
+import sys
 
 import pytest
 import tokenizers
@@ -71,3 +72,15 @@ def test_a_token_outside_the_vocabulary_is_a_clear_error(small, token):
 def test_an_unknown_control_token_is_a_clear_error(small):
     with pytest.raises(UserError, match=r"no control token '<think>'"):
         small.id("<think>")
+
+
+@pytest.mark.slow
+def test_every_character_of_unicode_comes_whole_out_of_the_stream(small):
+    """All 1,112,064 scalar values, byte by byte: never a half, never one too few."""
+    points = [point for point in range(sys.maxunicode + 1) if not 0xD800 <= point <= 0xDFFF]
+    text = "".join(map(chr, points))
+    tokens = {small.vocabulary.spellings[token]: token for token in range(256)}
+    stream = small.stream()
+    pieces = [stream.push(tokens[bytes([byte])]) for byte in text.encode()]
+    assert all(len(piece) <= 1 for piece in pieces)
+    assert "".join(pieces) == text and stream.finish() == ""
