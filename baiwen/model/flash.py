@@ -58,7 +58,8 @@ def forward(
     first key. A span is cut into blocks of `block_size` queries, which see every key from the first
     to their own, or, with lists (firsts int32, ends int64 [blocks * K + 1]), the blocks of
     `block_size` keys beginning at firsts[ends[i] : ends[i + 1]], rising, where i counts (block,
-    key head). A query that sees no key gets 0, and -inf as lse.
+    key head). A listed block beyond its queries is not seen. A query that sees no key gets 0, and
+    -inf as lse.
     """
     native = library("attention")
     assert native

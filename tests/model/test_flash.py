@@ -137,6 +137,18 @@ def test_queries_see_the_blocks_of_keys_that_are_listed():
     assert lse.isneginf().equal(mask.any(-1).logical_not().repeat_interleave(2, 1))
 
 
+def test_a_listed_block_beyond_its_queries_is_not_seen():
+    block = flash.block_size()
+    q, k, v = draw(1, 2 * block)
+    spans = torch.tensor([(0, 0, 2 * block, 0)], dtype=torch.int32)
+    # The first queries list the last block too, and one that lies before all keys.
+    listed = [-block, 0, block] * 2 + [0, block] * 2
+    firsts = torch.tensor(listed, dtype=torch.int32)
+    ends = torch.tensor([0, 3, 6, 8, 10])
+    out, _ = flash.forward(q, k, v, spans, (firsts, ends))
+    assert out.equal(flash.forward(q, k, v, spans)[0])
+
+
 def test_large_scores_neither_overflow_nor_vanish():
     q, k, v = draw(1, 60)
     documents = Documents.of([[60]])

@@ -182,6 +182,7 @@ struct Forward {
         for (int64_t i = 0; i < count; i++) {
             int64_t first = firsts ? firsts[i] : task.key + i * B;
             int64_t here = std::min(B, place + task.queries - first);
+            if (first < 0 || here <= 0) continue;  // a listed block that no query may see
             gather(k(task.row, first, group), k.tokens, here, size, 1.f, key, B, wide);
             gather(v(task.row, first, group), v.tokens, here, size, 1.f, value, B, wide);
             for (const Queries &block : asked) {
