@@ -24,7 +24,7 @@ check: $(READY)  ## lint, format, types, and the rules of the house
 	.venv/bin/mypy
 	.venv/bin/python -m pytest tests/test_floors.py
 
-abuse: $(READY)  ## the server under all the hostile requests, for an hour or less
+abuse: $(READY)  ## the server under all the hostile requests
 	ABUSE=1 .venv/bin/python -m pytest --timeout 0 \
 		tests/serve/test_abuse.py tests/serve/test_leaving.py tests/serve/test_schemathesis.py
 
