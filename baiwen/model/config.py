@@ -17,7 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from baiwen.errors import UserError
 
-ARCHITECTURES = {"Qwen2ForCausalLM": "qwen2", "Qwen2MoeForCausalLM": "qwen2_moe"}
+ARCHITECTURES = {  # and the model_type of each
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen2MoeForCausalLM": "qwen2_moe",
+    "Qwen2ForRewardModel": "qwen2",  # Qwen2.5-Math-RM's
+    "Qwen2MoeForRewardModel": "qwen2_moe",  # its analogue, which no other program reads
+}
 DTYPES = ("float32", "bfloat16", "float16")
 DENSE_FIELDS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
 MOE_FIELDS = (
@@ -74,6 +79,8 @@ class ModelConfig:
     mlp_only_layers: tuple[int, ...] = ()
     router_aux_loss_coef: float = 0.001
 
+    reward: bool = False  # a reward model's head in place of the language model's
+
     def __post_init__(self) -> None:
         for problem in _problems(self):
             raise UserError(f"the model's configuration does not fit together: {problem}")
@@ -87,6 +94,12 @@ class ModelConfig:
     def is_moe(self) -> bool:
         """Whether some layers are mixtures of experts."""
         return self.num_experts > 0
+
+    @property
+    def architecture(self) -> str:
+        """The name of the model's class in config.json."""
+        kind = "Qwen2Moe" if self.is_moe else "Qwen2"
+        return f"{kind}For{'RewardModel' if self.reward else 'CausalLM'}"
 
     @property
     def longest_input(self) -> int | None:
@@ -113,8 +126,10 @@ class ModelConfig:
         _refuse_unsupported(raw, source)
         names = {field.name for field in dataclasses.fields(cls)}
         values = {name: raw[name] for name in names & raw.keys() if raw[name] is not None}
-        if raw["architectures"] == ["Qwen2ForCausalLM"]:
+        architecture = raw["architectures"][0]
+        if ARCHITECTURES[architecture] == "qwen2":
             values = {name: value for name, value in values.items() if name not in MOE_FIELDS}
+        values["reward"] = architecture.endswith("RewardModel")
         missing = [name for name in (*DENSE_FIELDS, "num_attention_heads") if name not in values]
         if missing:
             raise UserError(f"{source}: {', '.join(missing)} is missing")
@@ -139,6 +154,7 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields of a config.json that transformers of any age, vLLM and SGLang read."""
         values = dataclasses.asdict(self)
+        del values["reward"]  # the architecture says it
         if not self.is_moe:
             values = {name: value for name, value in values.items() if name not in MOE_FIELDS}
         scaling = values.pop("rope_scaling")
@@ -152,10 +168,9 @@ class ModelConfig:
             del values["dual_chunk_attention_config"]
         else:
             values["dual_chunk_attention_config"] = dict(self.dual_chunk_attention_config or {})
-        architecture = "Qwen2MoeForCausalLM" if self.is_moe else "Qwen2ForCausalLM"
         values |= {
-            "architectures": [architecture],
-            "model_type": ARCHITECTURES[architecture],
+            "architectures": [self.architecture],
+            "model_type": ARCHITECTURES[self.architecture],
             "hidden_act": "silu",
             "attention_dropout": 0.0,
             "use_sliding_window": False,
@@ -224,9 +239,9 @@ def _refuse_unsupported(raw: Mapping[str, Any], source: str) -> None:
     if architectures not in [[name] for name in ARCHITECTURES]:
         raise UserError(
             f"{source}: architectures = {architectures!r} is not ours; "
-            f"Baiwen reads {' and '.join(ARCHITECTURES)}"
+            f"Baiwen reads {', '.join(ARCHITECTURES)}"
         )
-    moe = architectures[0] == "Qwen2MoeForCausalLM"
+    moe = ARCHITECTURES[architectures[0]] == "qwen2_moe"
     chunks, window = raw.get("dual_chunk_attention_config"), raw.get("use_sliding_window")
     layers = raw.get("layer_types") or []
     rules = [

@@ -45,13 +45,18 @@ def parameters(config: ModelConfig) -> Parameters:
     layers = config.num_hidden_layers * (attention + small)
     body = layers + sum(every for every, _ in feed_forward) + hidden
     active = layers + sum(used for _, used in feed_forward) + hidden
-    tables = vocabulary * hidden * (1 if config.tie_word_embeddings else 2)
     norms_and_biases = config.num_hidden_layers * small + hidden
+    multiplied = active - norms_and_biases
+    if config.reward:  # its head takes one token of each answer, next to nothing
+        head, tables = hidden * hidden + 2 * hidden + 1, vocabulary * hidden
+    else:
+        head, tables = 0, vocabulary * hidden * (1 if config.tie_word_embeddings else 2)
+        multiplied += vocabulary * hidden
     return Parameters(
-        total=body + tables,
-        non_embedding=body,
-        active=active + tables,
-        matmul=active - norms_and_biases + vocabulary * hidden,
+        total=body + head + tables,
+        non_embedding=body + head,
+        active=active + head + tables,
+        matmul=multiplied,
     )
 
 

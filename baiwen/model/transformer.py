@@ -83,27 +83,23 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-class Transformer(nn.Module):
-    """Qwen2/Qwen2.5, dense or mixture of experts."""
+class Model(nn.Module):
+    """The decoder and its configuration: what models with any head on top have in common."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.model = Decoder(config)
-        self.lm_head: nn.Linear | None = None
-        if not config.tie_word_embeddings:
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.checkpoint_blocks = False  # recompute each block in backward instead of storing it
 
-    def forward(
+    def states(
         self,
         tokens: Tensor,
-        *,
         positions: Tensor | None = None,
         documents: Documents | None = None,
         cache: Step | None = None,
-    ) -> Outputs:
-        """tokens [B, T] -> hidden states.
+    ) -> tuple[Tensor, Routing | None]:
+        """tokens [B, T] -> hidden states [B, T, C] after the final norm, and the routers' record.
 
         positions [B, T] default to those of `documents`, of the cache, or 0 ... T-1. Raises
         UserError beyond the length where plain attention is exact.
@@ -123,18 +119,7 @@ class Transformer(nn.Module):
             else:
                 x, routing = block(x, angles, documents, cache)
             routings.append(routing)
-        head = self.lm_head or self.model.embed_tokens
-        return Outputs(self.model.norm(x), head.weight, stack(routings))
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        """[B, T] -> [B, T, V], each row one document."""
-        return self.project(self(tokens).hidden)
-
-    def project(self, hidden: Tensor) -> Tensor:
-        """Hidden states [..., C] after the final norm -> logits [..., V]."""
-        if self.lm_head is not None:
-            return self.lm_head(hidden)
-        return F.linear(hidden, self.model.embed_tokens.weight)
+        return self.model.norm(x), stack(routings)
 
     @torch.no_grad()
     def init_weights(self, seed: int = 0) -> None:
@@ -165,6 +150,40 @@ class Transformer(nn.Module):
                 f"an input of {length} tokens needs dual chunk attention, which is not built; "
                 f"plain attention is exact up to {limit} tokens for this model"
             )
+
+
+class Transformer(Model):
+    """Qwen2/Qwen2.5, dense or mixture of experts: a language model."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        assert not config.reward  # that is `reward.RewardModel`'s
+        super().__init__(config)
+        self.lm_head: nn.Linear | None = None
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        positions: Tensor | None = None,
+        documents: Documents | None = None,
+        cache: Step | None = None,
+    ) -> Outputs:
+        """tokens [B, T] -> hidden states; the rest as `states` takes it."""
+        hidden, routing = self.states(tokens, positions, documents, cache)
+        head = self.lm_head or self.model.embed_tokens
+        return Outputs(hidden, head.weight, routing)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """[B, T] -> [B, T, V], each row one document."""
+        return self.project(self(tokens).hidden)
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Hidden states [..., C] after the final norm -> logits [..., V]."""
+        if self.lm_head is not None:
+            return self.lm_head(hidden)
+        return F.linear(hidden, self.model.embed_tokens.weight)
 
 
 def _positions(tokens: Tensor, documents: Documents | None) -> Tensor:

@@ -1,6 +1,7 @@
 """Reading and writing HF folders: config.json and safetensors, in shards or whole.
 
     model = load("Qwen2.5-0.5B", dtype=torch.float32)
+    reward_model = load_reward("Qwen2.5-Math-RM-72B")
     save(model.state_dict(), model.config, "out/")
 
 The names in the files are the model's own, so both ways are a loop over names. The one difference:
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -22,13 +23,15 @@ from torch import Tensor
 from baiwen import files
 from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
+from baiwen.model.reward import RewardModel
 from baiwen.model.shards import INDEX, SINGLE, Entry, entries, parse_json, write_shard
-from baiwen.model.transformer import Transformer
+from baiwen.model.transformer import Model, Transformer
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 EXPERTS = ".mlp.experts."
 SHARD_BYTES = 5_000_000_000
 SHOWN = 5  # names in an error message
+Kind = TypeVar("Kind", bound=Model)
 
 
 def load(
@@ -38,14 +41,16 @@ def load(
 
     Raises UserError for every folder that is not exactly one model of ours: another architecture, a
     damaged file (by manifest.json where there is one), a missing, unexpected or misshapen tensor,
-    mixed dtypes, NaN or infinite weights.
+    mixed dtypes, NaN or infinite weights; and for a reward model.
     """
-    model, found = examine(folder)
-    stored = {entry.dtype for entry in found.values()}
-    if dtype is None and len(stored) > 1:
-        raise UserError(f"{folder} mixes dtypes {sorted(map(str, stored))}; name one to load it in")
-    model.load_state_dict(dict(_read(model, found, torch.device(device), dtype)), assign=True)
-    return model.requires_grad_()
+    return _filled(*examine(folder), folder, device, dtype)
+
+
+def load_reward(
+    folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> RewardModel:
+    """The reward model of an HF folder; refuses what `load` does, and a language model."""
+    return _filled(*examine_reward(folder), folder, device, dtype)
 
 
 def examine(folder: Path | str) -> tuple[Transformer, dict[str, Entry]]:
@@ -53,15 +58,24 @@ def examine(folder: Path | str) -> tuple[Transformer, dict[str, Entry]]:
 
     Raises UserError for what `load` refuses by config.json, manifest and headers alone.
     """
-    folder = Path(folder)
     config = read_config(folder)
-    if (folder / "manifest.json").exists():
-        files.check(folder)
-    found = entries(folder)
-    with torch.device("meta"):
-        model = Transformer(config)
-    _check_tensors(model, found, folder)
-    return model, found
+    if config.reward:
+        raise UserError(
+            f"{folder} is a reward model ({config.architecture}): it scores conversations and "
+            "writes none.\nGive a language model here, such as the one that it was started from."
+        )
+    return _found(Transformer, config, Path(folder))
+
+
+def examine_reward(folder: Path | str) -> tuple[RewardModel, dict[str, Entry]]:
+    """`examine` for a reward model."""
+    config = read_config(folder)
+    if not config.reward:
+        raise UserError(
+            f"{folder} is a language model ({config.architecture}), which has no reward head.\n"
+            'Give the folder of a stage "reward" here, or another Qwen2ForRewardModel.'
+        )
+    return _found(RewardModel, config, Path(folder))
 
 
 def stream(folder: Path | str) -> Iterator[tuple[str, Tensor]]:
@@ -92,8 +106,8 @@ def save(
 ) -> None:
     """Write the weights, config.json and, where given, generation_config.json into `folder`.
 
-    `state` is a state dict of `Transformer`, on any device; it is written in `dtype` (None: its
-    own), in files of at most `shard_bytes`. Every file appears whole or not at all; that the folder
+    `state` is a state dict of a `Model`, on any device; it is written in `dtype` (None: its own),
+    in files of at most `shard_bytes`. Every file appears whole or not at all; that the folder
     does is the caller's part (`files.writing_folder`, or the seal of its run folder).
     Raises UserError for a packed model, and for a weight that is NaN or infinite, before anything
     is written.
@@ -123,6 +137,32 @@ def save(
             stale.unlink(missing_ok=True)
 
 
+def _found(kind: type[Kind], config: ModelConfig, folder: Path) -> tuple[Kind, dict[str, Entry]]:
+    if (folder / "manifest.json").exists():
+        files.check(folder)
+    found = entries(folder)
+    if config.reward:
+        found.pop(HEAD, None)  # left over from the language model, and never read
+    with torch.device("meta"):
+        model = kind(config)
+    _check_tensors(model, found, folder)
+    return model, found
+
+
+def _filled(
+    model: Kind,
+    found: Mapping[str, Entry],
+    folder: Path | str,
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+) -> Kind:
+    stored = {entry.dtype for entry in found.values()}
+    if dtype is None and len(stored) > 1:
+        raise UserError(f"{folder} mixes dtypes {sorted(map(str, stored))}; name one to load it in")
+    model.load_state_dict(dict(_read(model, found, torch.device(device), dtype)), assign=True)
+    return model.requires_grad_()
+
+
 def _in_files(name: str, tensor: Tensor) -> list[str]:
     """The names under which files hold the parameter `name`: itself, or each of its experts."""
     if EXPERTS not in name:
@@ -131,7 +171,7 @@ def _in_files(name: str, tensor: Tensor) -> list[str]:
     return [f"{layer}{EXPERTS}{expert}.{leaf}.weight" for expert in range(len(tensor))]
 
 
-def _check_tensors(model: Transformer, found: Mapping[str, Entry], folder: Path) -> None:
+def _check_tensors(model: Model, found: Mapping[str, Entry], folder: Path) -> None:
     """UserError unless the files hold the tensors of `model`, each in its shape, and no other."""
     shapes = {
         key: tuple(parameter.shape[1:] if EXPERTS in name else parameter.shape)
@@ -156,7 +196,7 @@ def _check_tensors(model: Transformer, found: Mapping[str, Entry], folder: Path)
 
 
 def _read(
-    model: Transformer, found: Mapping[str, Entry], device: torch.device, dtype: torch.dtype | None
+    model: Model, found: Mapping[str, Entry], device: torch.device, dtype: torch.dtype | None
 ) -> Iterator[tuple[str, Tensor]]:
     """The state dict of `model` from the files."""
     with ExitStack() as stack:

@@ -13,10 +13,10 @@ whatever the number of ranks and micro-batches: the count is known before the fi
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -31,7 +31,7 @@ from baiwen.dist import World, sum_over
 from baiwen.errors import UserError
 from baiwen.log import StepLog, say
 from baiwen.model.documents import Documents
-from baiwen.model.transformer import Transformer
+from baiwen.model.transformer import Model
 from baiwen.train.balance import Routers
 from baiwen.train.checkpoint import Checkpoints
 from baiwen.train.guard import Guard, stopping
@@ -43,6 +43,19 @@ from baiwen.train.schedule import Schedule, rate
 
 Objective = Callable[..., Loss]  # (outputs, batch) -> Loss
 Tracker = Literal["tensorboard", "wandb", "trackio"]
+
+
+class Source(Protocol):
+    """Where batches come from that are no function of the step alone, as rollouts are."""
+
+    def state(self) -> dict[str, Any]:
+        """What the batches after this step depend on, beside the weights: plain JSON."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+
+    def metrics(self, step: Mapping[str, float]) -> dict[str, float]:
+        """What to log beside the metrics of the step that was served last."""
 
 
 class Loop(Knobs):
@@ -59,7 +72,7 @@ class Loop(Knobs):
 
 
 def train(
-    model: Transformer,
+    model: Model,
     batches: Callable[[int], Sequence[Batch]],
     objective: Objective,
     *,
@@ -72,19 +85,20 @@ def train(
     heldout: Sequence[Batch] = (),
     flops_per_token: float = 0.0,
     router_z_loss: float = 0.0,
+    source: Source | None = None,
 ) -> Path | None:
     """Train `model` in place up to optimizer step `steps`, from the last checkpoint in `out`.
 
     `batches(n)` are this rank's micro-batches of the n-th step, from 0; `heldout` its share of the
-    held-out rows; `router_z_loss` the weight of that loss (`balance.py`). Writes `metrics.jsonl`,
-    `device.json` and `state/`. Returns, on rank 0, the checkpoint with the least held-out loss if
+    held-out rows; `router_z_loss` the weight of that loss (`balance.py`); `source` keeps a state of
+    its own in each checkpoint. Writes `metrics.jsonl`, `device.json` and `state/`. Returns, on rank 0, the checkpoint with the least held-out loss if
     `keep_best` asks for it. Raises KeyboardInterrupt or SystemExit(143) once the state is saved
     after a signal, and a UserError after `max_skipped` skipped steps in a row.
     """
     optimizers = build(model, optim, sharded=world.size > 1, dtype=world.dtype)
     guard = Guard(max_skipped=loop.max_skipped, skip_spikes=loop.skip_spikes)
     state = Checkpoints(out / "state", model, optimizers, world, keep=loop.keep)
-    start = _resume(state, guard)
+    start = _resume(state, guard, source)
     meter, saves = Meter(world, flops_per_token), Timer(loop.save_minutes)
     if world.main:
         files.write_json(out / "device.json", meter.describe())
@@ -101,6 +115,8 @@ def train(
                 model, batches(step - 1), objective, optimizers, guard, world, optim, router_z_loss
             )
             metrics |= meter.read(metrics["tokens"])
+            if source:
+                metrics |= source.metrics(metrics)
             if heldout and (step % loop.eval_every == 0 or step == steps):
                 metrics["heldout_loss"] = evaluate(model, heldout, objective, world)
             log.step(step, metrics)
@@ -110,7 +126,8 @@ def train(
             due = late or step % loop.save_every == 0 or step == steps
             # A doubtful step must not push out the checkpoints before it.
             if asked or (due and not guard.in_a_row):
-                state.save(step, {"guard": guard.state(), "heldout": metrics.get("heldout_loss")})
+                kept = {"guard": guard.state(), "heldout": metrics.get("heldout_loss")}
+                state.save(step, kept | ({"source": source.state()} if source else {}))
                 saves.start()
                 gc.collect()
             if asked:
@@ -120,7 +137,7 @@ def train(
 
 
 def advance(
-    model: Transformer,
+    model: Model,
     batches: Sequence[Batch],
     objective: Objective,
     optimizers: Sequence[Optimizer],
@@ -145,7 +162,7 @@ def advance(
 
 
 def accumulate(
-    model: Transformer,
+    model: Model,
     batches: Sequence[Batch],
     objective: Objective,
     world: World,
@@ -179,9 +196,7 @@ def accumulate(
 
 
 @torch.no_grad()
-def evaluate(
-    model: Transformer, batches: Sequence[Batch], objective: Objective, world: World
-) -> float:
+def evaluate(model: Model, batches: Sequence[Batch], objective: Objective, world: World) -> float:
     """Mean loss over all ranks' shares of the held-out rows; every rank has as many batches."""
     total = torch.zeros((), device=world.device)
     for batch in batches:
@@ -236,12 +251,14 @@ def _agreed(world: World, *flags: bool) -> list[bool]:
     return (sum_over(world, torch.tensor(flags, device=world.device).int()) > 0).tolist()
 
 
-def _resume(state: Checkpoints, guard: Guard) -> int:
+def _resume(state: Checkpoints, guard: Guard, source: Source | None) -> int:
     """Load the newest checkpoint and return its step; 0 where there is none."""
     found = state.resume()
     if not found:
         return 0
     guard.restore(found["guard"])
+    if source:
+        source.restore(found["source"])
     say(f"resumed after step {found['step']}")
     return found["step"]
 

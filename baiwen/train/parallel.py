@@ -9,12 +9,16 @@ gathered in fp32, so that the residual stream stays fp32 as in one process, and 
 until its backward pass, because the loss multiplies with the head's weight.
 """
 
+from typing import TypeVar
+
 import torch
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from baiwen.config import Knobs
 from baiwen.dist import World
-from baiwen.model.transformer import Transformer
+from baiwen.model.transformer import Model
+
+Kind = TypeVar("Kind", bound=Model)
 
 
 class Parallel(Knobs):
@@ -24,7 +28,7 @@ class Parallel(Knobs):
     compile: bool = False  # torch.compile each block (measured: no gain on the CPU)
 
 
-def shard(model: Transformer, parallel: Parallel, world: World) -> Transformer:
+def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
     """Prepare `model` in place for training on `world`; parameter names stay as they are."""
     model.checkpoint_blocks = parallel.activation_checkpointing
     if parallel.compile:
@@ -45,7 +49,7 @@ def shard(model: Transformer, parallel: Parallel, world: World) -> Transformer:
     return model
 
 
-def release(model: Transformer) -> None:
+def release(model: Model) -> None:
     """Give up what a forward pass without a backward one leaves gathered: the root's weights."""
     if isinstance(model, FSDPModule):
         model.reshard()

@@ -5,7 +5,7 @@
     config.json  generation_config.json  model.safetensors  tokenizer.json ...
 
 A base model ends with `<|endoftext|>`; a chat model's answers end with `<|im_end|>`, and its
-generation_config.json holds the published defaults of sampling (spec 12).
+generation_config.json holds the published defaults of sampling (spec 12). A reward model has none.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from baiwen.dist import World
 from baiwen.model import weights
-from baiwen.model.transformer import Transformer
+from baiwen.model.transformer import Model
 from baiwen.tokenizer import control
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train.checkpoint import MODEL, snapshot
@@ -34,7 +34,7 @@ SAMPLING = {
 
 
 def publish(
-    model: Transformer,
+    model: Model,
     tokenizer: Tokenizer,
     out: Path,
     world: World,
@@ -57,7 +57,7 @@ def publish(
 
 def _write(
     state: Mapping[str, Tensor],
-    model: Transformer,
+    model: Model,
     tokenizer: Tokenizer,
     folder: Path,
     dtype: torch.dtype,
@@ -66,7 +66,8 @@ def _write(
     end = tokenizer.end_of_turn if chat else tokenizer.end_of_text
     config = replace(model.config, bos_token_id=tokenizer.end_of_text, eos_token_id=end)
     folder.mkdir(exist_ok=True)
-    weights.save(state, config, folder, dtype=dtype, generation=generation(tokenizer, chat))
+    defaults = None if config.reward else generation(tokenizer, chat)
+    weights.save(state, config, folder, dtype=dtype, generation=defaults)
     tokenizer.save(folder, control.IM_END if chat else control.END_OF_TEXT)
 
 
