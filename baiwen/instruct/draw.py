@@ -3,12 +3,13 @@
     training(["counting", "table"], seed=0, stream="train")    -> counting, table, counting, ...
     conversations(["counting", "table"], seed=0, turns=3)      -> lists of one to three instances
     heldout("counting", count=50, seed=0)                      -> 50 instances, all different
+    prompts(["counting", "table"], 50, seed=0, taught={...})   -> 50 others, all different
 
 What is trained on and what is held out never meet: a hash of the instance, not the draw, says to
-which it may go.
+which it may go. Prompts, for post-training to answer, are of the side that is trained on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import cycle, islice
 from random import Random
 
@@ -79,6 +80,29 @@ def heldout(kind: str, count: int, seed: int) -> Iterator[Task]:
             f"heldout = {count}: the kind {kind!r} gave only {len(seen)} different held-out "
             f"instances.\nLower heldout, or make the kind harder in baiwen/instruct/{kind}.py."
         )
+
+
+def prompts(
+    kinds: Sequence[str], count: int, seed: int, taught: Set[tuple[str, str]]
+) -> Iterator[Task]:
+    """`count` different instances, the kinds in turn, neither held out nor `taught` (kind, key).
+
+    A `UserError` where a kind has not that many.
+    """
+    seen = set(taught)
+    drawn = [(kind, _drawn(kind, seed, "prompts")) for kind in kinds]
+    for index, (kind, source) in zip(range(count), cycle(drawn), strict=False):
+        tries = islice(source, _PATIENCE * HELDOUT_SHARE)
+        fresh = (task for task in tries if not task.heldout and (kind, task.key) not in seen)
+        task = next(fresh, None)
+        if task is None:
+            raise UserError(
+                f"prompts = {count}: the kind {kind!r} gave only {index // len(kinds)} instances "
+                "that the conversations do not teach.\nLower prompts or train, or make the kind "
+                f"harder in baiwen/instruct/{kind}.py."
+            )
+        seen.add((kind, task.key))
+        yield task
 
 
 def producer(kind: str) -> Callable[[Random], Task]:

@@ -1,17 +1,19 @@
-"""Procedural tasks: conversations to teach, instances held out to test, documents to pre-train on.
+"""Procedural tasks: conversations to teach, instances to answer and to test, documents to read.
 
 Reads nothing. Writes, in its folder,
 
     train.jsonl            {"messages": [...], "tools"?, "kind"}: an instance, or several in turn
     heldout.jsonl          {"prompt": [...], "tools"?, "answer", "verifier", "kind"}
+    prompts.jsonl          the same, for `pairs` and `grpo` to answer and a program to judge
     documents.jsonl.zst    {"id", "text", "meta"}: instances as text, several of a kind in each
     instruct.json          how many of each kind, and how many of them differ
 
-No instance of `heldout.jsonl` is in the other two, whatever the phrasing, the seed and the counts.
+No instance of `heldout.jsonl` is in the others, and none of `prompts.jsonl` in `train.jsonl`,
+whatever the phrasing, the seed and the counts.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +37,8 @@ class Config(Knobs):
     train: Count = 20_000  # conversations to teach, the kinds in turn; report: > 1,000,000
     turns: Annotated[int, Field(gt=0)] = 1  # instances in a conversation, at most; drawn
     heldout: Count = 50  # instances to test of each kind, all different
+    # instances to answer in post-training, the kinds in turn, once each, all different
+    prompts: Count = 2_000
     documents: Count = 4_000  # plain documents for pre-training
     per_document: Annotated[int, Field(gt=0)] = 4  # instances in a document, all of one kind
     seed: int = 0  # of every draw
@@ -48,43 +52,55 @@ class Config(Knobs):
 
 
 def run(config: Config, folder: files.RunFolder) -> None:
-    """Draw and write the three sets."""
-    counts = {"train": _train(config, folder.path / "train.jsonl")}
-    counts["heldout"] = _heldout(config, folder.path / "heldout.jsonl")
+    """Draw and write the four sets."""
+    taught = _train(config, folder.path / "train.jsonl")
+    counts = {
+        "train": Counter(kind for kind, _ in taught),
+        "heldout": _write(_heldout(config), folder.path / "heldout.jsonl"),
+        "prompts": _write(_prompts(config, frozenset(taught)), folder.path / "prompts.jsonl"),
+    }
     _documents(config, folder.path / "documents.jsonl.zst")
     kinds = {kind: {split: count[kind] for split, count in counts.items()} for kind in config.kinds}
     files.write_json(folder.path / "instruct.json", {"kinds": kinds, "documents": config.documents})
     log.say(
         f"{config.train:,} conversations, {config.heldout:,} held-out instances of each of "
-        f"{len(kinds)} kinds, {config.documents:,} documents"
+        f"{len(kinds)} kinds, {config.prompts:,} prompts, {config.documents:,} documents"
     )
 
 
-def _train(config: Config, path: Path) -> Counter[str]:
+def _train(config: Config, path: Path) -> list[tuple[str, str]]:
+    """Write the conversations; kind and key of each instance in them."""
     drawn = islice(draw.conversations(config.kinds, config.seed, config.turns), config.train)
-    counts: Counter[str] = Counter()
+    taught: list[tuple[str, str]] = []
     with files.jsonl_writer(path) as write:
         for tasks in log.track(drawn, "conversations", total=config.train):
             messages = [message for task in tasks for message in task.messages]
             write({"messages": messages, **_tools(tasks[0]), "kind": tasks[0].kind})
-            counts.update(task.kind for task in tasks)
-    return counts
+            taught += [(task.kind, task.key) for task in tasks]
+    return taught
 
 
-def _heldout(config: Config, path: Path) -> Counter[str]:
+def _heldout(config: Config) -> Iterator[Task]:
+    for kind in dict.fromkeys(config.kinds):
+        yield from draw.heldout(kind, config.heldout, config.seed)
+
+
+def _prompts(config: Config, taught: frozenset[tuple[str, str]]) -> Iterator[Task]:
+    kinds = list(dict.fromkeys(config.kinds))
+    drawn = draw.prompts(kinds, config.prompts, config.seed, taught)
+    return log.track(drawn, "prompts", total=config.prompts)
+
+
+def _write(tasks: Iterable[Task], path: Path) -> Counter[str]:
+    """Write what is asked and how an answer is judged; how many of each kind."""
     counts: Counter[str] = Counter()
     with files.jsonl_writer(path) as write:
-        for task in _all_heldout(config):
+        for task in tasks:
             prompt = {"prompt": task.messages[:-1], **_tools(task)}
             truth = {"answer": task.answer, "verifier": task.verifier, "kind": task.kind}
             write(prompt | truth)
             counts[task.kind] += 1
     return counts
-
-
-def _all_heldout(config: Config) -> Iterator[Task]:
-    for kind in dict.fromkeys(config.kinds):
-        yield from draw.heldout(kind, config.heldout, config.seed)
 
 
 def _documents(config: Config, path: Path) -> None:

@@ -1,5 +1,7 @@
 """What the instruct stage writes."""
 
+from itertools import islice
+
 import pytest
 
 from baiwen import config as recipes
@@ -10,7 +12,9 @@ from baiwen.stages import instruct
 
 
 def made(out, **knobs):
-    config = instruct.Config(out=out, **({"train": 120, "heldout": 3, "documents": 24} | knobs))
+    config = instruct.Config(
+        out=out, **({"train": 120, "heldout": 3, "prompts": 40, "documents": 24} | knobs)
+    )
     with files.run_folder(out, recipes.resolved(config)) as folder:
         instruct.run(config, folder)
     return out
@@ -51,6 +55,33 @@ def test_heldout_rows_carry_what_a_verifier_needs(out):
         assert {"answer", "verifier", "kind"} <= row.keys()
 
 
+def test_prompts_are_new_instances_of_every_kind_in_turn(out):
+    rows = list(files.read_jsonl(out / "prompts.jsonl"))
+    assert [row["kind"] for row in rows] == [*draw.KINDS] * 5
+    asked = [row["prompt"][-1]["content"] for row in rows]
+    taught = {row["messages"][0]["content"] for row in files.read_jsonl(out / "train.jsonl")}
+    tested = {row["prompt"][-1]["content"] for row in files.read_jsonl(out / "heldout.jsonl")}
+    assert len({*asked}) == 40 and not {*asked} & (taught | tested)
+    assert rows[0].keys() == next(files.read_jsonl(out / "heldout.jsonl")).keys()
+
+
+def test_no_prompt_is_an_instance_that_was_taught_whatever_its_phrasing():
+    taught = {
+        (task.kind, task.key) for task in islice(draw.training(["counting"], 0, "train"), 900)
+    }
+    fresh = list(draw.prompts(["counting"], 300, 0, taught))
+    keys = {(task.kind, task.key) for task in fresh}
+    assert len(keys) == 300 and not keys & taught
+    assert not any(task.heldout for task in fresh)
+
+
+def test_a_kind_whose_instances_are_all_taught_gives_no_prompts(monkeypatch):
+    task = next(draw.training(["table"], 0, "train"))
+    monkeypatch.setitem(draw.PRODUCERS, "table", lambda _: task)
+    with pytest.raises(UserError, match="the kind 'table' gave only 0 instances that the conv"):
+        list(draw.prompts(["table"], 1, 0, {("table", task.key)}))
+
+
 def test_a_document_holds_several_instances_of_a_kind_with_a_blank_line_between(out):
     rows = list(files.read_jsonl(out / "documents.jsonl.zst"))
     assert len(rows) == len({row["id"] for row in rows}) == 24
@@ -69,13 +100,14 @@ def test_heldout_prompts_are_in_no_document(out):
 
 def test_the_same_recipe_writes_the_same_bytes(out, tmp_path):
     again = made(tmp_path / "again")
-    for name in ("train.jsonl", "heldout.jsonl", "documents.jsonl.zst", "instruct.json"):
+    drawn = ("train.jsonl", "heldout.jsonl", "prompts.jsonl", "documents.jsonl.zst")
+    for name in (*drawn, "instruct.json"):
         assert (again / name).read_bytes() == (out / name).read_bytes()
 
 
 def test_counts_are_told(out):
     told = files.read_json(out / "instruct.json")
-    assert told["kinds"]["table"] == {"train": 15, "heldout": 3}
+    assert told["kinds"]["table"] == {"train": 15, "heldout": 3, "prompts": 5}
 
 
 def test_a_kind_named_twice_is_drawn_twice_as_often_and_tested_once(tmp_path):
@@ -87,8 +119,8 @@ def test_a_kind_named_twice_is_drawn_twice_as_often_and_tested_once(tmp_path):
     ]
     assert len(prompts) == len(set(prompts)) == 60
     assert files.read_json(out / "instruct.json")["kinds"] == {
-        "table": {"train": 60, "heldout": 3},
-        "counting": {"train": 30, "heldout": 3},
+        "table": {"train": 60, "heldout": 3, "prompts": 20},
+        "counting": {"train": 30, "heldout": 3, "prompts": 20},
     }
     assert len(list(files.read_jsonl(out / "heldout.jsonl"))) == 6
 
