@@ -37,9 +37,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None = None) 
 
 
 def whole_rows(q: Tensor) -> Tensor:
-    """Spans [B, 4] of rows that are one document each."""
+    """Spans [B, 6] of rows that are one document each."""
     rows, tokens = q.shape[:2]
-    return torch.tensor([(row, 0, tokens, 0) for row in range(rows)], dtype=torch.int32)
+    return torch.tensor([(row, 0, tokens, 0, 0, 0) for row in range(rows)], dtype=torch.int32)
 
 
 def block_size() -> int:
@@ -54,12 +54,12 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """q [B, T, H, D], k and v [B, S, K, D] -> out [B, T, H, D] and lse [B, H, T] fp32.
 
-    Query t is at place S - T + t among the keys. spans [n, 4] int32: row, first query, queries,
-    first key. A span is cut into blocks of `block_size` queries, which see every key from the first
-    to their own, or, with lists (firsts int32, ends int64 [blocks * K + 1]), the blocks of
-    `block_size` keys beginning at firsts[ends[i] : ends[i + 1]], rising, where i counts (block,
-    key head). A listed block beyond its queries is not seen. A query that sees no key gets 0, and
-    -inf as lse.
+    Query t is at place S - T + t among the keys. spans [n, 6] int32: row, first query, queries,
+    first key, and the first key and the keys of a trunk, all of which is seen. A span is cut into
+    blocks of `block_size` queries, which see every key from the first to their own, or, with lists
+    (firsts int32, ends int64 [blocks * K + 1]; no trunks), the blocks of `block_size` keys
+    beginning at firsts[ends[i] : ends[i + 1]], rising, where i counts (block, key head). A listed
+    block beyond its queries is not seen. A query that sees no key gets 0, and -inf as lse.
     """
     native = library("attention")
     assert native
@@ -78,7 +78,10 @@ def forward(
 def backward(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, grad: Tensor, spans: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v where T = S and each span begins at its own first key."""
+    """Gradients of q, k and v where T = S and each span begins at its own first key.
+
+    The branches of a trunk must follow it in `spans`, as those of `Documents` do.
+    """
     native = library("attention")
     assert native
     grad = _rows_of_heads(grad)

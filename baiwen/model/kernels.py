@@ -9,6 +9,7 @@ traces is the plain form.
 B batch, T tokens, S keys, H query heads, K key heads, D head size, n documents.
 """
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
@@ -84,7 +85,7 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
 def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None = None) -> Tensor:
     """Causal attention within each document: q [B, T, H, D], k and v [B, T, K, D] -> [B, T, H, D].
 
-    Without `documents` every row is one document.
+    A branch sees its trunk too. Without `documents` every row is one document.
     """
     if flash.fits(q, k, v):
         return flash.attend(q, k, v, documents)
@@ -134,8 +135,8 @@ def _choose(q: Tensor, documents: Documents) -> Callable[..., Tensor]:
     if torch.compiler.is_compiling():
         return masked  # one graph for every batch
     together = documents.rows * documents.width**2
-    alone = sum(length**2 for length in documents.lengths)
-    return separate if alone + CALL * len(documents.equal_lengths) < together else masked
+    alone = sum(map(operator.mul, documents.lengths, documents.seen))
+    return separate if alone + CALL * len(documents.alike) < together else masked
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
@@ -144,33 +145,48 @@ def masked(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
 
 
 def separate(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
-    """SDPA on the documents themselves, those of one length together."""
-    pieces = [x.flatten(0, 1).split(documents.lengths) for x in (q, k, v)]  # n of [length, H, D]
+    """SDPA on the documents themselves, those of one length and length of trunk together."""
+    pieces = [q.flatten(0, 1).split(documents.lengths)]  # n of [length, H, D]
+    pieces += [_seen(x, documents).split(documents.seen) for x in (k, v)]
     done: list[Tensor] = [q] * len(documents.lengths)
-    for numbers in documents.equal_lengths.values():
-        stacked = (torch.stack([x[number] for number in numbers]) for x in pieces)
-        for number, out in zip(numbers, causal(*stacked), strict=True):
+    for (length, shared), numbers in documents.alike.items():
+        mask = None
+        if shared:  # the last of the queries is the last of the keys
+            mask = q.new_ones(1, 1, length, shared + length, dtype=torch.bool).tril(shared)
+        queries, keys, values = (torch.stack([x[number] for number in numbers]) for x in pieces)
+        for number, out in zip(numbers, causal(queries, keys, values, mask), strict=True):
             done[number] = out  # [length, H, D]
     return torch.cat(done).view_as(q)
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
-    """FlashAttention over the flattened tokens, told where documents end."""
-    ends, longest = documents.ends, documents.longest
+    """FlashAttention over the flattened tokens, told where documents end.
+
+    A branch's keys are gathered behind its trunk's: the last query stands at the last key.
+    """
     # Imported where it is needed: it brings torch._dynamo, more than a second of every start.
     out = import_module("torch.nn.attention.varlen").varlen_attn(
         q.flatten(0, 1),  # [B*T, H, D]
-        k.flatten(0, 1),
-        v.flatten(0, 1),
-        cu_seq_q=ends,
-        cu_seq_k=ends,
-        max_q=longest,
-        max_k=longest,
+        _seen(k, documents),
+        _seen(v, documents),
+        cu_seq_q=documents.ends,
+        cu_seq_k=documents.key_ends,
+        max_q=max(documents.lengths),
+        max_k=documents.longest,
         window_size=(-1, 0),  # causal
         enable_gqa=q.shape[2] != k.shape[2],
     )
     assert isinstance(out, Tensor)
     return out.view_as(q)
+
+
+def _seen(x: Tensor, documents: Documents) -> Tensor:
+    """Keys or values [B, T, K, D] that each document sees, one after the other: [S, K, D]."""
+    flat = x.flatten(0, 1)
+    if not documents.trunks:
+        return flat
+    # In fp32, for the sums over branches in its backward pass.
+    return flat.float().index_select(0, documents.keys).to(x.dtype)
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:

@@ -107,7 +107,7 @@ def test_heads_may_be_slices_of_one_product():
 def test_queries_may_be_the_last_of_the_keys(tokens):
     keys = 200
     q, k, v = draw(2, tokens, keys=keys)
-    spans = torch.tensor([(0, 0, tokens, 0), (1, 0, tokens, 13)], dtype=torch.int32)
+    spans = torch.tensor([(0, 0, tokens, 0, 0, 0), (1, 0, tokens, 13, 0, 0)], dtype=torch.int32)
     out, lse = flash.forward(q, k, v, spans)
     places = torch.arange(keys - tokens, keys)[:, None]
     mask = (torch.arange(keys) <= places).expand(2, 1, -1, -1).clone()
@@ -129,7 +129,7 @@ def test_queries_see_the_blocks_of_keys_that_are_listed():
     chosen[0, :, 1:] = False
     ends = torch.cat((torch.zeros(1), chosen.sum(-1).flatten().cumsum(0))).long()
     firsts = (chosen.nonzero()[:, 2] * block).int()
-    spans = torch.tensor([(0, 0, keys, 0)], dtype=torch.int32)
+    spans = torch.tensor([(0, 0, keys, 0, 0, 0)], dtype=torch.int32)
     out, lse = flash.forward(q, k, v, spans, (firsts, ends))
     mask = chosen.transpose(0, 1).repeat_interleave(block, 1).repeat_interleave(block, 2)
     mask = mask[None, :, :keys, :keys].tril()
@@ -140,7 +140,7 @@ def test_queries_see_the_blocks_of_keys_that_are_listed():
 def test_a_listed_block_beyond_its_queries_is_not_seen():
     block = flash.block_size()
     q, k, v = draw(1, 2 * block)
-    spans = torch.tensor([(0, 0, 2 * block, 0)], dtype=torch.int32)
+    spans = torch.tensor([(0, 0, 2 * block, 0, 0, 0)], dtype=torch.int32)
     # The first queries list the last block too, and one that lies before all keys.
     listed = [-block, 0, block] * 2 + [0, block] * 2
     firsts = torch.tensor(listed, dtype=torch.int32)

@@ -6,8 +6,10 @@
 // the softmax needs no sums across lanes, and of all operands only a block of queries is transposed.
 //
 // A span is a run of queries and the first key they may see: a document, or the new tokens of a
-// sequence. Forward a task is a block of its queries with a key head, backward a whole span with a
-// query head: no two tasks add to the same number, so results do not depend on the threads.
+// sequence. It may see a trunk too, keys that stand elsewhere in the row, as if they stood before its
+// first key. Forward a task is a block of its queries with a key head, backward a trunk and all who
+// see it with a query head: no two tasks add to the same number, so results do not depend on the
+// threads.
 //
 // T queries, S keys, H query heads, K key heads, D head size (P: padded to whole vectors).
 #include "vector.h"
@@ -36,6 +38,7 @@ struct Heads {
 
 struct Span {
     int64_t row, query, queries, key;
+    int64_t trunk, shared;  // first key and keys of the trunk
 };
 
 thread_local Workspace workspace;  // of the one task that a thread works on
@@ -178,13 +181,14 @@ struct Forward {
         float *scores = workspace.take(B * B);
         for (int64_t g = 0; g < shared; g++) asked[g] = start(task, group * shared + g, key);
         int64_t place = task.query + keys - queries;  // of the first query among the keys
-        int64_t count = firsts ? blocks : (place + task.queries - task.key + B - 1) / B;
+        int64_t begin = task.key - task.shared, end = place + task.queries;
+        int64_t count = firsts ? blocks : (end - begin + B - 1) / B;
         for (int64_t i = 0; i < count; i++) {
-            int64_t first = firsts ? firsts[i] : task.key + i * B;
-            int64_t here = std::min(B, place + task.queries - first);
-            if (first < 0 || here <= 0) continue;  // a listed block that no query may see
-            gather(k(task.row, first, group), k.tokens, here, size, 1.f, key, B, wide);
-            gather(v(task.row, first, group), v.tokens, here, size, 1.f, value, B, wide);
+            int64_t first = firsts ? firsts[i] : begin + i * B;
+            int64_t here = std::min(B, end - first);
+            if (here <= 0 || (firsts && first < 0)) continue;  // listed, but no query may see it
+            read(k, task, first, here, group, key);
+            read(v, task, first, here, group, value);
             for (const Queries &block : asked) {
                 products(key, wide, block.turned, here, task.queries, place - first, scores);
                 soften(scores, here, task.queries, place - first, wide, block);
@@ -192,6 +196,16 @@ struct Forward {
             }
         }
         for (int64_t g = 0; g < shared; g++) finish(task, group * shared + g, asked[g]);
+    }
+
+    // Copies a block of keys or values; those before the span's first key are its trunk's.
+    void read(const Heads<const T> &from, const Span &task, int64_t first, int64_t count,
+              int64_t group, float *to) const {
+        int64_t wide = round_up(size, NR), apart = task.trunk + task.shared - task.key;
+        int64_t before = task.shared ? std::clamp(task.key - first, int64_t(0), count) : 0;
+        gather(from(task.row, first + apart, group), from.tokens, before, size, 1.f, to, before, wide);
+        gather(from(task.row, first + before, group), from.tokens, count - before, size, 1.f,
+               to + before * wide, B - before, wide);
     }
 
     Queries start(const Span &task, int64_t head, float *copied) const {
@@ -228,32 +242,46 @@ struct Backward {
     int64_t tokens, heads, groups, size;
     float scale;
 
-    // One document, one query head.
-    void run(int64_t row, int64_t begin, int64_t length, int64_t head) const {
-        int64_t wide = round_up(size, NR), padded = round_up(length, B), group = head / (heads / groups);
-        workspace.reserve(4 * padded * wide + 5 * B * wide + 2 * B * B + 2 * B, 13);
-        float *keys = workspace.take(padded * wide), *values = workspace.take(padded * wide);
-        float *key_sums = workspace.take(padded * wide), *value_sums = workspace.take(padded * wide);
-        gather(k(row, begin, group), k.tokens, length, size, 1.f, keys, padded, wide);
-        gather(v(row, begin, group), v.tokens, length, size, 1.f, values, padded, wide);
-        std::fill_n(key_sums, padded * wide, 0.f);
-        std::fill_n(value_sums, padded * wide, 0.f);
+    // A trunk and the branches behind it, or a document alone; one query head.
+    void run(const Span *spans, int64_t count, int64_t head) const {
+        int64_t wide = round_up(size, NR), longest = 0;
+        for (int64_t i = 1; i < count; i++) longest = std::max(longest, spans[i].queries);
+        int64_t numbers = round_up(spans->queries + longest, B) * wide;
+        workspace.reserve(4 * numbers + 5 * B * wide + 2 * B * B + 2 * B, 13);
+        Held held{workspace.take(numbers), workspace.take(numbers), workspace.take(numbers),
+                  workspace.take(numbers)};
         Block block{wide};
-        for (int64_t first = 0; first < length; first += B) {
-            int64_t asked = std::min(B, length - first);
-            start(block, row, begin + first, head, asked);
-            for (int64_t key = 0; key <= first; key += B) {
-                int64_t at = key * wide;
-                pair(block, std::min(B, length - key), asked, first - key, keys + at, values + at,
-                     key_sums + at, value_sums + at);
-            }
-            scatter(block.sums, wide, asked, size, grad_q(row, begin + first, head), grad_q.tokens,
-                    nullptr, scale);
+        for (int64_t i = 0; i < count; i++) {
+            read(held, spans[i], head);
+            for (int64_t first = 0; first < spans[i].queries; first += B)
+                ask(block, held, spans[i], first, head);
+            if (i) write(held, spans[i], head);
         }
-        scatter(key_sums, wide, length, size, grad_k(row, begin, head), grad_k.tokens, nullptr,
-                1 / LOG2E);  // of the scale in the queries
-        scatter(value_sums, wide, length, size, grad_v(row, begin, head), grad_v.tokens, nullptr,
-                1.f);
+        write(held, *spans, head);
+    }
+
+    // The keys of a trunk and behind them those of a branch, padded to whole blocks, and their sums.
+    struct Held {
+        float *keys, *values, *key_sums, *value_sums;
+    };
+
+    void read(const Held &held, const Span &span, int64_t head) const {
+        int64_t wide = round_up(size, NR), at = span.shared * wide, group = head / (heads / groups);
+        int64_t padded = round_up(span.shared + span.queries, B) - span.shared;
+        gather(k(span.row, span.query, group), k.tokens, span.queries, size, 1.f, held.keys + at,
+               padded, wide);
+        gather(v(span.row, span.query, group), v.tokens, span.queries, size, 1.f, held.values + at,
+               padded, wide);
+        std::fill_n(held.key_sums + at, padded * wide, 0.f);
+        std::fill_n(held.value_sums + at, padded * wide, 0.f);
+    }
+
+    void write(const Held &held, const Span &span, int64_t head) const {
+        int64_t wide = round_up(size, NR), at = span.shared * wide;
+        scatter(held.key_sums + at, wide, span.queries, size, grad_k(span.row, span.query, head),
+                grad_k.tokens, nullptr, 1 / LOG2E);  // of the scale in the queries
+        scatter(held.value_sums + at, wide, span.queries, size, grad_v(span.row, span.query, head),
+                grad_v.tokens, nullptr, 1.f);
     }
 
     // A block of queries: itself and the gradient of its output, both ways round, and what it sums.
@@ -265,6 +293,20 @@ struct Backward {
         float *probs = workspace.take(B * B), *scores = workspace.take(B * B);
         float *logs = workspace.take(B), *means = workspace.take(B);
     };
+
+    // A block of queries and all keys that they see.
+    void ask(const Block &block, const Held &held, const Span &span, int64_t first,
+             int64_t head) const {
+        int64_t asked = std::min(B, span.queries - first), place = span.shared + first;
+        start(block, span.row, span.query + first, head, asked);
+        for (int64_t key = 0; key < place + asked; key += B) {
+            int64_t at = key * block.wide;
+            pair(block, std::min(B, place + asked - key), asked, place - key, held.keys + at,
+                 held.values + at, held.key_sums + at, held.value_sums + at);
+        }
+        scatter(block.sums, block.wide, asked, size, grad_q(span.row, span.query + first, head),
+                grad_q.tokens, nullptr, scale);
+    }
 
     void start(const Block &block, int64_t row, int64_t query, int64_t head, int64_t asked) const {
         // The softmax subtracts sum(p * dp) over the keys, which is sum(out * grad) over D.
@@ -314,9 +356,9 @@ struct Backward {
 // Each span in pieces of at most `most` queries.
 std::vector<Span> pieces(const int32_t *spans, int64_t count, int64_t most) {
     std::vector<Span> found;
-    for (const int32_t *at = spans; at < spans + 4 * count; at += 4)
+    for (const int32_t *at = spans; at < spans + 6 * count; at += 6)
         for (int64_t q = 0; q < at[2]; q += most)
-            found.push_back({at[0], at[1] + q, std::min(most, at[2] - q), at[3]});
+            found.push_back({at[0], at[1] + q, std::min(most, at[2] - q), at[3], at[4], at[5]});
     return found;
 }
 
@@ -336,12 +378,16 @@ void forward(const Forward<T> &job, const int32_t *spans, int64_t count, const i
 
 template <typename T>
 void backward(const Backward<T> &job, const int32_t *spans, int64_t count) {
+    std::vector<Span> all = pieces(spans, count, INT32_MAX);
+    std::vector<int64_t> trees;  // where they begin, and the end of the last
+    for (int64_t i = 0; i < count; i++)
+        if (!all[i].shared) trees.push_back(i);
+    trees.push_back(count);
+    int64_t number = int64_t(trees.size()) - 1;
 #pragma omp parallel for collapse(2) schedule(dynamic)
-    for (int64_t number = 0; number < count; number++)
-        for (int64_t head = 0; head < job.heads; head++) {
-            const int32_t *at = spans + 4 * number;
-            job.run(at[0], at[1], at[2], head);
-        }
+    for (int64_t tree = 0; tree < number; tree++)
+        for (int64_t head = 0; head < job.heads; head++)
+            job.run(&all[trees[tree]], trees[tree + 1] - trees[tree], head);
 }
 
 template <typename T>
@@ -380,10 +426,11 @@ void differentiate(const void *q, const void *k, const void *v, const void *out,
 extern "C" int64_t attention_block() { return B; }
 
 // q, out [rows, T, H, D], k, v [rows, S, K, D], lse [rows, H, T]; query t stands at key t + S - T.
-// shape: T, S, H, K, D. strides: of row and token of q, k, v, out. spans [count, 4]: row, first
-// query, queries, first key. Its queries see the keys from the first up to their own, or of these
-// only blocks: n blocks of queries in the order of the spans, each with K lists of the first keys of
-// blocks in rising order; list i is firsts[ends[i]] ... firsts[ends[i + 1] - 1], ends [n * K + 1].
+// shape: T, S, H, K, D. strides: of row and token of q, k, v, out. spans [count, 6]: row, first
+// query, queries, first key; first key and keys of the trunk. Its queries see the trunk and the keys
+// from the first up to their own, or, without trunks, of these only blocks: n blocks of queries in
+// the order of the spans, each with K lists of the first keys of blocks in rising order; list i is
+// firsts[ends[i]] ... firsts[ends[i + 1] - 1], ends [n * K + 1].
 extern "C" void attention_forward(const void *q, const void *k, const void *v, void *out, float *lse,
                                   const int64_t *strides, const int64_t *shape, const int32_t *tasks,
                                   int64_t count, const int32_t *firsts, const int64_t *ends,
@@ -393,8 +440,9 @@ extern "C" void attention_forward(const void *q, const void *k, const void *v, v
 }
 
 // The gradients where T = S; grad_k and grad_v [rows, T, H, D] are those of every query head.
-// strides: of row and token of q, k, v, out, grad, grad_q, grad_k, grad_v. spans [count, 4]: row,
-// first token, tokens, first token.
+// strides: of row and token of q, k, v, out, grad, grad_q, grad_k, grad_v. spans [count, 6]: row,
+// first token, tokens, first token; first token and tokens of the trunk, which stands before the
+// spans that see it, with no others between.
 extern "C" void attention_backward(const void *q, const void *k, const void *v, const void *out,
                                    const void *grad, const float *lse, void *grad_q, float *grad_k,
                                    float *grad_v, const int64_t *strides, const int64_t *shape,
