@@ -2,6 +2,7 @@
 
 model, tokenizer = load("runs/tiny/sft")
 model, tokenizer = load("runs/tiny/sft", packed="int8")     # for inference on a CPU
+model, tokenizer = load_reward("runs/tiny/reward")          # for `score`
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from baiwen.errors import UserError
 from baiwen.model import weights
 from baiwen.model.config import ModelConfig
 from baiwen.model.packed import Weights, pack
+from baiwen.model.reward import RewardModel
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 
@@ -34,6 +36,15 @@ def load(
     if packed is not None:
         pack(model, packed)
     return model, tokenizer
+
+
+def load_reward(
+    folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> tuple[RewardModel, Tokenizer]:
+    """The same for the folder of a reward model, which `load` refuses."""
+    tokenizer = Tokenizer.load(folder)
+    check(weights.read_config(folder), tokenizer, str(folder))
+    return weights.load_reward(folder, device, dtype), tokenizer
 
 
 def check(config: ModelConfig, tokenizer: Tokenizer, source: str) -> None:
