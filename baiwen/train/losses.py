@@ -115,7 +115,7 @@ class _HeadLoss(torch.autograd.Function):
         chunk: int,
         differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
-        dtype = _matmul_dtype(hidden)
+        dtype = matmul_dtype(hidden)
         matrix = head.to(dtype)  # [V, C]
         grads = None
         if differentiate:
@@ -172,11 +172,11 @@ def _chunk(
         slope = probs.to(matrix.dtype)  # [n, V]
         del probs
         grads[0][rows] = (slope @ matrix).mul_(weights).to(hidden.dtype)
-        _add_matmul(grads[1], slope.T, states.mul_(weights))
+        add_matmul(grads[1], slope.T, states.mul_(weights))
     return torch.stack([total.sum(), entropy.sum()])
 
 
-def _add_matmul(total: Tensor, left: Tensor, right: Tensor) -> None:
+def add_matmul(total: Tensor, left: Tensor, right: Tensor) -> None:
     """`total += left @ right`, with `total` in fp32 whatever the factors' dtype."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
@@ -184,6 +184,7 @@ def _add_matmul(total: Tensor, left: Tensor, right: Tensor) -> None:
         total.add_(left @ right)
 
 
-def _matmul_dtype(hidden: Tensor) -> torch.dtype:
+def matmul_dtype(hidden: Tensor) -> torch.dtype:
+    """Autocast's dtype where that is on, else that of the states."""
     device = hidden.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
