@@ -1,0 +1,178 @@
+"""Prompts with several answers as micro-batches in which each prompt is read once.
+
+Preference pairs and groups of samples share their prompt. A tree's prompt is a trunk that its
+answers see (`model/documents.py`), so it is computed once, and what a token or an answer is worth
+travels with the ids:
+
+    tree = Tree([1, 2, 3], [[4, 5], [6]], values={"reward": [1.0, 0.0]})
+    batch, = batches([tree], micro_tokens=64, count="answers")
+    batch.tokens              # [[1, 2, 3, 4, 5, 3, 6]]: the trunk is the prompt but its last id
+    batch.positions           # [[0, 1, 2, 3, 4, 2, 3]]
+    batch.values["reward"]    # [1., 0.]
+
+A branch begins with the prompt's last id, whose hidden state predicts the first of its answer's,
+and ends with the answer's last one, which has no target.
+
+T tokens of a micro-batch, N tokens that count, A answers.
+"""
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baiwen.data.pack import best_fit
+from baiwen.errors import UserError
+from baiwen.model.documents import Documents
+
+Count = Literal["answers", "tokens", "trees"]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A prompt and its answers, as ids; at least one of each, and one in each."""
+
+    prompt: Sequence[int]
+    answers: Sequence[Sequence[int]]
+    masks: Sequence[Sequence[float]] | None = None  # weight of each answer token; None: all 1
+    # name -> for each answer a number, or as many numbers as it has tokens
+    values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Hold callers to what the fields say."""
+        assert len(self.prompt) and len(self.answers) and all(map(len, self.answers))
+        for given in (self.masks or self.answers, *self.values.values()):
+            assert len(given) == len(self.answers)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the row that holds it."""
+        return len(self.prompt) - 1 + sum(1 + len(answer) for answer in self.answers)
+
+
+@dataclass
+class TreeBatch:
+    """A micro-batch of whole trees in one row, as the loop and the objectives read it."""
+
+    tokens: Tensor  # int64 [1, T]
+    targets: Tensor  # int64 [1, T]: the next token of the answer; 0 where the mask is 0
+    mask: Tensor  # float32 [1, T]: the weight of each target
+    positions: Tensor  # int64 [1, T]
+    documents: Documents  # trunks and branches
+    count: float
+    real: int  # tokens that are not padding: T, and 0 of an empty batch
+    answer: Tensor  # int64 [N]: which answer each token with a mask belongs to, in reading order
+    tree: Tensor  # int64 [A]: which tree of the batch each answer belongs to
+    last: Tensor  # int64 [A]: place in the row of each answer's last token
+    lengths: Tensor  # float32 [A]: the sum of each answer's mask
+    values: dict[str, Tensor]  # float32: [N] of tokens, [A] of answers
+
+
+def batches(
+    trees: Sequence[Tree], micro_tokens: int, *, count: Count, rank: int = 0, ranks: int = 1
+) -> list[TreeBatch]:
+    """This rank's micro-batches of a step, each of at most `micro_tokens` tokens.
+
+    Every rank gets as many, of about as many tokens; one that finds no tree left is a single token
+    of padding. `count` says what the loss is divided by. Raises UserError for a tree that is too
+    long: none is cut.
+    """
+    packed = pack([tree.tokens for tree in trees], micro_tokens, ranks)
+    names = {name for tree in trees for name in tree.values}
+    return [_assemble([trees[i] for i in one], count, names) for one in packed[rank::ranks]]
+
+
+def pack(lengths: Sequence[int], size: int, ranks: int) -> list[list[int]]:
+    """Which items share a micro-batch: a multiple of `ranks`, none empty that could be filled.
+
+    No more than best-fit needs, rounded up to whole turns of the ranks; within these, as even as
+    the longest-first rule makes them where that fits.
+    """
+    for item, length in enumerate(lengths):
+        if length > size:
+            raise UserError(
+                f"prompt {item} with its answers has {length:,} tokens, more than micro_tokens = "
+                f"{size:,}. Raise micro_tokens, or ask for fewer or shorter answers."
+            )
+    rows = [row.tolist() for row in best_fit(lengths, size)]
+    turns = max(1, math.ceil(len(rows) / ranks))
+    empty: list[list[int]] = [[] for _ in range(turns * ranks - len(rows))]
+    packed = _evenly(lengths, size, turns * ranks) or rows + empty
+    total = [sum(lengths[item] for item in row) for row in packed]
+    order = sorted(range(len(packed)), key=lambda row: -total[row])
+    return [sorted(packed[row]) for row in order]
+
+
+def _evenly(lengths: Sequence[int], size: int, count: int) -> list[list[int]]:
+    """The longest first, each to the emptiest of `count` rows; no rows where one overflows."""
+    rows: list[list[int]] = [[] for _ in range(count)]
+    fill = [(0, row) for row in range(count)]
+    for item in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
+        used, row = fill[0]
+        if used + lengths[item] > size:
+            return []
+        heapq.heapreplace(fill, (used + lengths[item], row))
+        rows[row].append(item)
+    return rows
+
+
+def _assemble(trees: Sequence[Tree], count: Count, names: Iterable[str]) -> TreeBatch:
+    total = max(1, sum(tree.tokens for tree in trees))
+    tokens, targets = np.zeros((2, 1, total), dtype=np.int64)  # [1, T] each
+    mask = np.zeros((1, total), dtype=np.float32)
+    owner = np.full(total, -1)  # of each place that predicts a token of an answer: which
+    lengths: list[int] = []
+    trunks: list[int] = []
+    last: list[int] = []
+    of_tree: list[int] = []
+    at = 0
+    for number, tree in enumerate(trees):
+        trunk = -1
+        if shared := len(tree.prompt) - 1:
+            trunk = len(lengths)
+            tokens[0, at : at + shared] = tree.prompt[:-1]
+            lengths.append(shared)
+            trunks.append(-1)
+            at += shared
+        for place, answer in enumerate(tree.answers):
+            end = at + len(answer)
+            tokens[0, at], tokens[0, at + 1 : end + 1] = tree.prompt[-1], answer
+            targets[0, at:end] = answer
+            mask[0, at:end] = 1 if tree.masks is None else tree.masks[place]
+            owner[at:end] = len(last)
+            lengths.append(end + 1 - at)
+            trunks.append(trunk)
+            last.append(end)
+            of_tree.append(number)
+            at = end + 1
+    kept = mask[0].nonzero()[0]
+    documents = Documents.of([lengths or [1]], [0 if lengths else 1], [trunks or [-1]])
+    sums = np.bincount(owner[kept], mask[0, kept], minlength=len(last))
+    counts = {"answers": len(last), "tokens": sums.sum(), "trees": len(trees)}
+    return TreeBatch(
+        tokens=torch.from_numpy(tokens),
+        targets=torch.from_numpy(targets),
+        mask=torch.from_numpy(mask),
+        positions=documents.positions,
+        documents=documents,
+        count=float(counts[count]),
+        real=at,
+        answer=torch.from_numpy(owner[kept]),
+        tree=torch.tensor(of_tree, dtype=torch.int64),
+        last=torch.tensor(last, dtype=torch.int64),
+        lengths=torch.from_numpy(sums).float(),
+        values={name: _values(trees, name, mask[0, owner >= 0] != 0) for name in names},
+    )
+
+
+def _values(trees: Sequence[Tree], name: str, kept: np.ndarray) -> Tensor:
+    """A value of all answers [A], or of all their tokens that are `kept` [N]."""
+    given = [value for tree in trees for value in tree.values[name]]
+    if given and np.ndim(given[0]):
+        given = np.concatenate(given)[kept]
+    return torch.as_tensor(np.asarray(given, dtype=np.float32))
