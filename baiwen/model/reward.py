@@ -31,7 +31,7 @@ from baiwen.model.transformer import Model, Transformer
 class Rewards:
     """What one forward gives: what the objective of a reward model reads."""
 
-    documents: Tensor  # [n] fp32, the reward at the last token of each, in reading order
+    documents: Tensor  # [n], the reward at the last token of each, in reading order
     routing: Routing | None = None  # of the sparse layers
 
 
@@ -77,16 +77,16 @@ class RewardModel(Model):
         return Rewards(self.rewards(last), routing)
 
     def rewards(self, states: Tensor) -> Tensor:
-        """Hidden states [n, C] after the final norm -> [n]; in fp32 whatever the weights are in.
+        """Hidden states [n, C] after the final norm -> [n]; in fp32 where the weights are less.
 
         bf16 has 8 bits: two good answers would often get the same number.
         """
         inner, _, outer = self.score
+        wide = states.to(torch.promote_types(states.dtype, torch.float32))
         with torch.autocast(states.device.type, enabled=False):
-            hidden = F.relu(_linear(states.float(), inner))
-            return _linear(hidden, outer).squeeze(-1)
+            return _linear(F.relu(_linear(wide, inner)), outer).squeeze(-1)
 
 
 def _linear(x: Tensor, layer: nn.Module) -> Tensor:
     assert isinstance(layer, nn.Linear)
-    return F.linear(x, layer.weight.float(), layer.bias.float())
+    return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
