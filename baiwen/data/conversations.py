@@ -93,7 +93,7 @@ def render(
 ) -> Conversations:
     """Every conversation of a file as ids and mask; every one has something to learn."""
     work = partial(_render, str(path), str(tokenizer), train)
-    parts = list(log.track(ordered(work, _chunks(path), workers), "render", unit="chunks"))
+    parts = list(log.track(ordered(work, chunks(path, CHUNK), workers), "render", unit="chunks"))
     if not parts:
         raise UserError(f"{path}: holds no conversation")
     return Conversations(
@@ -103,12 +103,13 @@ def render(
     )
 
 
-def _chunks(path: Path | str) -> Iterator[Lines]:
+def chunks(path: Path | str, size: int) -> Iterator[Lines]:
+    """The lines of a file that are not blank, `size` at a time."""
     chunk: Lines = []
     for number, line in enumerate(files.read_lines(path), start=1):
         if line.strip():
             chunk.append((number, line))
-        if len(chunk) == CHUNK:
+        if len(chunk) == size:
             yield chunk
             chunk = []
     if chunk:
