@@ -217,7 +217,7 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
 def _load_weights(model: nn.Module, path: Path) -> None:
     with safe_open(path, framework="pt") as file, torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(_placed_like(parameter, file.get_tensor(name)))
+            parameter.copy_(placed_like(parameter, file.get_tensor(name)))
 
 
 def _load_optimizers(model: nn.Module, optimizers: Sequence[Optimizer], path: Path) -> None:
@@ -227,10 +227,10 @@ def _load_optimizers(model: nn.Module, optimizers: Sequence[Optimizer], path: Pa
         for entry in file.keys():  # noqa: SIM118 - not a dict
             name, key = entry.split("|")
             parameter, value = parameters[name], file.get_tensor(entry)
-            owners[parameter].state[parameter][key] = _placed_like(parameter, value)
+            owners[parameter].state[parameter][key] = placed_like(parameter, value)
 
 
-def _placed_like(parameter: Tensor, value: Tensor) -> Tensor:
+def placed_like(parameter: Tensor, value: Tensor) -> Tensor:
     """`value` on the parameter's device and split as it is over ranks; a count of steps is not."""
     value = value.to(parameter.device)
     if isinstance(parameter, DTensor) and value.ndim:

@@ -1,9 +1,11 @@
-"""Optimizers: AdamW for everything, or Muon for the matrices inside the blocks.
+"""Optimizers: AdamW for everything, Muon for the matrices inside the blocks, online merging.
 
     [optim]
     lr = 1e-3
     weight_decay = 0.1
     muon = true          # matrices of attention and MLP; embeddings, head, norms, biases keep AdamW
+    [optim.merging]
+    method = "dare"      # AdamW's steps merged with what earlier fine-tuning changed (merging.py)
 
 Weight decay falls on tensors of two or more dimensions (matrices, experts and embeddings), never
 on norms and biases.
@@ -19,6 +21,7 @@ from torch.optim import AdamW, Optimizer
 
 from baiwen.config import Knobs
 from baiwen.errors import UserError
+from baiwen.train.merging import Merging, OnlineMerging, taus
 from baiwen.train.muon import Muon
 
 
@@ -32,6 +35,7 @@ class Optim(Knobs):
     eps: Annotated[float, Field(gt=0)] = 1e-8  # AdamW's epsilon; not reported
     clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the gradient; report: 1.0 for SFT
     muon: bool = False  # Muon for the blocks' matrices (one process only); not in the report
+    merging: Merging = Merging()  # AdamW's steps merged with those that made the start model
 
 
 def build(
@@ -45,8 +49,14 @@ def build(
 
     `dtype` is that of Muon's matmuls: bf16 where the device is fast at it.
     `sharded` says that the parameters are split over ranks (FSDP2), where Muon cannot see whole
-    matrices: a UserError.
+    matrices: a UserError, as are Muon with online merging and a base checkpoint of another shape.
+    With merging, `model` holds the weights that a run starts from.
     """
+    if optim.muon and optim.merging.method != "none":
+        raise UserError(
+            "optim.muon = true: online merging is defined for AdamW's steps.\n"
+            "Set optim.muon = false, or optim.merging.method to none."
+        )
     if optim.muon and sharded:
         raise UserError(
             "optim.muon = true: Muon needs whole matrices, and under torchrun each rank holds a "
@@ -60,8 +70,14 @@ def build(
         {"params": decay, "weight_decay": optim.weight_decay},
         {"params": [p for p in adam if p.ndim < 2], "weight_decay": 0.0},
     ]
+    betas = optim.beta1, optim.beta2
+    if optim.merging.method != "none":
+        changed = taus(model, optim.merging)
+        return [
+            OnlineMerging(groups, changed, optim.merging, lr=optim.lr, betas=betas, eps=optim.eps)
+        ]
     optimizers: list[Optimizer] = [
-        AdamW(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True)
+        AdamW(groups, lr=optim.lr, betas=betas, eps=optim.eps, fused=True)
     ]
     if muon:
         optimizers.append(Muon(muon.values(), optim.lr, optim.weight_decay, dtype=dtype))
