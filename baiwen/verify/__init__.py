@@ -14,13 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 from baiwen.errors import UserError
-from baiwen.verify import exact, instruction, json_value, number, tool_call, words
+from baiwen.verify import exact, ifeval, instruction, json_value, number, tool_call, words
 from baiwen.verify.verdict import Verdict
 
 __all__ = ["NAMES", "Verdict", "check"]
 
 _CHECKS: dict[str, Callable[[str, Any], Verdict]] = {
     "exact": exact.check,
+    "ifeval": ifeval.check,
     "instruction": instruction.check,
     "json_value": json_value.check,
     "number": number.check,

@@ -1,12 +1,11 @@
-"""Instructions that a program can check (after IFEval, Zhou et al., 2023; spec 7 area 4).
+"""Constraints on a whole short answer, exact where IFEval's are bounds (spec 7 area 4).
 
 The truth is a list of constraints, each a function of this file and its arguments:
 
     check("RED SUN", [{"is": "upper_case"}, {"is": "word_count", "count": 2}])     -> right
 
 Every constraint has to hold. A constraint unknown to this file is `Verdict.error`, never a pass.
-Words are runs of letters and digits, so "well-known" is two and quotes do not count; each character
-of Chinese is a word, as IFEval's Chinese editions count.
+Words are those of `text.words`. The 25 published kinds of IFEval are in `ifeval`.
 """
 
 import re
@@ -14,9 +13,8 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+from baiwen.verify import text
 from baiwen.verify.verdict import Verdict
-
-_WORD = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+(?:['’][^\W_]+)*")
 
 
 def check(answer: str, truth: list[dict[str, Any]]) -> Verdict:
@@ -34,12 +32,12 @@ def check(answer: str, truth: list[dict[str, Any]]) -> Verdict:
 
 def word_count(answer: str, count: int) -> bool:
     """Exactly `count` words."""
-    return len(_WORD.findall(answer)) == count
+    return len(text.words(answer)) == count
 
 
 def repeats(answer: str, word: str, count: int) -> bool:
     """`word`, `count` times, and nothing else."""
-    return _WORD.findall(answer) == _WORD.findall(word) * count
+    return text.words(answer) == text.words(word) * count
 
 
 def upper_case(answer: str) -> bool:
@@ -74,5 +72,5 @@ def _arguments(constraint: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in constraint.items() if name != "is"}
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+def _words(words: str) -> list[str]:
+    return text.words(words.lower())
