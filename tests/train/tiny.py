@@ -13,12 +13,16 @@ from baiwen import dist, files
 from baiwen.data.loader import Loader, Split
 from baiwen.data.pack import best_fit
 from baiwen.data.pool import Pool, cut
+from baiwen.data.trees import Tree, batches
 from baiwen.model.config import ModelConfig
+from baiwen.model.reward import RewardModel
 from baiwen.model.transformer import Transformer
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
+from baiwen.train.merging import Merging
 from baiwen.train.optim import Optim
 from baiwen.train.parallel import Parallel, shard
+from baiwen.train.ranking import ranking
 from baiwen.train.schedule import Schedule
 
 CONFIG = ModelConfig(
@@ -71,6 +75,25 @@ def loader(world=None, rows=8, micro_rows=4, seed=0):
     return Loader([pool], split, seed)
 
 
+def answers(world=None, prompts=7, seed=0):
+    """Prompts that count upwards, with answers of which some go on and the others count down."""
+    rank, ranks = (world.rank, world.size) if world else (0, 1)
+
+    def drawn(rng):
+        start, length = rng.integers(9, 80), rng.integers(2, 7)
+        after, ranks = start + length, rng.permutation([1, 0, *rng.integers(0, 2, 2)])
+        ways = [(after, 1) if rank else (after - 2, -1) for rank in ranks]
+        runs = [[first + by * i for i in range(rng.integers(2, 6))] for first, by in ways]
+        return Tree(list(range(start, after)), runs, values={"rank": ranks.tolist()})
+
+    def step(number):
+        rng = np.random.default_rng((seed, number))
+        trees = [drawn(rng) for _ in range(prompts)]
+        return batches(trees, 4 * LENGTH, count="trees", rank=rank, ranks=ranks)
+
+    return step
+
+
 def model(config=CONFIG, seed=0):
     """A fresh one, the same for each seed."""
     made = Transformer(config)
@@ -94,21 +117,29 @@ def train_in(
     kind="dense",
     schedule="cosine",
     muon=False,
+    merging="none",
+    every=1,
 ):
-    """Train in `out`, resuming."""
+    """Train in `out`, resuming; merging takes the checkpoint `base` beside it."""
     out.mkdir(exist_ok=True)
     made = model(MOE if kind == "moe" else CONFIG)
+    steps_of = loader(world, micro_rows=micro_rows).step
+    heldout = loader(world, micro_rows=micro_rows, seed=9).step(0)
+    if kind == "reward":
+        made, steps_of, heldout = RewardModel.on(made), answers(world), answers(world, seed=9)(0)
+    base = None if merging == "none" else out.parent / "base"
+    merged = Merging(method=merging, base=base, alpha=1e-3, p=0.3, every=every)
     train(
         shard(made, Parallel(), world),
-        loader(world, micro_rows=micro_rows).step,
-        lm,
+        steps_of,
+        ranking if kind == "reward" else lm,
         steps=steps,
-        optim=Optim(lr=1e-2, muon=muon),
+        optim=Optim(lr=1e-2, muon=muon, merging=merged),
         schedule=Schedule(shape=schedule, warmup=0, final_lr=1e-4),
         loop=Loop(save_every=save_every, eval_every=6),
         world=world,
         out=out,
-        heldout=loader(world, micro_rows=micro_rows, seed=9).step(0),
+        heldout=heldout,
         flops_per_token=1e5,
     )
 
