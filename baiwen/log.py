@@ -99,7 +99,7 @@ class StepLog:
         if self.main:
             with self._open:  # closes what is open already if a tracker fails
                 path = self.folder / METRICS
-                _cut(path, self.start)
+                cut(path, self.start)
                 self._file = self._open.enter_context(path.open("a", encoding="utf-8"))
                 for name in self.trackers:
                     tracker = trackers_of.tracker(name, self.folder, self.start)
@@ -225,8 +225,8 @@ def _finite(value: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _cut(path: Path, start: int) -> None:
-    """Durably cut `metrics.jsonl` where a row is of a step after `start`, or torn by a kill."""
+def cut(path: Path, start: int) -> None:
+    """Durably cut a JSONL file where a row is of a `step` after `start`, or torn by a kill."""
     if not path.exists():
         return
     with path.open("rb+") as file:

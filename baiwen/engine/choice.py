@@ -11,7 +11,7 @@ from torch import Tensor
 
 from baiwen.engine import edits
 from baiwen.engine.request import Request, Sample, Token
-from baiwen.engine.sampler import choose
+from baiwen.engine.sampler import Sampling, choose
 from baiwen.model.transformer import Transformer
 
 PIECE = 128  # tokens of a prompt whose logits exist at a time
@@ -29,7 +29,10 @@ class Row:
 def tokens(model: Transformer, hidden: Tensor, rows: Sequence[Row], known: int) -> list[Token]:
     """The token of each row: hidden [N, C]; ids from `known` on only pad the embedding."""
     logits, chosen = ids(model, hidden, rows, known)
-    return _scored(logits, chosen, [row.sample.request.sampling.logprobs for row in rows], known)
+    samplings = [row.sample.request.sampling for row in rows]
+    return _scored(
+        _tempered(logits, samplings), chosen, [sampling.logprobs for sampling in samplings], known
+    )
 
 
 def ids(
@@ -55,6 +58,14 @@ def _edited(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     for number in bound:
         rows[number].sample.mask(logits[number], rows[number].guesses)
     return logits
+
+
+def _tempered(logits: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+    """The logits [R, V] over the temperature, in the rows that are scored so."""
+    units = [one.temperature if one.tempered and one.temperature else 1.0 for one in samplings]
+    if all(unit == 1 for unit in units):
+        return logits
+    return logits / torch.tensor(units, device=logits.device)[:, None]
 
 
 def _scored(logits: Tensor, ids: Tensor, tops: Sequence[int], known: int) -> list[Token]:

@@ -30,7 +30,7 @@ Finish = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Token:
-    """A token and its log-probability under the model itself, whatever the sampling."""
+    """A token and its log-probability under the model itself, or as drawn (`tempered`)."""
 
     id: int
     logprob: float  # nan for a prompt's first token, which nothing predicts
@@ -69,7 +69,7 @@ class Completion:
 
     @property
     def logprobs(self) -> list[float]:
-        """The log-probability of each id under the model itself, whatever the sampling."""
+        """The log-probability of each id under the model itself, or as drawn (`tempered`)."""
         return [token.logprob for token in self.tokens]
 
 

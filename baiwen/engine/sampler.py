@@ -47,6 +47,7 @@ class Sampling:
     n: int = 1  # answers a prompt
     logprobs: int = 0  # likeliest tokens recorded beside each chosen one
     prompt_logprobs: int | None = None  # the same for the prompt's tokens; None: not scored
+    tempered: bool = False  # log-probabilities of logits / temperature, as drawn; else the model's
     grammar: Grammar | None = None  # what the answer must be
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import Field
@@ -41,6 +41,7 @@ from baiwen.train.optim import Optim, build, set_rate
 from baiwen.train.parallel import release
 from baiwen.train.schedule import Schedule, rate
 
+B = TypeVar("B", bound=Batch)
 Objective = Callable[..., Loss]  # (outputs, batch) -> Loss
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 
@@ -91,9 +92,10 @@ def train(
 
     `batches(n)` are this rank's micro-batches of the n-th step, from 0; `heldout` its share of the
     held-out rows; `router_z_loss` the weight of that loss (`balance.py`); `source` keeps a state of
-    its own in each checkpoint. Writes `metrics.jsonl`, `device.json` and `state/`. Returns, on rank 0, the checkpoint with the least held-out loss if
-    `keep_best` asks for it. Raises KeyboardInterrupt or SystemExit(143) once the state is saved
-    after a signal, and a UserError after `max_skipped` skipped steps in a row.
+    its own in each checkpoint. Writes `metrics.jsonl`, `device.json` and `state/`. Returns, on
+    rank 0, the checkpoint with the least held-out loss if `keep_best` asks for it. Raises
+    KeyboardInterrupt or SystemExit(143) once the state is saved after a signal, and a UserError
+    after `max_skipped` skipped steps in a row.
     """
     optimizers = build(model, optim, sharded=world.size > 1, dtype=world.dtype)
     guard = Guard(max_skipped=loop.max_skipped, skip_spikes=loop.skip_spikes)
@@ -118,7 +120,7 @@ def train(
             if source:
                 metrics |= source.metrics(metrics)
             if heldout and (step % loop.eval_every == 0 or step == steps):
-                metrics["heldout_loss"] = evaluate(model, heldout, objective, world)
+                metrics |= evaluate(model, heldout, objective, world)
             log.step(step, metrics)
             if guard.exhausted:
                 raise _hopeless(step, guard, state)
@@ -196,29 +198,43 @@ def accumulate(
 
 
 @torch.no_grad()
-def evaluate(model: Model, batches: Sequence[Batch], objective: Objective, world: World) -> float:
-    """Mean loss over all ranks' shares of the held-out rows; every rank has as many batches."""
-    total = torch.zeros((), device=world.device)
+def evaluate(
+    model: Model, batches: Sequence[Batch], objective: Objective, world: World
+) -> dict[str, float]:
+    """Mean metrics over all ranks' shares of the held-out rows, by name with `heldout_` before it.
+
+    Every rank has as many batches.
+    """
+    sums: dict[str, Tensor] = {}
     for batch in batches:
         placed = to_device(batch, world.device)
         with world.autocast():
             outputs = model(placed.tokens, positions=placed.positions, documents=placed.documents)
-            total += objective(outputs, placed).metrics["loss"]
+            for name, value in objective(outputs, placed).metrics.items():
+                sums[name] = sums.get(name, 0.0) + value
     release(model)
-    return float(sum_over(world, total) / _totals(batches, world)[0])
+    means = sum_over(world, torch.stack(list(sums.values()))) / _totals(batches, world)[0]
+    return {f"heldout_{name}": value for name, value in zip(sums, means.tolist(), strict=True)}
 
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: B, device: torch.device) -> B:
     """The batch with its tensors and documents on `device`; the same one where they are."""
     if device.type == "cpu":
         return batch
     record: Any = batch  # a dataclass, which a Protocol cannot say
-    moved = {
-        name: value.to(device, non_blocking=True)
-        for name, value in vars(record).items()
-        if isinstance(value, Tensor | Documents)
-    }
-    return replace(record, **moved)
+    moved: B = replace(record, **_moved(vars(record), device))
+    return moved
+
+
+def _moved(fields: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The fields that hold tensors, or dicts of them, with those on `device`."""
+    moved: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Tensor | Documents):
+            moved[name] = value.to(device, non_blocking=True)
+        elif isinstance(value, Mapping):
+            moved[name] = _moved(value, device)
+    return moved
 
 
 class Timer:

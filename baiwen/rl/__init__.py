@@ -1,0 +1,1 @@
+"""Reinforcement learning: answers are rolled out, judged, and made into batches."""

@@ -1,0 +1,170 @@
+"""Rollouts: prompts in ids to answers in ids, with the sampler's own log-probabilities.
+
+    sampler = Local(Engine(model, tokenizer))
+    sampler.update_weights(whole(model))                     # after every update
+    groups = roll_out(sampler, prompts, sampling, room=1024)  # sampling.n answers of each prompt
+
+What samples is behind four calls: `generate`, `update_weights`, `pause`, `stats`. The engine in
+this process is one; it answers with the very weights that train, reads a prompt once for its group,
+and the ids that it drew are those that are trained on: nothing is decoded and encoded again.
+
+An answer may have several turns: where `respond` has something to say to a turn (the output of a
+tool, and the head of the next turn), those ids go on in the same answer, with mask 0, since the
+model did not choose them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from baiwen.engine.engine import Engine
+from baiwen.engine.request import Completion
+from baiwen.engine.sampler import Sampling
+
+# The ids that follow a turn of the answer to this prompt (its place in the list); none: it is over.
+Respond = Callable[[int, Completion], Sequence[int]]
+
+
+class Sampler(Protocol):
+    """What rolls out: the engine of this process, or workers elsewhere."""
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> Sequence[Completion]:
+        """`sampling.n` answers of the first prompt, then of the second, as they were drawn.
+
+        With a seed they are a function of weights, seed and prompt; a prompt that is given twice
+        gets other answers the second time.
+        """
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Answer with these weights from here on: names and whole tensors.
+
+        All of them are taken, one at a time: each may be gathered from other ranks as it is asked
+        for.
+        """
+
+    def pause(self) -> None:
+        """Nothing is asked for until the next `update_weights`."""
+
+    def stats(self) -> Mapping[str, float]:
+        """Counts since the start."""
+
+
+class Local:
+    """The engine in this process.
+
+    Its model is the one that trains; or, where that one is split over ranks, a whole copy, which
+    takes over the weights. `context` is what the forward passes of training run in.
+    """
+
+    def __init__(
+        self, engine: Engine, context: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> None:
+        self.engine, self.context = engine, context
+        self._weights = dict(engine.model.named_parameters())
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> Sequence[Completion]:
+        """Answer all of them together."""
+        with self.context():
+            return self.engine.generate(prompts, sampling)
+
+    @torch.no_grad()
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Copy what is not the same tensor, and forget what other weights have computed."""
+        for name, tensor in weights:
+            if self._weights[name].data_ptr() != tensor.data_ptr():
+                self._weights[name].copy_(tensor)
+        self.engine.reset_cache()
+
+    def pause(self) -> None:
+        """Give back all blocks of the cache."""
+        self.engine.reset_cache()
+
+    def stats(self) -> Mapping[str, float]:
+        """Those of the engine."""
+        return self.engine.stats()
+
+
+def whole(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The weights by name, gathered from all ranks one at a time where they are split."""
+    for name, parameter in model.named_parameters():
+        tensor = parameter.detach()
+        yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All turns of an answer; `mask` is 0 for the tokens that the model did not choose."""
+
+    ids: list[int]
+    mask: list[float]
+    logprobs: list[float]  # of the sampler, 0 where mask is 0
+    text: str  # what the last turn says
+    finish: str  # stop, length
+    turns: int = 1
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it was cut off."""
+        return self.finish == "length"
+
+    def then(self, given: Sequence[int], turn: Completion) -> "Answer":
+        """The answer with what was said to it and what it says next."""
+        quiet = [0.0] * len(given)
+        return Answer(
+            [*self.ids, *given, *turn.ids],
+            [*self.mask, *quiet, *[1.0] * len(turn.ids)],
+            [*self.logprobs, *quiet, *turn.logprobs],
+            turn.text,
+            turn.finish_reason,
+            self.turns + 1,
+        )
+
+
+def roll_out(
+    sampler: Sampler,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    room: int,
+    respond: Respond | None = None,
+    turns: int = 1,
+) -> list[list[Answer]]:
+    """`sampling.n` answers of each prompt, of up to `turns` turns of `sampling.max_tokens` each.
+
+    room: the most tokens of a prompt and its answer; one that would need more ends as truncated.
+    """
+    sampling = replace(sampling, tempered=True)
+    said = list(sampler.generate(prompts, sampling))
+    answers = [
+        Answer(turn.ids, [1.0] * len(turn.ids), turn.logprobs, turn.text, turn.finish_reason)
+        for turn in said
+    ]
+    under_way = dict(enumerate(said))
+    for _ in range(1, turns if respond else 1):
+        assert respond
+        given = {
+            number: respond(number // sampling.n, turn)
+            for number, turn in under_way.items()
+            if turn.finish_reason == "stop"
+        }
+        contexts = {}
+        for number, ids in given.items():
+            context = [*prompts[number // sampling.n], *answers[number].ids, *ids]
+            if ids and len(context) < room:
+                contexts[number] = context
+            elif ids:
+                answers[number] = replace(answers[number], finish="length")
+        said = list(sampler.generate(list(contexts.values()), replace(sampling, n=1)))
+        under_way = dict(zip(contexts, said, strict=True))
+        for number, turn in under_way.items():
+            answers[number] = answers[number].then(given[number], turn)
+    return [answers[first : first + sampling.n] for first in range(0, len(answers), sampling.n)]

@@ -1,0 +1,259 @@
+"""Online reinforcement learning: answers that do better than others of their group become likelier
+(report, section 4.3).
+
+    stage = "grpo"
+    out = "runs/tiny/grpo"
+    start = "runs/tiny/dpo"
+    prompts = "runs/tiny/instruct/prompts.jsonl"
+    prompts_per_step = 16        # report: 256, inferred
+    steps = 100
+
+Each step rolls out answers with the very weights that train, judges them, and updates once. Writes
+an HF folder of a chat model with `metrics.jsonl`, `device.json`, `rollouts.jsonl` (every answer),
+`alarms.json` and `order/` (how much the answers to each prompt differ).
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from baiwen import dist, files
+from baiwen.config import Input, Knobs
+from baiwen.dist import World
+from baiwen.engine import capacity, pretrained
+from baiwen.engine.engine import BLOCK, Engine
+from baiwen.engine.score import closed, score
+from baiwen.errors import UserError
+from baiwen.model import count, weights
+from baiwen.model.transformer import Transformer
+from baiwen.rl import prompts
+from baiwen.rl.episodes import Episodes
+from baiwen.rl.order import Order
+from baiwen.rl.prompts import Prompt
+from baiwen.rl.record import Alarms
+from baiwen.rl.rewards import Reward, Score
+from baiwen.rl.rollout import Answer, Local
+from baiwen.tokenizer.tokenizer import Tokenizer
+from baiwen.train import estimate
+from baiwen.train.loop import Loop, train
+from baiwen.train.optim import Optim
+from baiwen.train.parallel import Parallel, shard
+from baiwen.train.policy import ALGORITHMS, Clip, Name, policy
+from baiwen.train.publish import publish
+from baiwen.train.schedule import Schedule
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Config(Knobs):
+    """Which model to reward for what."""
+
+    every_rank: ClassVar[bool] = True
+
+    out: Path  # the run folder
+    start: Input  # the model to teach: an HF folder of a chat model with its tokenizer
+    reference: Input | None = None  # the model to stay near to; none: start
+    prompts: (
+        Input  # JSONL: prompt, answer, verifier, kind, tools; report: those of the reward model
+    )
+    reward: Reward = Reward()
+    steps: Count | None = None  # updates; none: by epochs
+    epochs: Positive = 1.0  # times that the prompts are gone through, where steps is none
+    prompts_per_step: Count = 256  # of an update, over all ranks; report: 2048 samples of 8
+    samples_per_prompt: Annotated[int, Field(gt=1)] = 8  # answers of a group; report: 8
+    steps_per_rollout: Count = 1  # updates on a rollout; report: 1, inferred; Qwen2.5-Math: 8
+    zero_variance: Literal["drop", "keep"] = "drop"  # groups whose answers are worth the same
+    refills: Annotated[int, Field(ge=0)] = 2  # times that further prompts fill their places
+    max_tokens: Count = 2048  # of an answer; not reported
+    temperature: Positive = 1.0  # of the answers; not reported
+    order: Order = Order()
+    # The loss: grpo, dr_grpo, dapo, gspo, cispo; report: grpo
+    algorithm: Name = "grpo"
+    eps: Positive | None = (
+        None  # how far below 1 a ratio counts; none: the algorithm's; not reported
+    )
+    eps_high: Positive | None = None  # how far above 1; none: the algorithm's; not reported
+    beta: Annotated[float, Field(ge=0)] = 1e-3  # weight of the KL; report: 1e-3 for Qwen2.5-Math
+    truncation: Positive = 2.0  # cap of the weights that correct for the sampler, off-policy
+    mismatch: Positive = 0.1  # nats, trainer to sampler, beyond which a token is counted
+    alarms: Alarms = Alarms()
+    micro_tokens: Count = 32_768  # that one rank computes at once, in training
+    sequences: Count = 256  # answers that one rank samples at once
+    optim: Optim = Optim(lr=1e-6)  # report: unknown; Qwen2.5-Math: 1e-5 (7B), 5e-6 (72B)
+    schedule: Schedule = Schedule(shape="constant")  # not reported
+    loop: Loop = Loop()
+    parallel: Parallel = Parallel()
+    seed: int = 0  # of the answers and of the order among equals
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of matmuls; the weights train in fp32
+    threads: Count | None = None  # of the CPU; none: torch's choice
+    save_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the written weights
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.loop.keep_best:
+            raise ValueError("loop.keep_best needs a held-out loss, which there is none of here")
+        if self.parallel.compile:
+            raise ValueError("parallel.compile: the engine runs the same blocks, uncompiled")
+        return self
+
+    @property
+    def clip(self) -> Clip:
+        """The ratios that still count."""
+        own = ALGORITHMS[self.algorithm].clip
+        return Clip(self.eps or own.low, self.eps_high or self.eps or own.high)
+
+
+def check(config: Config, to_come: Sequence[Path]) -> None:
+    """Stop where the prompts, if they are there, name what does not exist."""
+    if config.prompts.exists() and not any(
+        config.prompts.is_relative_to(folder) for folder in to_come
+    ):
+        prompts.rows(config.prompts, config.reward.verified)
+
+
+def run(config: Config, folder: files.RunFolder) -> None:
+    """Teach the model by its own answers and write it."""
+    with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
+        tokenizer = Tokenizer.load(config.start)
+        asked = _prompts(config, tokenizer)
+        model = shard(_load(config.start), config.parallel, world)
+        source = Episodes(
+            config,
+            asked,
+            model,
+            _sampler(config, model, tokenizer, asked, world),
+            _score(config, tokenizer, world),
+            world=world,
+            folder=folder.path,
+            room=_room(config),
+            reference=_reference(config, world),
+        )
+        train(
+            model,
+            source.batches,
+            partial(
+                policy,
+                algorithm=config.algorithm,
+                clip=config.clip,
+                beta=config.beta,
+                temperature=config.temperature,
+                max_tokens=config.max_tokens,
+                truncation=config.truncation if config.steps_per_rollout > 1 else None,
+                bound=config.mismatch,
+            ),
+            steps=_steps(config, len(asked)),
+            optim=config.optim,
+            schedule=config.schedule,
+            loop=config.loop,
+            world=world,
+            out=folder.path,
+            flops_per_token=count.flops_per_token(model.config, config.max_tokens),
+            source=source,
+        )
+        source.watch.write()
+        dtype = getattr(torch, config.save_dtype)
+        publish(model, tokenizer, folder.path, world, dtype=dtype, chat=True)
+
+
+def plan(config: Config) -> dict[str, str | int]:
+    """What a run would take on this machine at most; nothing before its inputs are there."""
+    if not (config.start.exists() and config.prompts.exists()):
+        return {}
+    asked = len(prompts.rows(config.prompts, config.reward.verified))
+    steps = _steps(config, asked)
+    answers = steps * config.prompts_per_step * config.samples_per_prompt
+    shape = weights.read_config(config.start)
+    told = estimate.figures(shape, answers * config.max_tokens, _Trained(config))
+    return told | {"prompts": asked, "answers": answers}
+
+
+class _Trained:
+    """The knobs as `estimate` reads them: all answers at their full length."""
+
+    def __init__(self, config: Config) -> None:
+        self.sequence_length = config.max_tokens
+        answers = config.prompts_per_step * config.samples_per_prompt
+        self.tokens_per_step = answers * config.max_tokens
+        self.micro_tokens, self.loop, self.parallel = (
+            config.micro_tokens,
+            config.loop,
+            config.parallel,
+        )
+        self.seed, self.device, self.dtype = config.seed, config.device, config.dtype
+        self.threads, self.save_dtype = config.threads, config.save_dtype
+
+
+def _steps(config: Config, asked: int) -> int:
+    return config.steps or math.ceil(config.epochs * asked / config.prompts_per_step)
+
+
+def _room(config: Config) -> int:
+    """The most tokens of a prompt and its answer: of the model, and of a micro-batch."""
+    return min(capacity.longest(weights.read_config(config.start)), config.micro_tokens)
+
+
+def _prompts(config: Config, tokenizer: Tokenizer) -> list[Prompt]:
+    return prompts.read(
+        config.prompts, tokenizer, _room(config) - config.max_tokens, config.reward.verified
+    )
+
+
+def _load(folder: Path) -> Transformer:
+    return weights.load(folder, dtype=torch.float32)
+
+
+def _reference(config: Config, world: World) -> Transformer | None:
+    """The model to stay near to, where that counts."""
+    if not config.beta:
+        return None
+    folder = config.reference or config.start
+    _refuse_other_tokenizer(folder, config.start, "reference")
+    return shard(_load(folder).requires_grad_(False), Parallel(), world)
+
+
+def _sampler(
+    config: Config, model: Transformer, tokenizer: Tokenizer, asked: Sequence[Prompt], world: World
+) -> Local:
+    """The engine on the model that trains, or on a whole copy of one that is split over ranks.
+
+    The cache is as large as the answers need, whatever memory there is: so a run that is resumed
+    computes them in the same batches.
+    """
+    if world.size > 1:
+        model = _load(config.start).requires_grad_(False).to(world.device)
+    wanted = config.prompts_per_step * config.steps_per_rollout * config.samples_per_prompt
+    sequences = min(config.sequences, math.ceil(wanted / world.size))
+    longest = max(len(prompt.ids) for prompt in asked) + config.max_tokens
+    blocks = sequences * (math.ceil(longest / BLOCK) + 1)  # one that a group shares is copied
+    engine = Engine(model, tokenizer, cache_tokens=blocks * BLOCK, sequences=sequences)
+    return Local(engine, world.autocast)
+
+
+def _score(config: Config, tokenizer: Tokenizer, world: World) -> Score:
+    """What the reward model says of answers."""
+    if config.reward.model is None:
+        return lambda pairs: [0.0] * len(pairs)
+    _refuse_other_tokenizer(config.reward.model, config.start, "reward.model")
+    model, _ = pretrained.load_reward(config.reward.model, world.device, world.dtype)
+
+    def scores(pairs: Sequence[tuple[Prompt, Answer]]) -> list[float]:
+        read = [closed(tokenizer, [*prompt.ids, *answer.ids]) for prompt, answer in pairs]
+        return score(model, tokenizer, read).tolist()
+
+    return scores
+
+
+def _refuse_other_tokenizer(folder: Path, start: Path, key: str) -> None:
+    """UserError where a folder's ids mean something else than those of the model that trains."""
+    if Tokenizer.load(folder).fingerprint != Tokenizer.load(start).fingerprint:
+        raise UserError(
+            f"{key} = {folder} has another tokenizer than start = {start}: its ids mean other "
+            "words.\nGive one that was made from the same model."
+        )
