@@ -170,24 +170,9 @@ def plan(config: Config) -> dict[str, str | int]:
     steps = _steps(config, asked)
     answers = steps * config.prompts_per_step * config.samples_per_prompt
     shape = weights.read_config(config.start)
-    told = estimate.figures(shape, answers * config.max_tokens, _Trained(config))
+    tokens, length = answers * config.max_tokens, config.max_tokens  # all at their full length
+    told = estimate.figures(shape, tokens, config, length=length, step=tokens // steps)
     return told | {"prompts": asked, "answers": answers}
-
-
-class _Trained:
-    """The knobs as `estimate` reads them: all answers at their full length."""
-
-    def __init__(self, config: Config) -> None:
-        self.sequence_length = config.max_tokens
-        answers = config.prompts_per_step * config.samples_per_prompt
-        self.tokens_per_step = answers * config.max_tokens
-        self.micro_tokens, self.loop, self.parallel = (
-            config.micro_tokens,
-            config.loop,
-            config.parallel,
-        )
-        self.seed, self.device, self.dtype = config.seed, config.device, config.dtype
-        self.threads, self.save_dtype = config.threads, config.save_dtype
 
 
 def _steps(config: Config, asked: int) -> int:

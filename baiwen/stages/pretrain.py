@@ -140,7 +140,10 @@ def plan(config: Config) -> dict[str, str | int]:
     """What a run would take on this machine, as far as its inputs are there."""
     if config.start is not None and not config.start.exists():
         return {}
-    return estimate.figures(_shape(config), _planned_tokens(config), config)
+    length, step = config.sequence_length, config.tokens_per_step
+    return estimate.figures(
+        _shape(config), _planned_tokens(config), config, length=length, step=step
+    )
 
 
 def _planned_tokens(config: Config) -> int | None:

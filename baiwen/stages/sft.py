@@ -104,7 +104,10 @@ def plan(config: Config) -> dict[str, str | int]:
     if not (config.start.exists() and config.data.exists()):
         return {}
     tokens = math.ceil(config.epochs * _pool(config, config.data).tokens)
-    return estimate.figures(weights.read_config(config.start), tokens, config)
+    length, step = config.sequence_length, config.tokens_per_step
+    return estimate.figures(
+        weights.read_config(config.start), tokens, config, length=length, step=step
+    )
 
 
 def _pool(config: Config, path: Path) -> Pool:

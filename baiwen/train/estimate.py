@@ -1,6 +1,6 @@
 """What a training run would take, by arithmetic and one short matmul: for `baiwen plan`.
 
-figures(SIZES["0.5b"], 10**10, config)          # config: that of a training stage
+figures(SIZES["0.5b"], 10**10, config, length=4096, step=2**20)   # config: of a training stage
 # {"parameters": 494032768, ..., "memory": "9.30 GiB: 7.36 weights, ...", "time": "41.0 days ..."}
 """
 
@@ -15,7 +15,9 @@ from baiwen.model import count
 from baiwen.model.config import ModelConfig
 from baiwen.train.loop import Loop
 from baiwen.train.losses import chunk_tokens
+from baiwen.train.merging import Merging
 from baiwen.train.meter import peak_flops, peak_memory
+from baiwen.train.optim import Optim
 from baiwen.train.parallel import Parallel
 
 MFU = 0.4  # share of the matmul rate that a step is taken to reach
@@ -25,9 +27,8 @@ STATE_BYTES = 12  # a parameter's weight and two moments, fp32
 class Training(Protocol):
     """The knobs of a training stage that its figures depend on."""
 
-    sequence_length: int
-    tokens_per_step: int
     micro_tokens: int
+    optim: Optim
     loop: Loop
     parallel: Parallel
     seed: int
@@ -37,10 +38,13 @@ class Training(Protocol):
     save_dtype: Literal["bfloat16", "float32"]
 
 
-def figures(shape: ModelConfig, tokens: int | None, config: Training) -> dict[str, str | int]:
+def figures(
+    shape: ModelConfig, tokens: int | None, config: Training, *, length: int, step: int
+) -> dict[str, str | int]:
     """Parameters, FLOPs, disk, memory and time of training on `tokens`, on one device.
 
-    Where the device of `config` is not here, it says so in the place of memory and time.
+    length: tokens that see each other, on which the FLOPs of attention depend. step: tokens of a
+    step. Where the device of `config` is not here, it says so in the place of memory and time.
     """
     weights = count.parameters(shape)
     saved = getattr(torch, config.save_dtype).itemsize * weights.total
@@ -53,8 +57,8 @@ def figures(shape: ModelConfig, tokens: int | None, config: Training) -> dict[st
     }
     flops = 0.0
     if tokens is not None:
-        flops = tokens * count.flops_per_token(shape, config.sequence_length)
-        steps = -(-tokens // config.tokens_per_step)
+        flops = tokens * count.flops_per_token(shape, length)
+        steps = -(-tokens // step)
         told |= {"steps": steps, "tokens": tokens, "FLOPs": f"{flops:.3g}"}
     try:
         with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
@@ -91,10 +95,19 @@ def _memory(shape: ModelConfig, world: World, config: Training) -> dict[str, int
     logits += tokens * shape.hidden_size * size
     return {
         "weights, gradients, moments": held.total - held.activations,
+        **_merging(shape, config.optim.merging),
         "activations": held.activations,
         "logits": logits,
         "the program itself": peak_memory(world.device) if on_cpu else 0,
     }
+
+
+def _merging(shape: ModelConfig, merging: Merging) -> dict[str, int]:
+    """Bytes of what online merging holds: tau, and the sum of steps where it waits for one."""
+    if merging.method == "none":
+        return {}
+    each = getattr(torch, merging.tau_dtype).itemsize + (4 if merging.every > 1 else 0)
+    return {"merging": each * count.parameters(shape).total}
 
 
 def _bytes(number: float) -> str:
