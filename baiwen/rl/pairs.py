@@ -6,8 +6,8 @@
 
 Verified right is positive, wrong is negative (report, section 4.2); an answer that no verifier
 could judge is neither. Length must tell nothing about which is which: a pair whose lengths differ
-by more than `Rule.length_gap` is none, and of the others the closest go first, those before the
-rest that bring the running sum of all differences back to 0.
+by more than `Rule.length_gap` is none, and of the others that one goes first whose difference and
+the sum of all differences up to it are together the least.
 """
 
 from collections import Counter
@@ -144,7 +144,7 @@ def _sides(answers: Sequence[Answer], rule: Rule) -> tuple[list[Answer], list[An
 def _matched(
     right: Sequence[Answer], wrong: Sequence[Answer], rule: Rule, drift: int
 ) -> list[Pair]:
-    """At most `rule.most` pairs, of answers that no earlier pair has as long as there are some."""
+    """At most `rule.most` pairs, the best first: of answers in no other pair, then by length."""
     free = [Pair(chosen, rejected) for chosen in right for rejected in wrong]
     free = [pair for pair in free if rule.allows(pair)]
     pairs: list[Pair] = []
@@ -152,7 +152,7 @@ def _matched(
 
     def worse(pair: Pair) -> tuple[int, int, int]:
         again = used[pair.chosen] + used[pair.rejected]
-        return again, abs(pair.gap), abs(drift + pair.gap)
+        return again, abs(pair.gap) + abs(drift + pair.gap), abs(pair.gap)
 
     while free and len(pairs) < rule.most:
         best = min(free, key=worse)

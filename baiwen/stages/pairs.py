@@ -116,7 +116,10 @@ def _sample(config: Config, out: Path, world: World) -> list[Path]:
     model, tokenizer = pretrained.load(config.start, world.device, world.dtype, config.packed)
     engine = Engine(model, tokenizer, sequences=config.sequences)
     asked = prompts.read(config.prompts, tokenizer, engine.context - config.max_tokens)
-    distinct = list({tuple(prompt.ids): prompt for prompt in reversed(asked)}.values())[::-1]
+    once: dict[tuple[int, ...], Prompt] = {}
+    for prompt in asked:
+        once.setdefault(tuple(prompt.ids), prompt)
+    distinct = list(once.values())
     if len(distinct) < len(asked) and world.main:
         log.say(f"{config.prompts}: {len(asked) - len(distinct):,} prompts are there twice")
     parts = {
