@@ -13,7 +13,7 @@ answer of several turns what a tool or a user says is not.
 
     pairs = read("pairs.jsonl", "runs/tiny/sft", context=512, micro_tokens=4096)
     pairs[0].answers                    # [[19, 151645], [20, 151645]]: chosen, rejected
-    loader = Loader(pairs, pairs_per_step=32, micro_tokens=4096, seed=0)
+    loader = Loader(pairs, trees_per_step=32, micro_tokens=4096, seed=0)
     for batch in loader.step(7):
         ...
 """
@@ -30,11 +30,11 @@ from typing import Any, Literal
 import numpy as np
 
 from baiwen import files, log
-from baiwen.data import conversations, trees
+from baiwen.data import conversations
 from baiwen.data.conversations import Lines
 from baiwen.data.executor import ordered
 from baiwen.data.order import permutation
-from baiwen.data.trees import Tree, TreeBatch
+from baiwen.data.trees import Tree, TreeBatch, batches
 from baiwen.errors import UserError
 from baiwen.tokenizer.tokenizer import Tokenizer
 
@@ -101,34 +101,33 @@ class Loader:
 
     def __init__(
         self,
-        pairs: Pairs,
-        pairs_per_step: int,
+        trees: Sequence[Tree],
+        trees_per_step: int,
         micro_tokens: int,
         *,
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.pairs, self.pairs_per_step, self.micro_tokens = pairs, pairs_per_step, micro_tokens
-        self.seed, self.rank, self.ranks = seed, rank, ranks
-        self._order = cache(partial(permutation, len(pairs), seed=seed))
+        """trees: `Pairs`, or any others that are drawn like them."""
+        self.trees, self.trees_per_step, self.micro_tokens = trees, trees_per_step, micro_tokens
+        self.rank, self.ranks = rank, ranks
+        self._order = cache(partial(permutation, len(trees), seed=seed))
 
     def step(self, step: int) -> list[TreeBatch]:
         """This rank's micro-batches of optimizer step `step`, counted from 0."""
-        first = step * self.pairs_per_step
-        chosen = [self.pairs[self.pair(first + i)] for i in range(self.pairs_per_step)]
-        return trees.batches(
-            chosen, self.micro_tokens, count="trees", rank=self.rank, ranks=self.ranks
-        )
+        first = step * self.trees_per_step
+        drawn = [self.trees[self.tree(first + i)] for i in range(self.trees_per_step)]
+        return batches(drawn, self.micro_tokens, count="trees", rank=self.rank, ranks=self.ranks)
 
-    def pair(self, number: int) -> int:
-        """Which pair is the one of this number in the run: every epoch has an order of its own."""
-        epoch, place = divmod(number, len(self.pairs))
+    def tree(self, number: int) -> int:
+        """Which tree is the one of this number in the run: every epoch has an order of its own."""
+        epoch, place = divmod(number, len(self.trees))
         return int(self._order(epoch=epoch)[place])
 
     def steps(self, epochs: float) -> int:
-        """Steps of `epochs` epochs; pairs of the next epoch fill the last one."""
-        return math.ceil(epochs * len(self.pairs) / self.pairs_per_step)
+        """Steps of `epochs` epochs; trees of the next epoch fill the last one."""
+        return math.ceil(epochs * len(self.trees) / self.trees_per_step)
 
 
 def read(

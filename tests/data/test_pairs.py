@@ -154,8 +154,8 @@ def test_a_file_without_pairs_is_refused(tokenizer_folder, path):
 
 def test_every_epoch_draws_every_pair_once_in_an_order_of_its_own(tokenizer_folder, path):
     found = read(write(path, [row(n) for n in range(7)]), tokenizer_folder)
-    loader = pairs.Loader(found, pairs_per_step=2, micro_tokens=512, seed=3)
-    epochs = [[loader.pair(7 * epoch + i) for i in range(7)] for epoch in range(3)]
+    loader = pairs.Loader(found, trees_per_step=2, micro_tokens=512, seed=3)
+    epochs = [[loader.tree(7 * epoch + i) for i in range(7)] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
     assert loader.steps(2) == 7 and loader.steps(1) == 4
