@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from baiwen.errors import UserError
-from baiwen.verify import exact, ifeval, instruction, json_value, number, tool_call, words
+from baiwen.verify import exact, ifeval, instruction, json_value, math, number, tool_call, words
 from baiwen.verify.verdict import Verdict
 
 __all__ = ["NAMES", "Verdict", "check"]
@@ -24,6 +24,7 @@ _CHECKS: dict[str, Callable[[str, Any], Verdict]] = {
     "ifeval": ifeval.check,
     "instruction": instruction.check,
     "json_value": json_value.check,
+    "math": math.check,
     "number": number.check,
     "tool_call": tool_call.check,
     "words": words.check,

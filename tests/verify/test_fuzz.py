@@ -14,6 +14,7 @@ TRUTHS = {
     "exact": "Rome",
     "instruction": [{"is": "word_count", "count": 2}, {"is": "contains", "word": "a"}],
     "json_value": {"a": [1, "b", None]},
+    "math": "\\frac{1}{2}",
     "number": "12",
     "tool_call": CALL,
     "words": ["a", "b"],
