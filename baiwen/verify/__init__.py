@@ -14,18 +14,35 @@ from collections.abc import Callable
 from typing import Any
 
 from baiwen.errors import UserError
-from baiwen.verify import exact, ifeval, instruction, json_value, math, number, tool_call, words
+from baiwen.verify import (
+    choice,
+    exact,
+    function_call,
+    ifeval,
+    instruction,
+    json_value,
+    match,
+    math,
+    number,
+    schema,
+    tool_call,
+    words,
+)
 from baiwen.verify.verdict import Verdict
 
 __all__ = ["NAMES", "Verdict", "check"]
 
 _CHECKS: dict[str, Callable[[str, Any], Verdict]] = {
+    "choice": choice.check,
     "exact": exact.check,
+    "function_call": function_call.check,
     "ifeval": ifeval.check,
     "instruction": instruction.check,
     "json_value": json_value.check,
+    "match": match.check,
     "math": math.check,
     "number": number.check,
+    "schema": schema.check,
     "tool_call": tool_call.check,
     "words": words.check,
 }
