@@ -18,7 +18,7 @@ T tokens of a micro-batch, N tokens that count, A answers.
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -60,7 +60,7 @@ class TreeBatch:
     """A micro-batch of whole trees in one row, as the loop and the objectives read it."""
 
     tokens: Tensor  # int64 [1, T]
-    targets: Tensor  # int64 [1, T]: the next token of the answer; 0 where the mask is 0
+    targets: Tensor  # int64 [1, T]: the next token; anything where the mask is 0
     mask: Tensor  # float32 [1, T]: the weight of each target
     positions: Tensor  # int64 [1, T]
     documents: Documents  # trunks and branches
@@ -83,7 +83,7 @@ def batches(
     long: none is cut.
     """
     packed = pack([tree.tokens for tree in trees], micro_tokens, ranks)
-    names = {name for tree in trees for name in tree.values}
+    names = sorted({name for tree in trees for name in tree.values})
     return [_assemble([trees[i] for i in one], count, names) for one in packed[rank::ranks]]
 
 
@@ -121,58 +121,62 @@ def _evenly(lengths: Sequence[int], size: int, count: int) -> list[list[int]]:
     return rows
 
 
-def _assemble(trees: Sequence[Tree], count: Count, names: Iterable[str]) -> TreeBatch:
-    total = max(1, sum(tree.tokens for tree in trees))
-    tokens, targets = np.zeros((2, 1, total), dtype=np.int64)  # [1, T] each
-    mask = np.zeros((1, total), dtype=np.float32)
-    owner = np.full(total, -1)  # of each place that predicts a token of an answer: which
-    lengths: list[int] = []
-    trunks: list[int] = []
-    last: list[int] = []
-    of_tree: list[int] = []
-    at = 0
-    for number, tree in enumerate(trees):
-        trunk = -1
-        if shared := len(tree.prompt) - 1:
-            trunk = len(lengths)
-            tokens[0, at : at + shared] = tree.prompt[:-1]
-            lengths.append(shared)
-            trunks.append(-1)
-            at += shared
-        for place, answer in enumerate(tree.answers):
-            end = at + len(answer)
-            tokens[0, at], tokens[0, at + 1 : end + 1] = tree.prompt[-1], answer
-            targets[0, at:end] = answer
-            mask[0, at:end] = 1 if tree.masks is None else tree.masks[place]
-            owner[at:end] = len(last)
-            lengths.append(end + 1 - at)
-            trunks.append(trunk)
-            last.append(end)
-            of_tree.append(number)
-            at = end + 1
-    kept = mask[0].nonzero()[0]
-    documents = Documents.of([lengths or [1]], [0 if lengths else 1], [trunks or [-1]])
-    sums = np.bincount(owner[kept], mask[0, kept], minlength=len(last))
-    counts = {"answers": len(last), "tokens": sums.sum(), "trees": len(trees)}
+def _assemble(trees: Sequence[Tree], count: Count, names: Sequence[str]) -> TreeBatch:
+    ids, weights, trunks, branches = _documents(trees)
+    lengths = [len(one) for one in ids]
+    documents = Documents.of([lengths], [0 if trees else 1], [trunks])
+    tokens = np.concatenate(ids, dtype=np.int64)  # [T]
+    mask = np.concatenate(weights, dtype=np.float32)  # [T]
+    owner = np.full(len(ids), -1)
+    owner[branches] = np.arange(len(branches))
+    kept = mask.nonzero()[0]  # [N]
+    answer = owner.repeat(lengths)[kept]
+    sums = np.bincount(answer, mask[kept], minlength=len(branches))
+    counted = np.concatenate([weights[branch][:-1] for branch in branches] or [[]]) != 0
+    counts = {"answers": len(branches), "tokens": sums.sum(), "trees": len(trees)}
     return TreeBatch(
-        tokens=torch.from_numpy(tokens),
-        targets=torch.from_numpy(targets),
-        mask=torch.from_numpy(mask),
+        tokens=torch.from_numpy(tokens)[None],
+        targets=torch.from_numpy(np.roll(tokens, -1))[None],
+        mask=torch.from_numpy(mask)[None],
         positions=documents.positions,
         documents=documents,
         count=float(counts[count]),
-        real=at,
-        answer=torch.from_numpy(owner[kept]),
-        tree=torch.tensor(of_tree, dtype=torch.int64),
-        last=torch.tensor(last, dtype=torch.int64),
+        real=len(tokens) if trees else 0,
+        answer=torch.from_numpy(answer),
+        tree=torch.from_numpy(np.arange(len(trees)).repeat([len(tree.answers) for tree in trees])),
+        last=torch.from_numpy(np.cumsum(lengths)[branches] - 1),
         lengths=torch.from_numpy(sums).float(),
-        values={name: _values(trees, name, mask[0, owner >= 0] != 0) for name in names},
+        values={name: _values(trees, name, counted) for name in names},
     )
 
 
-def _values(trees: Sequence[Tree], name: str, kept: np.ndarray) -> Tensor:
-    """A value of all answers [A], or of all their tokens that are `kept` [N]."""
+def _documents(
+    trees: Sequence[Tree],
+) -> tuple[list[Sequence[int]], list[Sequence[float]], list[int], np.ndarray]:
+    """Of each document the ids, the weights of their targets and its trunk; which are branches."""
+    ids: list[Sequence[int]] = []
+    weights: list[Sequence[float]] = []
+    trunks: list[int] = []
+    branches = []
+    for tree in trees:
+        *shared, first = tree.prompt
+        trunk = len(ids) if shared else -1
+        if shared:
+            ids.append(shared)
+            weights.append([0] * len(shared))
+            trunks.append(-1)
+        masks = tree.masks or [[1] * len(answer) for answer in tree.answers]
+        for answer, mask in zip(tree.answers, masks, strict=True):
+            branches.append(len(ids))
+            ids.append([first, *answer])
+            weights.append([*mask, 0])
+            trunks.append(trunk)
+    return ids or [[0]], weights or [[0]], trunks or [-1], np.array(branches, dtype=np.int64)
+
+
+def _values(trees: Sequence[Tree], name: str, counted: np.ndarray) -> Tensor:
+    """A value of all answers [A], or of those of their tokens that are `counted` [N]."""
     given = [value for tree in trees for value in tree.values[name]]
     if given and np.ndim(given[0]):
-        given = np.concatenate(given)[kept]
-    return torch.as_tensor(np.asarray(given, dtype=np.float32))
+        given = np.concatenate(given)[counted]
+    return torch.from_numpy(np.asarray(given, dtype=np.float32))
