@@ -28,7 +28,10 @@ from baiwen.errors import UserError
 from baiwen.model.documents import Documents
 from baiwen.model.reward import RewardModel
 from baiwen.tokenizer import control
+from baiwen.tokenizer.answers import closed
 from baiwen.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["closed", "score"]
 
 # Messages, a row of a file with `messages` and perhaps `tools`, or ids.
 Conversation = Sequence[Mapping[str, Any]] | Mapping[str, Any] | Sequence[int]
@@ -63,19 +66,6 @@ def rendered(tokenizer: Tokenizer, conversation: Conversation) -> list[int]:
     if len(conversation) and isinstance(conversation[0], Mapping):
         return tokenizer.render(cast(Sequence[Mapping[str, Any]], conversation)).ids
     return list(cast(Sequence[int], conversation))
-
-
-def closed(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
-    """The ids of a prompt and its answer, or of the answer alone, up to where a score is read.
-
-    An answer that ends with `<|im_end|>` lacks the line break behind it, and one that was cut off
-    both: so it is what `render` gives for the same words.
-    """
-    end, line = tokenizer.end_of_turn, tokenizer.encode("\n")
-    ids = list(ids)
-    if ids[-len(line) :] == line and ids[-len(line) - 1 : -len(line)] == [end]:
-        return ids
-    return [*ids, *line] if ids[-1:] == [end] else [*ids, end, *line]
 
 
 def check(model: RewardModel, ids: Sequence[int], what: str) -> None:
