@@ -99,6 +99,7 @@ def test_fingerprints_tell_pairs_apart(tokenizer_folder, path):
     assert one.fingerprint(0, 1) != one.fingerprint(1, 2)
 
 
+@pytest.mark.slow
 def test_processes_render_the_same_pairs_as_one(tokenizer_folder, path, monkeypatch):
     monkeypatch.setattr(pairs, "CHUNK", 3)
     write(path, [row(n, kind=str(n)) for n in range(10)])
