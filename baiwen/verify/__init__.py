@@ -16,6 +16,7 @@ from typing import Any
 from baiwen.errors import UserError
 from baiwen.verify import (
     choice,
+    code,
     exact,
     function_call,
     ifeval,
@@ -34,6 +35,7 @@ __all__ = ["NAMES", "Verdict", "check"]
 
 _CHECKS: dict[str, Callable[[str, Any], Verdict]] = {
     "choice": choice.check,
+    "code": code.check,
     "exact": exact.check,
     "function_call": function_call.check,
     "ifeval": ifeval.check,
