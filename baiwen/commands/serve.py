@@ -2,8 +2,10 @@
 
     $ baiwen serve runs/tiny/sft
     sft at http://127.0.0.1:8000/v1, chat page at http://127.0.0.1:8000/
+    $ baiwen serve runs/tiny/reward
+    reward at http://127.0.0.1:8000/pooling
 
-docs/serving.md has the requests.
+A reward model's folder is served for its scores. docs/serving.md has the requests.
 """
 
 import argparse
@@ -13,13 +15,16 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
+
 from baiwen import dist, mistakes
 from baiwen.engine import pretrained
 from baiwen.engine.engine import Engine
 from baiwen.engine.front import Front
 from baiwen.engine.sampler import Sampling
+from baiwen.engine.scorer import Scorer
 from baiwen.errors import UserError
-from baiwen.model import packed
+from baiwen.model import packed, weights
 from baiwen.serve import app, server
 from baiwen.serve.access import Gate
 from baiwen.serve.limits import Limits
@@ -46,30 +51,64 @@ def main(options: argparse.Namespace) -> None:
         server.bind(options.host, options.port, api_key) as listener,
         dist.session(options.device, options.dtype) as world,
     ):
-        engine = _engine(options, folder, world)
         limits = Limits(
             waiting=options.max_waiting,
             body=options.max_body,
             request_seconds=options.max_seconds,
         )
-        name = options.name or folder.resolve().name
-        served = app.build(
-            Front(engine, max_waiting=limits.waiting),
-            engine.tokenizer,
-            name,
-            _context(options.context, engine),
-            gate=Gate(api_key),
-            limits=limits,
-            defaults=sampling(folder),
-        )
+        name, gate = options.name or folder.resolve().name, Gate(api_key)
         place = server.url(listener)
+        if weights.read_config(folder).reward:
+            served = _scoring(options, folder, world, name, gate, limits)
+            told = f"{name} at {place}/pooling"
+        else:
+            served = _language(options, folder, world, name, gate, limits)
+            told = f"{name} at {place}/v1, chat page at {place}/"
 
         def ready() -> None:
-            print(f"{name} at {place}/v1, chat page at {place}/", flush=True)
+            print(told, flush=True)
             if options.open:
                 webbrowser.open(place)
 
         server.run(served, listener, options.drain, ready)
+
+
+def _language(
+    options: argparse.Namespace,
+    folder: Path,
+    world: dist.World,
+    name: str,
+    gate: Gate,
+    limits: Limits,
+) -> FastAPI:
+    engine = _engine(options, folder, world)
+    return app.build(
+        Front(engine, max_waiting=limits.waiting),
+        engine.tokenizer,
+        name,
+        _context(options.context, engine.context),
+        gate=gate,
+        limits=limits,
+        defaults=sampling(folder),
+    )
+
+
+def _scoring(
+    options: argparse.Namespace,
+    folder: Path,
+    world: dist.World,
+    name: str,
+    gate: Gate,
+    limits: Limits,
+) -> FastAPI:
+    for option in ("weights", "lookup", "cache_tokens", "open"):
+        if getattr(options, option):
+            raise UserError(
+                f"--{option.replace('_', '-')} is for language models, not for {folder}"
+            )
+    scorer = Scorer(*pretrained.load_reward(folder, world.device, world.dtype))
+    context = _context(options.context, scorer.context)
+    return app.build_scoring(scorer, name, context, gate=gate, limits=limits)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -79,13 +118,13 @@ def _check(options: argparse.Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')} {value} must be at least {least}")
 
 
-def _context(asked: int | None, engine: Engine) -> int:
-    if asked is not None and asked > engine.context:
+def _context(asked: int | None, most: int) -> int:
+    if asked is not None and asked > most:
         raise UserError(
-            f"--context {asked:,} is more than the {engine.context:,} tokens that the model and "
-            "the cache (--cache-tokens) have room for"
+            f"--context {asked:,} is more than the {most:,} tokens that the model and the cache "
+            "(--cache-tokens) have room for"
         )
-    return asked or engine.context
+    return asked or most
 
 
 def _engine(options: argparse.Namespace, folder: Path, world: dist.World) -> Engine:

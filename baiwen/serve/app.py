@@ -7,24 +7,28 @@ Documentation in the browser is off, since it would load scripts from elsewhere;
 holds the same.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 
 from baiwen.engine.front import Front
+from baiwen.engine.scorer import Scorer
 from baiwen.serve import asked as asks
-from baiwen.serve import chat, completions, embeddings, errors, responses, tokens
+from baiwen.serve import chat, completions, embeddings, errors, pooling, responses, tokens
 from baiwen.serve.access import Access, Gate
 from baiwen.serve.limits import Limits
 from baiwen.serve.metrics import CONTENT_TYPE, Metrics
-from baiwen.serve.service import Service
+from baiwen.serve.service import Scoring, Served, Service
 from baiwen.serve.web import page
 from baiwen.tokenizer.tokenizer import Tokenizer
 
-ROUTES = (chat, completions, responses, embeddings, tokens)
+ROUTES = tuple(
+    module.router for module in (chat, completions, responses, embeddings, tokens, pooling)
+)
+SCORING = (pooling.router, tokens.router, pooling.refusals)  # of a reward model
 
 
 def build(
@@ -41,38 +45,70 @@ def build(
 
     gate: who is let in. defaults: the sampling of requests that name none.
     """
-    metrics, gate, limits = Metrics(front.stats), gate or Gate(), limits or Limits()
+    service = Service(
+        tokenizer=tokenizer,
+        name=name,
+        context=context,
+        metrics=Metrics(front.stats),
+        limits=limits or Limits(),
+        front=front,
+        defaults=defaults or {},
+    )
+    app = _made(service, ROUTES, gate or Gate())
+    body, headers = page.read()
+
+    @app.get("/", include_in_schema=False)
+    async def chat_page() -> Response:
+        """The chat page."""
+        return Response(body, headers=headers)
+
+    return app
+
+
+def build_scoring(
+    scorer: Scorer,
+    name: str,
+    context: int,
+    *,
+    gate: Gate | None = None,
+    limits: Limits | None = None,
+) -> FastAPI:
+    """The app that serves one reward model: scores, tokens, and no chat page."""
+    service = Scoring(
+        tokenizer=scorer.tokenizer,
+        name=name,
+        context=context,
+        metrics=Metrics(scorer.stats),
+        limits=limits or Limits(),
+        scorer=scorer,
+    )
+    return _made(service, SCORING, gate or Gate())
+
+
+def _made(service: Service | Scoring, routes: Sequence[APIRouter], gate: Gate) -> FastAPI:
     app = FastAPI(title="Baiwen", docs_url=None, redoc_url=None, lifespan=_lifespan)
-    app.state.service = Service(front, tokenizer, name, context, metrics, limits, defaults or {})
-    app.state.gate = gate
-    app.state.page = page.read()
+    app.state.service, app.state.gate = service, gate
     errors.install(app)
-    for module in ROUTES:
-        app.include_router(module.router)
+    for router in routes:
+        app.include_router(router)
     _add_own_routes(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    app.add_middleware(Access, gate=gate, limits=limits, metrics=metrics)
+    app.add_middleware(Access, gate=gate, limits=service.limits, metrics=service.metrics)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    service: Service = app.state.service
-    async with service.front:
+    service: Service | Scoring = app.state.service
+    async with service.work:
         yield {"limits": service.limits}
 
 
 def _add_own_routes(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
-    async def chat_page(request: Request) -> Response:
-        """The chat page."""
-        body, headers = request.app.state.page
-        return Response(body, headers=headers)
-
     @app.get("/health", tags=["server"])
     async def health(request: Request) -> dict[str, str]:
         """Whether requests are taken."""
-        if request.app.state.service.front.failure is not None:
+        if request.app.state.service.work.failure is not None:
             raise errors.APIError("the engine has failed; the server's log has the details", 503)
         return {"status": "ok"}
 
@@ -89,12 +125,12 @@ def _add_own_routes(app: FastAPI) -> None:
     @app.get("/v1/models/{name:path}", tags=["models"])
     async def model(name: str, request: Request) -> dict[str, Any]:
         """The model of that name."""
-        service: Service = request.app.state.service
+        service: Served = request.app.state.service
         asks.check_model(service, name)
         return _model(service)
 
 
-def _model(service: Service) -> dict[str, Any]:
+def _model(service: Served) -> dict[str, Any]:
     return {
         "id": service.name,
         "object": "model",

@@ -17,7 +17,7 @@ from baiwen.engine.sampler import Sampling
 from baiwen.serve.errors import APIError
 from baiwen.serve.limits import Limits
 from baiwen.serve.protocol import Format, ObjectFormat, SamplingFields, SchemaFormat
-from baiwen.serve.service import Service
+from baiwen.serve.service import Served, Service
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 OPENAI = {
@@ -32,7 +32,7 @@ T = TypeVar("T")
 SMALL = 4096  # characters that are encoded at once; longer ones in a thread, as it takes a while
 
 
-def check_model(service: Service, name: str | None) -> None:
+def check_model(service: Served, name: str | None) -> None:
     """APIError 404 for a model that is not the one served."""
     if name is not None and name != service.name:
         raise APIError(
@@ -54,7 +54,7 @@ async def encoded(size: int, encode: Callable[[], T]) -> T:
     return encode() if size <= SMALL else await run_in_threadpool(encode)
 
 
-async def prompts(service: Service, given: Any, param: str) -> list[list[int]]:  # noqa: ANN401
+async def prompts(service: Served, given: Any, param: str) -> list[list[int]]:  # noqa: ANN401
     """The ids of a text, of ids, or of a list of either; `param` is the field they stand in."""
     many = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
     check_count(param, len(many), service.limits.prompts)
@@ -130,7 +130,7 @@ def answers(n: int, limits: Limits) -> int:
     return n
 
 
-def answer_tokens(service: Service, prompt: int, most: int | None, param: str) -> int:
+def answer_tokens(service: Served, prompt: int, most: int | None, param: str) -> int:
     """How long an answer may be; APIError says by how much prompt and answer are too long."""
     room = service.context - prompt
     asked = 1 if most is None else most

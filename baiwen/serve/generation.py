@@ -19,7 +19,7 @@ from baiwen.engine.request import Delta, Token
 from baiwen.engine.sampler import Sampling
 from baiwen.serve.errors import APIError
 from baiwen.serve.limits import Limits
-from baiwen.serve.service import Service
+from baiwen.serve.service import Served, Service
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Generation:
         try:
             submission = await service.front.submit(ids, sampling)
         except (QueueFull, Closed) as error:
-            raise _unavailable(error, service) from error
+            raise unavailable(error, service) from error
         return cls(service, submission, sampling.n)
 
     @property
@@ -101,7 +101,7 @@ class Generation:
         except TooSlow as error:
             raise APIError(f"the answer was not read in time: {error}", 408) from error
         except Closed as error:
-            raise _unavailable(error, self._service) from error
+            raise unavailable(error, self._service) from error
         finally:
             clock.cancel()
             await self._submission.cancel()
@@ -128,7 +128,7 @@ def late(limits: Limits) -> APIError:
     return APIError(f"the answer takes longer than {limits.request_seconds:g} s", 504)
 
 
-def _unavailable(error: Exception, service: Service) -> APIError:
+def unavailable(error: Exception, service: Served) -> APIError:
     """Why the engine takes nothing, or nothing more comes from it."""
     retry = {"Retry-After": str(service.limits.retry_seconds)}
     if isinstance(error, QueueFull):

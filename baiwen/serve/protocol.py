@@ -266,6 +266,20 @@ class EmbeddingRequest(Harmless):
     pooling: Literal["mean", "last"] | None = None
 
 
+class PoolingRequest(Harmless):
+    """`POST /pooling`: conversations for a reward model (vLLM's words)."""
+
+    model: Label | None = None
+    messages: Many[Message] | None = None
+    tools: Some[Tool] | None = None
+    add_generation_prompt: bool = False
+    input: Prompts | None = None
+    task: Literal["classify", "token_classify"] | None = None  # vLLM's for reward models
+    encoding_format: Literal["float"] | None = None
+    use_activation: Literal[False] | None = None  # rewards have no bounds
+    truncate_prompt_tokens: Refused = None
+
+
 class TokenizeRequest(Strict):
     """`POST /tokenize`: a text, or messages as the model gets them (vLLM's words)."""
 

@@ -12,7 +12,7 @@ from baiwen.serve import conversation, tools
 from baiwen.serve.body import JSONRoute
 from baiwen.serve.errors import APIError
 from baiwen.serve.protocol import DetokenizeRequest, TokenizeRequest
-from baiwen.serve.service import Service
+from baiwen.serve.service import Served
 
 router = APIRouter(route_class=JSONRoute)
 
@@ -20,7 +20,7 @@ router = APIRouter(route_class=JSONRoute)
 @router.post("/tokenize", tags=["tokens"])
 async def tokenize(asked: TokenizeRequest, request: Request) -> Response:
     """The ids of a text, or of a conversation."""
-    service: Service = request.app.state.service
+    service: Served = request.app.state.service
     asks.check_model(service, asked.model)
     if (asked.prompt is None) == (asked.messages is None):
         raise APIError("exactly one of prompt and messages must be given", param="prompt")
@@ -45,7 +45,7 @@ async def tokenize(asked: TokenizeRequest, request: Request) -> Response:
 @router.post("/detokenize", tags=["tokens"])
 async def detokenize(asked: DetokenizeRequest, request: Request) -> dict[str, str]:
     """The text of ids."""
-    service: Service = request.app.state.service
+    service: Served = request.app.state.service
     asks.check_model(service, asked.model)
     size = len(service.tokenizer)
     if asked.tokens and max(asked.tokens) >= size:
