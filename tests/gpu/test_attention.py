@@ -8,10 +8,14 @@ from baiwen.model.documents import Documents
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
-ROWS = [[100, 156], [256], [1, 200, 55]]
+ROWS = [[130, 60, 66], [256], [1, 200, 55]]
+DOCUMENTS = {
+    "plain": Documents.of(ROWS),
+    "trees": Documents.of(ROWS, trunks=[[-1, 0, 0], [-1], [-1, 0, 0]]),
+}
 
 
-def run(form, dtype: torch.dtype):
+def run(form, dtype: torch.dtype, documents: Documents):
     """The output and the gradients of `form` on fixed random tensors."""
     generator = torch.Generator("cuda").manual_seed(0)
     tensors = [
@@ -19,7 +23,7 @@ def run(form, dtype: torch.dtype):
         for heads in (4, 2, 2, 4)
     ]
     q, k, v, weights = (tensor.requires_grad_() for tensor in tensors)
-    out = form(q, k, v, Documents.of(ROWS).to("cuda"))
+    out = form(q, k, v, documents.to("cuda"))
     return out, *torch.autograd.grad((out * weights).sum(), (q, k, v))
 
 
@@ -32,6 +36,8 @@ def run(form, dtype: torch.dtype):
         (kernels.attend, torch.bfloat16, 3e-2),
     ],
 )
-def test_a_fast_form_gives_the_masked_form_and_its_gradients(form, dtype, tolerance):
-    for found, expected in zip(run(form, dtype), run(kernels.masked, dtype), strict=True):
+@pytest.mark.parametrize("documents", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_a_fast_form_gives_the_masked_form_and_its_gradients(form, dtype, tolerance, documents):
+    pairs = zip(run(form, dtype, documents), run(kernels.masked, dtype, documents), strict=True)
+    for found, expected in pairs:
         torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)

@@ -92,6 +92,29 @@ def test_branches_attend_as_by_the_mask(form, shape):
         torch.testing.assert_close(ours, theirs, atol=5e-6, rtol=5e-5)
 
 
+def documented(q, k, v, *, cu_seq_q, cu_seq_k, max_q, max_k, window_size, enable_gqa):
+    """What `varlen_attn` is documented to do, a sequence at a time; the real one needs a GPU."""
+    assert enable_gqa and window_size == (-1, 0)
+    assert (cu_seq_q.dtype, cu_seq_k.dtype) == (torch.int32, torch.int32)
+    lengths, totals = cu_seq_q.diff(), cu_seq_k.diff()
+    assert (max_q, max_k) == (lengths.max(), totals.max())
+    done = []
+    for one, keys, values in zip(
+        q.split(lengths.tolist()), k.split(totals.tolist()), v.split(totals.tolist()), strict=True
+    ):
+        mask = torch.ones(len(one), len(keys), dtype=torch.bool).tril(len(keys) - len(one))
+        done.append(kernels.causal(one[None], keys[None], values[None], mask[None, None])[0])
+    return torch.cat(done)
+
+
+def test_flash_attention_is_told_what_branches_see(monkeypatch):
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", documented)
+    inputs = heads(TREES)
+    found, expected = results(kernels.varlen, TREES, inputs), results(kernels.masked, TREES, inputs)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=5e-6, rtol=5e-5)
+
+
 def test_the_number_of_threads_changes_no_bit_of_a_tree():
     inputs = heads(TREES)
     if not flash.fits(*inputs):
