@@ -6,8 +6,9 @@
 
 Nothing of size [T, S] is stored: the logarithm of the sum of exponentials `lse` is kept, from
 which the backward pass computes the probabilities again (Dao, 2023). Documents of a packed row are
-spans of their own, so pairs in different documents cost nothing. Sums are in fp32 and their order
-does not depend on the number of threads. `benchmarks/kernels.py` sets it beside PyTorch's own.
+spans of their own, so pairs in different documents cost nothing, and a branch reads its trunk's
+keys where they lie. Sums are in fp32 and their order does not depend on the number of threads.
+`benchmarks/kernels.py` sets it beside PyTorch's own.
 
 B rows, T queries, S keys, H query heads, K key heads, D head size, n spans.
 """

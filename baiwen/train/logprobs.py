@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from baiwen.train.losses import add_matmul, chunk_tokens, matmul_dtype
+from baiwen.train.losses import add_matmul, chunk_tokens, less_target, matmul_dtype, softmax
 
 # Entries of all logits up to which they are kept for backward: 2**26 are 256 MiB in fp32.
 KEPT_ENTRIES = 2**26
@@ -76,12 +76,12 @@ class _Logprobs(torch.autograd.Function):
             for part in _parts(len(kept), chunk):
                 states = hidden[kept[part]].to(matrix.dtype)  # [n, C]
                 logits = _logits(states, matrix, temperature)  # [n, V]
-                probs = logits.softmax(1, dtype=torch.float32)
-                normaliser = logits.amax(1).float() - probs.amax(1).log()  # [n]
-                logps[part] = logits.gather(1, targets[part, None])[:, 0].float() - normaliser
-                entropies[part] = normaliser - torch.linalg.vecdot(probs, logits.float())
+                aimed = logits.gather(1, targets[part, None]).float()  # [n, 1]
+                probs, normaliser = softmax(logits)  # [n, V], [n, 1]
+                logps[part] = (aimed - normaliser)[:, 0]
+                entropies[part] = normaliser[:, 0] - torch.linalg.vecdot(probs, logits.float())
                 if keep:
-                    slopes.append(_slope(probs, targets[part], matrix.dtype))
+                    slopes.append(less_target(probs, targets[part]).to(matrix.dtype))
         ctx.save_for_backward(hidden, head, kept, targets, *slopes)
         ctx.temperature, ctx.chunk, ctx.dtype = temperature, chunk, matrix.dtype
         ctx.mark_non_differentiable(entropies)
@@ -104,7 +104,7 @@ class _Logprobs(torch.autograd.Function):
                 else:
                     logits = _logits(states, matrix, ctx.temperature)
                     probs = logits.softmax(1, dtype=torch.float32)
-                    slope = _slope(probs, targets[part], matrix.dtype)
+                    slope = less_target(probs, targets[part]).to(matrix.dtype)
                 grad_hidden[rows] = (slope @ matrix).mul_(weights[part]).to(hidden.dtype)
                 add_matmul(grad_head, slope.T, states.mul_(weights[part]))
         return grad_hidden, grad_head.to(head.dtype), *(None,) * 5
@@ -118,9 +118,3 @@ def _logits(states: Tensor, matrix: Tensor, temperature: float) -> Tensor:
     """[n, V], divided by the temperature (in fp32)."""
     logits = states @ matrix.T
     return logits if temperature == 1 else logits.float().div_(temperature)
-
-
-def _slope(probs: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-    """Gradient of -log p by the logits: probs - onehot(targets), [n, V]; overwrites `probs`."""
-    minus = torch.full_like(probs[:, :1], -1.0)
-    return probs.scatter_add_(1, targets[:, None], minus).to(dtype)

@@ -158,22 +158,31 @@ def _chunk(
     states = hidden[rows].to(matrix.dtype)  # [n, C]
     logits = states @ matrix.T  # [n, V]
     aimed = logits.gather(1, targets[:, None]).float()  # [n, 1]
-    top = logits.amax(1, keepdim=True).float()
-    probs = torch.softmax(logits, dim=1, dtype=torch.float32)  # [n, V]
+    probs, normaliser = softmax(logits)  # [n, V], [n, 1]
     del logits
-    # exp(top - Z) is the largest probability, so Z needs no second pass of exponentials.
-    normaliser = top - probs.amax(1, keepdim=True).log()  # [n, 1]
     entropy = (normaliser - aimed).mul_(weights)
     total = entropy + z_loss * weights * normaliser.square()
     if grads is not None:
         if z_loss:
             probs.mul_(1 + 2 * z_loss * normaliser)
-        probs.scatter_add_(1, targets[:, None], torch.full_like(aimed, -1.0))
-        slope = probs.to(matrix.dtype)  # [n, V]
+        slope = less_target(probs, targets).to(matrix.dtype)  # [n, V]
         del probs
         grads[0][rows] = (slope @ matrix).mul_(weights).to(hidden.dtype)
         add_matmul(grads[1], slope.T, states.mul_(weights))
     return torch.stack([total.sum(), entropy.sum()])
+
+
+def softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities [n, V] and logsumexp [n, 1] of logits [n, V], in fp32."""
+    probs = torch.softmax(logits, dim=1, dtype=torch.float32)
+    top = logits.amax(1, keepdim=True).float()
+    # exp(top - Z) is the largest probability, so Z needs no second pass of exponentials.
+    return probs, top - probs.amax(1, keepdim=True).log()
+
+
+def less_target(probs: Tensor, targets: Tensor) -> Tensor:
+    """probs [n, V] - onehot(targets [n]) in place: the gradient of Z - x_y by the logits."""
+    return probs.scatter_add_(1, targets[:, None], torch.full_like(probs[:, :1], -1.0))
 
 
 def add_matmul(total: Tensor, left: Tensor, right: Tensor) -> None:
