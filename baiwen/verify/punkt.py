@@ -38,6 +38,7 @@ _COMMON = _STARTERS | frozenset(_KNOWN.split())
 _BETWEEN = "[)\";}\\]*:@'({\\[!?]"  # what Punkt never takes into a word
 _CHUNK = re.compile(r"\S+")
 _LAST_MARK = re.compile(f"\\S*[.?!](?={_BETWEEN}|$)")
+_FIRST_MARK = re.compile(f"[.?!]{_BETWEEN}")
 _TOKENS = re.compile(f"({_BETWEEN}|\\.{{2,}}|-{{2,}})")
 _NUMBER = re.compile(r"-?[.,]?\d[\d,.-]*\.?")
 _CLOSING = re.compile(r"[\"')\]}]+(?:\s+|(?=--)|$)", re.MULTILINE)
@@ -46,17 +47,24 @@ _CLOSING = re.compile(r"[\"')\]}]+(?:\s+|(?=--)|$)", re.MULTILINE)
 def cut(text: str) -> list[str]:
     """The sentences of `text`, stripped, with the marks that end them and what closes them."""
     pieces, start = [], 0
-    chunks = list(_CHUNK.finditer(text))
-    for at, chunk in enumerate(chunks):
-        found = _LAST_MARK.match(chunk[0])
-        following = chunk[0][found.end() :] if found else ""
-        if found and not following and at + 1 < len(chunks):
-            following = chunks[at + 1][0]
-        if found and following and _holds_end(found[0], following):
-            within = found.end() < len(chunk[0])
-            pieces.append(text[start : chunk.start() + found.end()])
-            start = chunk.start() + found.end() if within else chunks[at + 1].start()
+    for chunk, after in pairwise([*_CHUNK.finditer(text), None]):
+        assert chunk
+        for end in _marks(chunk[0]):
+            rest = chunk[0][end:]
+            following = rest or (after[0] if after else "")
+            if following and _holds_end(chunk[0][:end], following):
+                pieces.append(text[start : chunk.start() + end])
+                start = chunk.start() + end if rest or not after else after.start()
     return _realigned([*pieces, text[start:].rstrip()])
+
+
+def _marks(chunk: str) -> list[int]:
+    """Where a sentence may end: at the last mark, and behind a mark that begins the run."""
+    last = _LAST_MARK.match(chunk)
+    if not last:
+        return []
+    first = [1] if last.end() > 1 and _FIRST_MARK.match(chunk) else []
+    return [*first, last.end()]
 
 
 def _holds_end(head: str, following: str) -> bool:

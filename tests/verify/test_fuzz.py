@@ -1,4 +1,4 @@
-"""The meta-test: every verifier accepts the oracle, refuses what is none, never raises nor hangs."""
+"""The meta-test: every verifier accepts the oracle, refuses the rest, never raises nor hangs."""
 
 import random
 import time
