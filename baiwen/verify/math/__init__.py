@@ -12,6 +12,7 @@ tenth of a millisecond. What these rules cannot read goes to Math-Verify in `wor
 that is ended after a second; what neither can tell is `undecided`. No answer raises.
 """
 
+import re
 import time
 from fractions import Fraction
 
@@ -19,6 +20,8 @@ from baiwen.verify.math import extract, words, worker
 from baiwen.verify.math.compare import based, equal, reading
 from baiwen.verify.verdict import Verdict
 
+# Two numbers side by side are none of ours, and Math-Verify adds them up: "7 3" would be 10.
+_SIDE_BY_SIDE = re.compile(r"\d\s+\d")
 _SECONDS = 1.0  # for an answer, from the call to the verdict
 
 
@@ -37,6 +40,8 @@ def check(answer: str, truth: str | int | float | Fraction) -> Verdict:
     verdict = equal(found, expected)
     if verdict is not None:
         return Verdict.of(verdict)
+    if _SIDE_BY_SIDE.search(found):
+        return Verdict.undecided
     return worker.ask(found, expected, _SECONDS - (time.monotonic() - begin))
 
 
@@ -47,13 +52,14 @@ def stated(truth: object) -> str:
     text = str(truth).strip()
     if "\\boxed" in text or "####" in text:
         return next(iter(extract.candidates(text)), "")
-    return text
+    return text[1:-1] if extract.braces(text).get(0) == len(text) - 1 else text
 
 
 def final_answer(answer: str, truth: str) -> str:
     """The first candidate that can be read; of a truth in words, the first that is words."""
     found = extract.candidates(answer)
-    if words.spoken(truth) is not None and reading(truth) is None:
-        return next((part for part in found if words.spoken(part)), found[0] if found else "")
+    if reading(truth) is None and based(truth) is None:
+        spoken = (part for part in found if words.spoken(truth) and words.spoken(part))
+        return next(spoken, found[0] if found else "")
     readable = (part for part in found if reading(part) is not None or based(part) is not None)
     return next(readable, found[0] if found else "")

@@ -23,7 +23,7 @@ _TAIL = 20_000  # characters at the end of a text that are searched
 _LINE = 300  # characters of a line that may be an answer as a whole
 _LINK = 40  # characters between two boxes that belong together
 
-_BOX = re.compile(r"\\(?:boxed|fbox)[ \n]?(?=\{)")
+_BOX = re.compile(r"\\(?:boxed|fbox)(?:[ \n]?(?=\{)| (\w+))")
 _JOINED = re.compile(r"[\s$.,;、，]*+(?:(?:and|or|和|或|与|\\text\s?\{\s?(?:and|or)\s?\})[\s$]*+)?")
 _MARK = re.compile(
     r"####"
@@ -42,6 +42,7 @@ _NUMBER = re.compile(
     r"(?:\s?\\?%)?",
     re.ASCII,
 )
+_LATEX = re.compile(r"\\(?![dt]?frac)[a-zA-Z]")
 
 
 def candidates(text: str) -> list[str]:
@@ -55,7 +56,7 @@ def candidates(text: str) -> list[str]:
 
 
 def last_boxed(text: str) -> str | None:
-    """The content of the last box that closes, with those that the text joins to it."""
+    """What is in the last box that closes, with those that the text joins to it."""
     boxes = list(_boxes(text))
     if not boxes:
         return None
@@ -70,16 +71,18 @@ def _linked(between: str) -> bool:
 
 
 def _boxes(text: str) -> Iterator[tuple[int, int, int]]:
-    """The boxes that stand in no other: where each begins, its braces."""
-    braces = _braces(text)
+    """The boxes that stand in no other: where each begins, and its braces (or what is there)."""
+    pairs = braces(text)
     end = 0
     for box in _BOX.finditer(text):
-        if box.start() >= end and box.end() in braces:
-            end = braces[box.end()]
+        if box[1]:
+            yield box.start(), box.start(1) - 1, box.end()
+        elif box.start() >= end and box.end() in pairs:
+            end = pairs[box.end()]
             yield box.start(), box.end(), end
 
 
-def _braces(text: str) -> dict[int, int]:
+def braces(text: str) -> dict[int, int]:
     """For each opening brace that is closed, its closing one; escaped ones are none."""
     pairs, open_at = {}, []
     for brace in re.finditer(r"\\.|[{}]", text):
@@ -92,12 +95,10 @@ def _braces(text: str) -> dict[int, int]:
 
 def after_mark(text: str) -> str | None:
     """What the last mark of a final answer announces: its line, or the next with text."""
-    last = None
-    for last in _MARK.finditer(text):
-        pass
-    if last is None:
+    marks = list(_MARK.finditer(text))
+    if not marks:
         return None
-    rest = text[last.end() :].lstrip(" \t\r\n*:：=_")
+    rest = text[marks[-1].end() :].lstrip(" \t\r\n*:：=_")
     if rest.startswith(("$$", "\\[")):
         return next(_formulas(rest), None)
     return rest.partition("\n")[0] or None
@@ -123,8 +124,10 @@ def _parts(text: str, at: int) -> list[str]:
         found += [text, _SENTENCE.split(text, maxsplit=1)[0]]
     for matches in (list(_formulas(text)), _BOLD.findall(text)):
         found += matches[at:][:1]
-    _, equals, right = text.rpartition("\n")[2].rpartition("=")
+    line = text.rpartition("\n")[2]
+    _, equals, right = line.rpartition("=")
     if equals:
         found.append(right)
-    found += _NUMBER.findall(text)[at:][:1]
+    if not _LATEX.search(line):  # there, a number is a part of something larger
+        found += _NUMBER.findall(text)[at:][:1]
     return [part for part in (candidate.strip(" \t*_`\"'") for candidate in found) if part]

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from baiwen.verify.math import units
-from baiwen.verify.math.terms import Unreadable
+from baiwen.verify.math.terms import UnreadableError
 
 LONGEST = 2000  # characters that are still read
 _DIGITS = 4000  # digits of a number: below Python's own limit for int()
@@ -56,6 +56,7 @@ _TOKEN = re.compile(
     rf"|(?P<number>(?:\d{{1,3}}(?:(?:,|{_SEPARATOR})\d{{3}})++(?!,?\d)(?:\.\d+)?"
     r"|\d++(?:\.\d++)?(?!\.\d)|\.\d+)(?:[eE][+-]?\d+(?![\w.]))?)"
     r"|\\(?P<command>[a-zA-Z]+|(?=\d)|.)"
+    r"|(?P<half>[aApP]\.[mM]\.?)"
     r"|(?P<letters>[a-zA-Z]+|[\u3400-\u9fff]+)"
     r"|(?P<symbol><=|>=|!=|==|\*\*|->|:=|.)",
     re.DOTALL,
@@ -66,7 +67,8 @@ _MAYBE_GROUPED = re.compile(r"\d,\d{3}(?!\d)")
 _REPEATING = re.compile(r"(\d*)\.(\d*?)(?:\\\w+\s*)?[({]?(\d+)[)}]?")
 
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp sqrt".split()
+    {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan"}
+    | {"sinh", "cosh", "tanh", "ln", "log", "lg", "exp", "sqrt"}
 )
 _NAMED = FUNCTIONS | {"pi", "theta", "infty", "alpha", "beta", "lambda"}
 _COMMANDS = _NAMED | {"frac", "times", "cdot", "le", "leq", "ge", "geq", "pm", "cup", "triangle"}
@@ -77,9 +79,9 @@ _WORD = 4  # letters from which on a run is a word
 
 
 def tokens(text: str, grouped: bool = True) -> list[Token]:
-    """The tokens of `text`; `Unreadable` where it is too long or holds what cannot be one."""
+    """The tokens of `text`; `UnreadableError` where it is too long or holds what cannot be one."""
     if len(text) > LONGEST:
-        raise Unreadable("too long")
+        raise UnreadableError("too long")
     found: list[Token] = []
     spaced = False
     money = text.count("$") % 2 == 1  # an even number of them are the marks around mathematics
@@ -113,6 +115,8 @@ def _pieces(kind: str, text: str) -> Iterator[Token]:
         yield from _letters(text)
     elif kind == "text":
         yield from _text(text)
+    elif kind == "half":
+        yield Token("word", text.replace(".", ""))
     elif kind == "command":
         yield from _command(text)
     else:
@@ -124,7 +128,7 @@ def number(text: str) -> Fraction:
     mantissa, _, exponent = text.lower().partition("e")
     mantissa = re.sub(r"[^\d.]", "", mantissa)
     if len(mantissa) > _DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > _DIGITS:
-        raise Unreadable("a number of too many digits")
+        raise UnreadableError("a number of too many digits")
     return Fraction(mantissa) * Fraction(10) ** int(exponent or 0)
 
 
@@ -135,7 +139,7 @@ def repeating(text: str) -> Fraction:
         text = f"{before}({re.sub(r'[^0-9]', '', first + second)})"
     match = _REPEATING.fullmatch(text)
     if not match or len(text) > _DIGITS:
-        raise Unreadable("no repeating decimal")
+        raise UnreadableError("no repeating decimal")
     whole, once, again = match.groups()
     period = Fraction(int(again), 10 ** len(again) - 1)
     return Fraction(f"{whole or 0}.{once or 0}") + period / 10 ** len(once)
@@ -159,19 +163,24 @@ def is_word(run: str) -> bool:
         return True
     if len(run) >= _WORD or (len(run) == 3 and run.isupper()):
         return True
-    return len(run) > 1 and (units.known(run) is not None or run in _SHORT_WORDS)
+    return len(run) > 1 and (units.is_unit(run) or run in _SHORT_WORDS)
 
 
-_SHORT_WORDS = frozenset("is as at of the so no yes per sq cu am pm DNE odd men ANS Yes No".split())
+_SHORT_WORDS = frozenset({"is", "as", "at", "of", "the", "so", "no", "No", "yes", "Yes", "odd"}) | {
+    *("per", "sq", "cu", "am", "pm", "men")
+}
+
+
+_PIECE = re.compile(r"\d+(?:\.\d+)?|[aApP]\.[mM]\.?|[^\W\d_]+|[^\w\s]")
 
 
 def _text(text: str) -> Iterator[Token]:
     """What stands in `\\\\text{...}`: words, numbers and signs; letters are words there."""
-    for piece in re.findall(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]", text.replace("~", " ")):
+    for piece in _PIECE.findall(text.replace("~", " ")):
         if piece[0].isdigit():
             yield Token("number", piece, value=number(piece))
         elif piece[0].isalpha():
-            yield Token("word", piece)
+            yield Token("word", piece.replace(".", ""))
         else:
             yield Token("symbol", piece)
 
@@ -199,6 +208,8 @@ _MEANINGS = {
     "}": "\\}",
     "%": "%",
     "$": "$",
+    "langle": "(",
+    "rangle": ")",
     "lbrack": "[",
     "rbrack": "]",
     "lvert": "|",

@@ -1,25 +1,26 @@
 """What an answer is once it is read: a term, or a structure of terms.
 
-    "2\\sqrt{3}"      Term("multiply", (Fraction(2), Term("root", (Fraction(3), Fraction(2)))))
+    "2\\\\sqrt{3}"      Term("multiply", (Fraction(2), Term("root", (Fraction(3), Fraction(2)))))
     "(0, 1]"         Group("(", (Fraction(0), Fraction(1)), "]")
     "x > 3"          Relation((variable x, Fraction(3)), (">",))
-    "5 \\text{ cm}"   Quantity(Fraction(5), Unit("length", 1/100))
+    "5 \\\\text{ cm}"   Quantity(Fraction(5), Unit("length", 1/100))
 
 Numbers are fractions, so nothing is rounded on the way in.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """The text is no mathematics that this folder reads, or it is larger than it cares to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """An operation over terms: `op` is a name of `value.py`, or "variable" or "constant"."""
+    """An operation over expressions, or a leaf: a "variable" or "constant" with its name."""
 
     op: str
     args: tuple[Any, ...]
@@ -27,7 +28,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What a number counts: a dimension ("length", "length^2", ...) and how many of its own."""
+    """What a number counts: a dimension ("length", "length^2", ...), and a factor in it."""
 
     dimension: str
     factor: Fraction
@@ -35,18 +36,18 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number with a unit."""
+    """A number and its unit, if it has one."""
 
     value: "Expression"
-    unit: Unit
+    unit: Unit | None
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Several things: between brackets as written, or bare ("", a list without them)."""
+    """Several things: between brackets as written, bare ("", a list), or a ratio (":")."""
 
     open: str
-    items: tuple[Any, ...]
+    items: tuple["Statement", ...]
     close: str
 
 
@@ -54,14 +55,14 @@ class Group:
 class Union:
     """Sets joined by a cup."""
 
-    parts: tuple[Any, ...]
+    parts: tuple["Statement", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
     """Sides with signs between them, one fewer: `=`, `!=`, `<`, `<=`, `>`, `>=`, `in`."""
 
-    sides: tuple[Any, ...]
+    sides: tuple["Statement", ...]
     signs: tuple[str, ...]
 
 
@@ -73,6 +74,7 @@ class Matrix:
 
 
 Expression: TypeAlias = Fraction | Term
+Statement: TypeAlias = Expression | Quantity | Group | Union | Relation | Matrix
 
 
 def operation(op: str, *args: Expression) -> Term:
@@ -80,27 +82,49 @@ def operation(op: str, *args: Expression) -> Term:
     return Term(op, args)
 
 
+def negated(term: Expression) -> Expression:
+    """Minus the term."""
+    return -term if isinstance(term, Fraction) else operation("multiply", Fraction(-1), term)
+
+
+def variable(name: str) -> Term:
+    """The leaf of a variable."""
+    return Term("variable", (name,))
+
+
+def constant(name: str) -> Term:
+    """The leaf of a constant: "pi", "e", "i", "infinity"."""
+    return Term("constant", (name,))
+
+
+def is_leaf(term: Expression) -> bool:
+    """Is there nothing below the term?"""
+    return isinstance(term, Fraction) or term.op in ("variable", "constant")
+
+
 def names(term: Expression) -> frozenset[str]:
     """The variables that stand in a term."""
-    if isinstance(term, Fraction):
+    if isinstance(term, Fraction) or term.op == "constant":
         return frozenset()
     if term.op == "variable":
         return frozenset(term.args)
-    if term.op == "constant":
-        return frozenset()
     return frozenset().union(*map(names, term.args))
 
 
-def replaced(term: Expression, op: str, by: str) -> Expression:
-    """The term with every operation `op` called `by`."""
-    if isinstance(term, Fraction) or term.op in ("variable", "constant"):
-        return term
-    args = tuple(replaced(arg, op, by) for arg in term.args)
-    return Term(by if term.op == op else term.op, args)
-
-
-def contains(term: Expression, op: str) -> bool:
-    """Does the operation occur in the term?"""
-    if isinstance(term, Fraction) or term.op in ("variable", "constant"):
+def contains(term: Expression, *ops: str) -> bool:
+    """Does one of the operations occur in the term?"""
+    if isinstance(term, Fraction) or is_leaf(term):
         return False
-    return term.op == op or any(contains(arg, op) for arg in term.args)
+    return term.op in ops or any(contains(arg, *ops) for arg in term.args)
+
+
+def rewritten(term: Expression, rule: Callable[[Term], Expression]) -> Expression:
+    """The term with `rule` applied to each operation, from the leaves up."""
+    if isinstance(term, Fraction) or is_leaf(term):
+        return term
+    return rule(operation(term.op, *(rewritten(arg, rule) for arg in term.args)))
+
+
+def renamed(term: Expression, op: str, by: str) -> Expression:
+    """The term with every operation `op` called `by`."""
+    return rewritten(term, lambda found: Term(by, found.args) if found.op == op else found)

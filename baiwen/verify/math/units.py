@@ -68,17 +68,17 @@ _UNITS = {
     for factor, words in rows.items()
     for word in words.split()
 }
-_SPEEDS = {"mph": ["mile", "/", "hour"], "kph": ["km", "/", "hour"], "km/h": ["km", "/", "h"]}
+_SPEEDS = {"mph": ["mile", "/", "hour"], "kph": ["km", "/", "hour"], "kmh": ["km", "/", "hour"]}
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3}
 # Words that multiply: the number before them is of that many.
 MULTIPLES = {
-    "hundred": 10**2,
-    "thousand": 10**3,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-    "万": 10**4,
-    "亿": 10**8,
+    "hundred": Fraction(10**2),
+    "thousand": Fraction(10**3),
+    "million": Fraction(10**6),
+    "billion": Fraction(10**9),
+    "trillion": Fraction(10**12),
+    "万": Fraction(10**4),
+    "亿": Fraction(10**8),
 }
 
 
@@ -89,6 +89,11 @@ def known(word: str) -> Unit | None:
         if form in _UNITS and (form == word or len(word) > 1):
             return _UNITS[form]
     return None
+
+
+def is_unit(word: str) -> bool:
+    """Does the word measure something?"""
+    return word.lower() in _SPEEDS or known(word) is not None
 
 
 def unit(words: list[str]) -> Unit | None:

@@ -13,7 +13,7 @@ from baiwen.verify.math import extract
 _WRAP = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mathrm|mathbf|mbox|operatorname)(?![a-z])")
 _BREAK = re.compile(r"\\[ ,;:!]|[{}$~*]")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_FILLING = frozenset("a an the is are it there that this will be 是 的".split())
+_FILLING = frozenset({"a", "an", "the", "is", "are", "it", "there", "that", "this", "be", "的"})
 _MEANINGS = {
     "emptyset": "no solution",
     "varnothing": "no solution",
