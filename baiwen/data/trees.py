@@ -88,10 +88,10 @@ def batches(
 
 
 def pack(lengths: Sequence[int], size: int, ranks: int) -> list[list[int]]:
-    """Which items share a micro-batch: a multiple of `ranks`, none empty that could be filled.
+    """Which items share a micro-batch, the fullest first: a multiple of `ranks`, maybe some empty.
 
-    No more than best-fit needs, rounded up to whole turns of the ranks; within these, as even as
-    the longest-first rule makes them where that fits.
+    As many as best-fit needs, rounded up; and as even as the longest-first rule makes that many,
+    where this fits into `size`.
     """
     for item, length in enumerate(lengths):
         if length > size:
