@@ -103,9 +103,8 @@ def _scoring(
 ) -> FastAPI:
     for option in ("weights", "lookup", "cache_tokens", "open"):
         if getattr(options, option):
-            raise UserError(
-                f"--{option.replace('_', '-')} is for language models, not for {folder}"
-            )
+            flag = option.replace("_", "-")
+            raise UserError(f"--{flag} is for language models, and {folder} is a reward model")
     scorer = Scorer(*pretrained.load_reward(folder, world.device, world.dtype))
     context = _context(options.context, scorer.context)
     return app.build_scoring(scorer, name, context, gate=gate, limits=limits)

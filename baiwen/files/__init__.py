@@ -1,6 +1,7 @@
 """Files: everything Baiwen reads and writes (design, section 3).
 
 durable    write, writing, writing_folder: all or nothing, also under kill -9 and power loss
+ledger     Ledger: rows under a key that are on the disk as soon as they are added
 manifest   seal, check, complete: SHA-256 and size of every file of a folder
 formats    JSON, JSONL (plain, .gz, .zst), text, Parquet
 inputs     fingerprint: what tells one content of an input from another
@@ -22,10 +23,12 @@ from baiwen.files.formats import (
     write_json,
 )
 from baiwen.files.inputs import fingerprint
+from baiwen.files.ledger import Ledger
 from baiwen.files.manifest import check, complete, seal, writing_folder
 from baiwen.files.runs import OtherRunError, RunFolder, changed, look, run_folder
 
 __all__ = [
+    "Ledger",
     "OtherRunError",
     "RunFolder",
     "changed",

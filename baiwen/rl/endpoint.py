@@ -1,0 +1,157 @@
+"""A chat model behind OpenAI's protocol, asked until it answers or is given up.
+
+    [endpoint]
+    url = "http://127.0.0.1:8000/v1"
+    key_env = "OPENAI_API_KEY"          # the name of the variable, never the key itself
+
+    with opened(endpoint) as model:
+        text = model.ask([{"role": "user", "content": "Hi"}], {"temperature": 0})
+
+What may pass (no connection, a timeout, 408, 409, 429, 5xx, a body that is no answer) is asked
+again after a pause that doubles each time, or as long as the server says. What the server holds
+against this one request (400, 413, 422: too long, say) raises `Refused`; anything else is a
+`UserError` at once. A redirect is not followed: it would carry the key elsewhere.
+"""
+
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import httpx
+from pydantic import Field
+
+from baiwen.config import Knobs
+from baiwen.errors import UserError
+
+PASSING = {408, 409, 429}  # and every 5xx
+REQUEST = {400, 413, 422}  # what is wrong with one request
+LONGEST = 60.0  # seconds of a pause
+SHOWN = 300  # characters of an answer in an error
+
+Messages = Sequence[Mapping[str, Any]]
+Reader = Callable[[httpx.Response], str | None]  # None: it holds no answer
+
+
+class Endpoint(Knobs):
+    """Where the model is, and how much patience it is worth."""
+
+    url: Annotated[str, Field(pattern=r"^https?://")]  # OpenAI's base_url, with or without /v1
+    model: str | None = None  # none: the first that the server lists
+    key_env: str | None = None  # name of the environment variable that holds the API key
+    concurrency: Annotated[int, Field(gt=0)] = 8  # requests at a time
+    timeout: Annotated[float, Field(gt=0)] = 120.0  # seconds without a byte
+    retries: Annotated[int, Field(ge=0)] = 6  # times that a request is made again
+    pause: Annotated[float, Field(ge=0)] = 1.0  # seconds before the first of them; then doubled
+
+    @property
+    def base(self) -> str:
+        """The URL under which `/chat/completions` lies."""
+        url = httpx.URL(self.url)
+        return str(url.copy_with(path="/v1")) if url.path in ("", "/") else str(url).rstrip("/")
+
+
+class Refused(Exception):  # noqa: N818 - what happened, not a kind of error
+    """The server does not take this request, and says why."""
+
+
+class Stopped(Exception):  # noqa: N818 - what happened, not a kind of error
+    """The work was stopped while this request waited."""
+
+
+class Chat:
+    """An open connection; from any thread."""
+
+    def __init__(self, endpoint: Endpoint, client: httpx.Client) -> None:
+        self._endpoint, self._client = endpoint, client
+        self._stop = threading.Event()
+        self.name = endpoint.model or self._first()
+
+    def stop(self) -> None:
+        """End the pauses: whoever waits raises `Stopped`."""
+        self._stop.set()
+
+    def ask(self, messages: Messages, sampling: Mapping[str, Any]) -> str:
+        """The model's answer. Refused; UserError where none comes in all the tries."""
+        body = {"model": self.name, "messages": messages, **sampling}
+        return self._tried("POST", "/chat/completions", body, _content)
+
+    def _first(self) -> str:
+        return self._tried("GET", "/models", None, _listed)
+
+    def _tried(self, method: str, path: str, body: object, read: Reader) -> str:
+        endpoint, told = self._endpoint, ""
+        for attempt in range(endpoint.retries + 1):
+            if self._stop.is_set():
+                raise Stopped
+            wait = min(endpoint.pause * 2**attempt, LONGEST) * random.uniform(0.5, 1)
+            try:
+                response = self._client.request(method, path, json=body)
+            except httpx.TransportError as error:
+                told = f"{type(error).__name__}: {error}"
+            else:
+                if response.status_code == httpx.codes.OK:
+                    if (found := read(response)) is not None:
+                        return found
+                    told = f"no answer in OpenAI's form: {response.text[:SHOWN]!r}"
+                else:
+                    told = f"HTTP {response.status_code}: {response.text[:SHOWN]}"
+                    if response.status_code in REQUEST:
+                        raise Refused(told)
+                    if response.status_code < 500 and response.status_code not in PASSING:
+                        raise UserError(f"{endpoint.base}{path} does not let us in: {told}")
+                    wait = max(wait, _asked_pause(response))
+            if attempt < endpoint.retries and self._stop.wait(wait):
+                raise Stopped
+        raise UserError(
+            f"{endpoint.base} is down: after {endpoint.retries + 1} tries it says {told}"
+        )
+
+
+@contextmanager
+def opened(endpoint: Endpoint) -> Iterator[Chat]:
+    """The model, connected; UserError where there is no key, or nobody answers."""
+    headers = {}
+    if endpoint.key_env is not None:
+        key = os.environ.get(endpoint.key_env)
+        if not key:
+            raise UserError(
+                f"endpoint.key_env: the environment has no {endpoint.key_env}; set it to the API "
+                "key, or leave key_env out where none is needed"
+            )
+        headers["Authorization"] = f"Bearer {key}"
+    host = httpx.URL(endpoint.url).host
+    with httpx.Client(
+        base_url=endpoint.base,
+        headers=headers,
+        timeout=endpoint.timeout,
+        trust_env=not (host == "localhost" or host.startswith("127.")),  # past any proxy
+        limits=httpx.Limits(max_connections=endpoint.concurrency),
+    ) as client:
+        yield Chat(endpoint, client)
+
+
+def _content(response: httpx.Response) -> str | None:
+    """The text of a chat completion, or None where this is none."""
+    try:
+        content = response.json()["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return content if isinstance(content, str) else None
+
+
+def _listed(response: httpx.Response) -> str | None:
+    try:
+        return str(response.json()["data"][0]["id"])
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _asked_pause(response: httpx.Response) -> float:
+    """Seconds that `Retry-After` asks for; dates are passed over."""
+    try:
+        return min(max(float(response.headers["retry-after"]), 0.0), LONGEST)
+    except (KeyError, ValueError):
+        return 0.0

@@ -1,0 +1,308 @@
+"""The stage against local servers: one that answers by rule, fails, talks nonsense; and our own."""
+
+import contextlib
+import json
+import re
+import signal
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from baiwen import config as recipes
+from baiwen import files
+from baiwen.engine.engine import Engine
+from baiwen.engine.front import Front
+from baiwen.errors import UserError
+from baiwen.model.config import ModelConfig
+from baiwen.model.transformer import Transformer
+from baiwen.rl.endpoint import Endpoint
+from baiwen.serve import app, server
+from baiwen.stages import judge, reward
+from baiwen.tokenizer import bpe, template
+
+SHOWN = re.compile(r"<answer (A|B) (\w+)>\n(.*?)\n</answer \1 \2>", re.DOTALL)
+
+
+def good(body):
+    """For the answer that says `good`; a tie without one or with two."""
+    texts = {name: text for name, _, text in SHOWN.findall(body["messages"][1]["content"])}
+    found = [name for name, text in texts.items() if "good" in text]
+    return json.dumps({"helpfulness": "A", "verdict": found[0] if len(found) == 1 else "tie"})
+
+
+class Judge(BaseHTTPRequestHandler):
+    """Answers with what the server's `rule` gives: a text, or a status, headers and a body."""
+
+    def do_GET(self):
+        self.send(200, {"data": [{"id": "rule"}]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append((body, self.headers.get("authorization")))
+        found = self.server.rule(body)
+        if isinstance(found, str):
+            self.send(200, {"choices": [{"message": {"role": "assistant", "content": found}}]})
+        else:
+            self.send(*found)
+
+    def send(self, status, body, headers=None):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"content-length": len(data), **(headers or {})}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def answering(rule, port=0):
+    with ThreadingHTTPServer(("127.0.0.1", port), Judge) as made:
+        made.rule, made.asked = rule, []
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield made
+        finally:
+            made.shutdown()
+            thread.join()
+
+
+def row(number, **more):
+    prompt = [{"role": "user", "content": f"say it {number}"}]
+    return {"prompt": prompt, "answers": ["good one", "bad one"], "kind": "say", **more}
+
+
+def pair(chosen, rejected, number=0):
+    return {"prompt": f"say it {number}", "chosen": chosen, "rejected": rejected}
+
+
+def write(path, rows):
+    with files.jsonl_writer(path) as add:
+        for one in rows:
+            add(one)
+    return path
+
+
+def settings(tmp_path, rows, port, endpoint=None, **knobs):
+    data = write(tmp_path / "data.jsonl", rows)
+    given = {"retries": 2, "pause": 0.01, "concurrency": 4, **(endpoint or {})}
+    made = Endpoint(url=f"http://127.0.0.1:{port}", **given)
+    return judge.Config(out=tmp_path / "out", data=(data,), endpoint=made, **knobs)
+
+
+def into(config):
+    with files.run_folder(config.out, recipes.resolved(config)) as folder:
+        judge.run(config, folder)
+    return list(files.read_jsonl(config.out / "pairs.jsonl"))
+
+
+def test_the_better_answer_is_chosen_and_the_rest_of_the_row_kept(tmp_path):
+    with answering(good) as served:
+        made = into(settings(tmp_path, [row(0), row(1, tools=[])], served.server_port))
+        assert len(served.asked) == 4  # two orders of each
+    chosen, rejected = ([{"role": "assistant", "content": f"{w} one"}] for w in ("good", "bad"))
+    asked = [{"role": "user", "content": "say it 0"}]
+    expected = {"prompt": asked, "chosen": chosen, "rejected": rejected, "kind": "say"}
+    assert made[0] == {**expected, "source": "judge"} and len(made) == 2
+    told = files.read_json(tmp_path / "out" / "judge.json")
+    assert told["model"] == "rule" and told["decided"] == told["pairs"] == 2
+    assert told["order"]["value"] == 1 and told["first_place"]["value"] == 0.5
+    assert told["criteria"]["helpfulness"] == {"named": 0, "as_the_verdict": 0}  # A in both orders
+
+
+def test_a_judge_that_favours_a_place_decides_nothing(tmp_path):
+    with answering(lambda body: '{"verdict": "A"}') as served:
+        made = into(settings(tmp_path, [row(n) for n in range(3)], served.server_port))
+    told = files.read_json(tmp_path / "out" / "judge.json")
+    assert made == [] and told["undecided"] == {"orders disagree": 3}
+    assert told["first_place"]["value"] == 1 and told["order"]["value"] == 0
+
+
+def test_labels_of_pairs_are_set_against_the_verdicts(tmp_path):
+    rows = [pair("good", "bad", 0), pair("bad", "good", 1), pair("good", "good too", 2)]
+    with answering(good) as served:
+        made = into(settings(tmp_path, rows, served.server_port))
+    told = files.read_json(tmp_path / "out" / "judge.json")
+    assert told["labels"]["value"] == 0.5 and told["labels"]["n"] == 2
+    assert told["undecided"] == {"tie": 1}
+    assert made[1]["chosen"] == [{"role": "assistant", "content": "good"}]
+    assert made[0]["prompt"] == [{"role": "user", "content": "say it 0"}]
+
+
+def test_verified_answers_are_labels_and_a_prompt_gives_so_many_pairs(tmp_path):
+    texts = [("good 1", "right"), ("bad 2", "wrong"), ("bad 3", "wrong"), ("good 1", "right")]
+    answers = [{"text": text, "verdict": verdict} for text, verdict in texts]
+    config = {"rows": [row(0, answers=answers)], "pairs_per_prompt": 2}
+    with answering(good) as served:
+        into(settings(tmp_path, port=served.server_port, **config))
+        assert len(served.asked) == 4
+    assert files.read_json(tmp_path / "out" / "judge.json")["labels"]["value"] == 1
+
+
+def test_what_cannot_be_read_is_asked_again_and_then_left(tmp_path):
+    def rule(body):
+        if "say it 1" in body["messages"][1]["content"] and len(body["messages"]) > 2:
+            return good(body)
+        return "I like both of them."
+
+    with answering(rule) as served:
+        made = into(settings(tmp_path, [row(0), row(1)], served.server_port, attempts=3))
+        assert len(served.asked) == 2 * 3 + 2 * 2
+        last = [body["messages"][-1]["content"] for body, _ in served.asked]
+    assert len(made) == 1 and sum("JSON object alone" in text for text in last) == 6
+    assert files.read_json(tmp_path / "out" / "judge.json")["undecided"] == {"unreadable": 1}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (503, {"error": "busy"}),
+        (429, {"error": "slow down"}, {"Retry-After": "0.01"}),
+        (200, b"<html>a proxy's page</html>"),
+        (200, {"choices": []}),
+        (200, {"choices": [{"message": {"content": None}}]}),
+    ],
+)
+def test_trouble_that_passes_is_waited_out(tmp_path, trouble):
+    times = iter(range(99))
+    with answering(lambda body: trouble if next(times) < 2 else good(body)) as served:
+        made = into(settings(tmp_path, [row(0)], served.server_port, {"concurrency": 1}))
+        assert len(served.asked) == 4 and len(made) == 1
+
+
+def test_an_endpoint_that_goes_down_stops_the_run_which_goes_on_later(tmp_path):
+    rows = [row(number) for number in range(6)]
+    alive = iter(range(99))
+    with answering(lambda body: good(body) if next(alive) < 5 else (500, {})) as served:
+        port = served.server_port
+        config = settings(tmp_path, rows, port, {"concurrency": 1})
+        with pytest.raises(UserError, match=r"is down: after 3 tries.*\n5 answers are kept"):
+            into(config)
+    with pytest.raises(UserError, match="is down: after 3 tries it says ConnectError"):
+        into(config)
+    with answering(good, port) as served:
+        assert len(into(config)) == 6
+        assert len(served.asked) == 12 - 5
+
+
+def test_what_was_answered_is_never_asked_again(tmp_path, monkeypatch):
+    """Also where the run is killed when all has been said."""
+    with answering(good) as served:
+        config = settings(tmp_path, [row(0)], served.server_port)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(judge.shutil, "copyfile", lambda *_: signal.raise_signal(signal.SIGINT))
+            into(config)
+        assert len(into(config)) == 1 and len(served.asked) == 2
+    said = [*files.read_jsonl(config.out / "said.jsonl")]
+    assert len(said) == 2 and all("verdict" in one["text"] for one in said)
+
+
+def test_one_request_that_is_refused_does_not_stop_the_others(tmp_path):
+    def rule(body):
+        long = "say it 1" in body["messages"][1]["content"]
+        return (400, {"error": {"message": "too many tokens"}}) if long else good(body)
+
+    with answering(rule) as served:
+        made = into(settings(tmp_path, [row(0), row(1)], served.server_port))
+    assert len(made) == 1
+    assert files.read_json(tmp_path / "out" / "judge.json")["undecided"] == {"refused": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (401, "does not let us in: HTTP 401"),
+        (400, "refuses every question: HTTP 400"),
+        (404, "404"),
+    ],
+)
+def test_a_server_that_lets_nobody_in_is_told_at_once(tmp_path, status, told):
+    with answering(lambda body: (status, {"error": "no"})) as served:
+        with pytest.raises(UserError, match=told):
+            into(settings(tmp_path, [row(0)], served.server_port))
+        assert len(served.asked) <= 2
+
+
+def test_the_key_is_read_from_the_environment_and_written_nowhere(tmp_path, monkeypatch):
+    with answering(good) as served:
+        config = settings(tmp_path, [row(0)], served.server_port, {"key_env": "JUDGE_KEY"})
+        monkeypatch.delenv("JUDGE_KEY", raising=False)
+        with pytest.raises(UserError, match="the environment has no JUDGE_KEY"):
+            into(config)
+        monkeypatch.setenv("JUDGE_KEY", "secret-of-ours")
+        into(config)
+        assert {key for _, key in served.asked} == {"Bearer secret-of-ours"}
+    for path in (tmp_path / "out").rglob("*"):
+        assert path.is_dir() or b"secret-of-ours" not in path.read_bytes()
+
+
+def test_a_rubric_of_ones_own_takes_the_place_of_ours(tmp_path):
+    (tmp_path / "rubric.txt").write_text("The shorter one.")
+    with answering(good) as served:
+        rubric = tmp_path / "rubric.txt"
+        into(settings(tmp_path, [row(0)], served.server_port, rubric=rubric))
+        assert served.asked[0][0]["messages"][0]["content"] == "The shorter one."
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"answers": ["a", "b"]}, "row 1: .*'prompt'"),
+        ({"prompt": "hm"}, "row 1: .*'answers'"),
+        (row(0, answers=[{"verdict": "right"}, "b"]), "row 1: .*'text'"),
+        (row(0, answers=["one"]), "no prompt has two different answers"),
+    ],
+)
+def test_rows_of_another_form_are_named_before_anything_is_asked(tmp_path, bad, told):
+    with answering(good) as served:
+        with pytest.raises(UserError, match=told):
+            into(settings(tmp_path, [bad], served.server_port))
+        assert served.asked == []
+
+
+def test_the_pairs_are_such_as_the_reward_model_learns_from(tmp_path):
+    texts = [template.DEFAULT_SYSTEM * 3, json.dumps(row(0)) * 3]
+    bpe.train(texts, vocab_size=270).save(tmp_path / "tokenizer")
+    with answering(good) as served:
+        into(settings(tmp_path, [row(n) for n in range(3)], served.server_port))
+    limits = reward.Limits(512, 2048)
+    path = tmp_path / "out" / "pairs.jsonl"
+    found, _ = reward.ranked.read([path], tmp_path / "tokenizer", limits)
+    assert len(found) == 3 and {one.source for one in found} == {"judge"}
+
+
+def test_a_model_of_our_own_can_be_the_judge(tmp_path):
+    """`baiwen serve` with a random model: it is asked and says nothing that could be read."""
+    tokenizer = bpe.train([template.DEFAULT_SYSTEM * 3], vocab_size=270)
+    model = Transformer(
+        ModelConfig(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=8192,
+            tie_word_embeddings=True, eos_token_id=tokenizer.end_of_turn,
+        )
+    )  # fmt: skip
+    model.init_weights(0)
+    front = Front(Engine(model, tokenizer, cache_tokens=32_768))
+    made = app.build(front, tokenizer, "ours", 8192)
+    listener, ready, running = server.bind("127.0.0.1", 0, None), threading.Event(), {}
+
+    def run():
+        running["server"] = server.made(made, listener, 5, ready.set)
+        running["server"].run([listener])
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert ready.wait(20)
+    try:
+        port = listener.getsockname()[1]
+        into(settings(tmp_path, [row(0)], port, max_tokens=8, attempts=1))
+    finally:
+        running["server"].should_exit = True
+        thread.join(20)
+        listener.close()
+    told = files.read_json(tmp_path / "out" / "judge.json")
+    assert told["model"] == "ours" and told["undecided"] == {"unreadable": 1}
