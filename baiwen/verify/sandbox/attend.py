@@ -56,14 +56,17 @@ class Attendance:
 
     def _loop(self, selector: selectors.BaseSelector, alive: int) -> Ended | None:
         until = time.monotonic() + self.limits.wall
+        look = time.monotonic() if self.full else until
         running = True
         while running:
-            left = until - time.monotonic()
-            if left <= 0:
+            events = selector.select(max(0.0, min(look, until) - time.monotonic()))
+            now = time.monotonic()
+            if now >= until:
                 return "wall"
-            events = selector.select(min(left, WATCH_EVERY) if self.full else left)
-            if self.full and self.full():
-                return "memory"
+            if self.full and now >= look:
+                if self.full():
+                    return "memory"
+                look = time.monotonic() + WATCH_EVERY
             for key, _ in events:
                 if key.fileobj is self.stdin:
                     self._feed(selector)
@@ -71,11 +74,14 @@ class Attendance:
                     running = False
                 elif not self._take(selector, key.fileobj):  # type: ignore[arg-type]
                     return "output"
-        for pipe in self.read:  # what still lies in the pipes
+        return self._drain(selector)
+
+    def _drain(self, selector: selectors.BaseSelector) -> Ended | None:
+        """Read what still lies in the pipes."""
+        for pipe in self.read:
             while pipe in selector.get_map() and self._take(selector, pipe, last=True):
                 pass
-        over = len(self.read[self.stdout]) > self.limits.output
-        return "output" if over else None
+        return "output" if len(self.read[self.stdout]) > self.limits.output else None
 
     def _feed(self, selector: selectors.BaseSelector) -> None:
         try:

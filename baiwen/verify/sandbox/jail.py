@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -37,17 +38,26 @@ def uid() -> int:
     return os.getuid() or NOBODY
 
 
-def words(level: Level, language: Language, source: int, rules: int, limits: Limits) -> list[str]:
-    """The command that runs the program of descriptor `source` in a jail of that level.
+@dataclass(frozen=True)
+class Files:
+    """Open descriptors that a jail is given; it hands none but the source on to the program."""
 
-    `rules` is a descriptor with the seccomp filter. `UserError` where a part is missing.
+    source: int
+    rules: int  # the seccomp filter
+    told: int  # where bubblewrap tells the number of the namespace's first process
+
+
+def words(level: Level, language: Language, files: Files, limits: Limits) -> list[str]:
+    """The command that runs the program of `files` in a jail of that level.
+
+    `UserError` where a part is missing.
     """
     interpreter = languages.interpreter(language, uid())
     if interpreter is None:
         tried = ", ".join(language.candidates)
         raise UserError(f"no {language.name} that user {uid()} may read and run; tried {tried}")
     around = _launched if level == "C" else _wrapped
-    return [*_dropped(), *around(language, interpreter, source, rules, limits)]
+    return [*_dropped(), *around(language, interpreter, files, limits)]
 
 
 def filter_of(level: Level) -> bytes:
@@ -66,9 +76,7 @@ def _dropped() -> list[str]:
     return [_program("setpriv"), *user, "--bounding-set=-all", "--"]
 
 
-def _wrapped(
-    language: Language, interpreter: str, source: int, rules: int, limits: Limits
-) -> list[str]:
+def _wrapped(language: Language, interpreter: str, files: Files, limits: Limits) -> list[str]:
     """Levels A and B: bubblewrap around prlimit around the program."""
     file = f"{BOX}/{language.file}"
     return [
@@ -78,8 +86,16 @@ def _wrapped(
         *_system(languages.home(interpreter)),
         *("--proc", "/proc", "--dev", "/dev", "--size", str(SHM), "--tmpfs", "/dev/shm"),
         *("--remount-ro", "/dev", "--size", str(limits.scratch), "--tmpfs", "/tmp"),
-        *("--ro-bind-data", str(source), file, "--remount-ro", "/", "--chdir", "/tmp"),
-        *("--clearenv", *_environment(language), "--seccomp", str(rules), "--"),
+        *("--ro-bind-data", str(files.source), file, "--remount-ro", "/", "--chdir", "/tmp"),
+        *(
+            "--clearenv",
+            *_environment(language),
+            "--seccomp",
+            str(files.rules),
+            "--info-fd",
+            str(files.told),
+            "--",
+        ),
         *(_program("prlimit"), *_prlimits(limits), *language.command(interpreter, file)),
     ]
 
@@ -109,18 +125,16 @@ def environment(language: Language) -> dict[str, str]:
     )
 
 
-def _launched(
-    language: Language, interpreter: str, source: int, rules: int, limits: Limits
-) -> list[str]:
+def _launched(language: Language, interpreter: str, files: Files, limits: Limits) -> list[str]:
     """Level C: a Python that jails itself with `launch.py` and becomes the program."""
     python = languages.interpreter(languages.PYTHON, uid())
     if python is None:
         raise UserError(f"level C needs a Python that user {uid()} may read and run")
     given = {
-        "words": language.command(interpreter, f"/dev/fd/{source}"),
+        "words": language.command(interpreter, f"/dev/fd/{files.source}"),
         "environment": environment(language),
-        "keep": [source],
-        "filter": rules,
+        "keep": [files.source],
+        "filter": files.rules,
         "readable": ["/usr", *(f"/{name}" for name in LINKED), LINKER, str(languages.home(python)),
                      str(languages.home(interpreter))],
         "limits": [[f"RLIMIT_{name}", *most] for name, most in _limits(limits).items()

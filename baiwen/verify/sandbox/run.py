@@ -9,13 +9,16 @@ found, which is the best that a trial run showed to work.
 
 import fcntl
 import functools
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import astuple
 
 from baiwen.errors import UserError
 from baiwen.verify.sandbox import jail, watch
@@ -26,6 +29,7 @@ from baiwen.verify.sandbox.languages import LANGUAGES, Language
 from baiwen.verify.sandbox.limits import Limits, Result
 
 OUT_OF_CPU = 128 + signal.SIGXCPU  # the exit code of bubblewrap, and ours
+PATIENCE = 2.0  # seconds for the kernel to end what is left of a namespace
 TRIAL = {"python": "print(6 * 7)"}
 SEALS = 0b1111  # F_SEAL_SEAL, SHRINK, GROW and WRITE (fcntl(2))
 MEND = (
@@ -59,11 +63,13 @@ def run(
 @functools.cache
 def best(language: str = "python") -> Level:
     """The best level at which a program runs here; `UserError` if there is none."""
-    reasons = {level: unusable(level, language) for level in LEVELS}
-    for level, reason in reasons.items():
+    reasons = []
+    for level in LEVELS:
+        reason = unusable(level, language)
         if not reason:
             return level
-    told = "; ".join(f"{level}: {reason}" for level, reason in reasons.items())
+        reasons.append(f"{level}: {reason}")
+    told = "; ".join(reasons)
     raise UserError(f"no sandbox works here, so no program is run ({told}). To mend it: {MEND}")
 
 
@@ -83,16 +89,19 @@ def unusable(level: Level, language: str = "python") -> str:
 
 
 def _run(level: Level, language: Language, source: str, stdin: bytes, limits: Limits) -> Result:
+    began = time.monotonic()
     with ExitStack() as stack:
-        text = source.encode("utf-8", "surrogatepass")
-        program = stack.enter_context(_sealed(text))
-        rules = stack.enter_context(_sealed(jail.filter_of(level)))
-        words = jail.words(level, language, program, rules, limits)
+        reading, told = stack.enter_context(_pipe())
+        files = jail.Files(
+            source=stack.enter_context(_sealed(source.encode("utf-8", "surrogatepass"))),
+            rules=stack.enter_context(_sealed(jail.filter_of(level))),
+            told=told,
+        )
+        words = jail.words(level, language, files, limits)
         group = stack.enter_context(Cgroup.make(limits) if level == "A" else nullcontext())
         if group is not None:
             words = [*group.entering(), *words]
-        began = time.monotonic()
-        process = stack.enter_context(_started(words, (program, rules)))
+        process = stack.enter_context(_started(words, files))
 
         def full() -> bool:
             return watch.held(process.pid) > limits.memory
@@ -101,11 +110,37 @@ def _run(level: Level, language: Language, source: str, stdin: bytes, limits: Li
         ended, stdout, stderr = attendance.until_the_end()
         code = process.wait()
         code = code if code >= 0 else 128 - code
+        _await_namespace(reading)
         if ended is None and group is not None and code and group.killed_for_memory():
             ended = "memory"
         if ended is None and code == OUT_OF_CPU:
             ended = "cpu"
         return Result(level, stdout, stderr, code, ended, time.monotonic() - began)
+
+
+def _await_namespace(reading: int) -> None:
+    """Wait until the namespace that bubblewrap told of is gone, with all that ran in it.
+
+    bubblewrap itself ends as soon as the program does, a moment before the rest of it.
+    """
+    with suppress(BlockingIOError, ProcessLookupError):
+        told = os.read(reading, 2**12)
+        if told:
+            first = os.pidfd_open(json.loads(told)["child-pid"])
+            select.select([first], [], [], PATIENCE)
+            os.close(first)
+
+
+@contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    """The ends of a pipe; reading never waits."""
+    ends = os.pipe()
+    try:
+        os.set_blocking(ends[0], False)
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 @contextmanager
@@ -122,7 +157,7 @@ def _sealed(content: bytes) -> Iterator[int]:
 
 
 @contextmanager
-def _started(words: list[str], keep: tuple[int, ...]) -> Iterator[subprocess.Popen[bytes]]:
+def _started(words: list[str], files: jail.Files) -> Iterator[subprocess.Popen[bytes]]:
     """The process, in a session of its own; ended and waited for at the latest on leaving."""
     process = subprocess.Popen(
         words,
@@ -130,7 +165,7 @@ def _started(words: list[str], keep: tuple[int, ...]) -> Iterator[subprocess.Pop
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
-        pass_fds=keep,
+        pass_fds=astuple(files),
         cwd="/",
         env={"PATH": jail.PATH},
         start_new_session=True,

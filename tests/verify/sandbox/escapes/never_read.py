@@ -1,0 +1,7 @@
+"""A program that never reads what it is sent, and sleeps, ends at the wall budget."""
+# limits: wall=1.0
+# ends: wall
+
+import time
+
+time.sleep(100)
