@@ -6,7 +6,10 @@
     done = engine.generate(["Hello"], baiwen.Sampling(temperature=0.7))
     baiwen.save(model, tokenizer, "out")
 
-These five names are for outsiders and stay; the rest of the package is internal. Importing this
+    judge, tokenizer = baiwen.load_reward("runs/tiny/reward")    # a reward model
+    baiwen.score(judge, tokenizer, [messages, ...])              # a number for each conversation
+
+These seven names are for outsiders and stay; the rest of the package is internal. Importing this
 module imports nothing: torch comes with the first of them that is used.
 """
 
@@ -17,22 +20,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from baiwen.engine.engine import Engine
-    from baiwen.engine.pretrained import load
+    from baiwen.engine.pretrained import load, load_reward
     from baiwen.engine.sampler import Sampling
-    from baiwen.model.transformer import Transformer
+    from baiwen.engine.score import score
+    from baiwen.model.transformer import Model
     from baiwen.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["Engine", "Sampling", "Tokenizer", "load", "save"]
+__all__ = ["Engine", "Sampling", "Tokenizer", "load", "load_reward", "save", "score"]
 
 _HOMES = {
     "Engine": "baiwen.engine.engine",
     "Sampling": "baiwen.engine.sampler",
     "Tokenizer": "baiwen.tokenizer.tokenizer",
     "load": "baiwen.engine.pretrained",
+    "load_reward": "baiwen.engine.pretrained",
+    "score": "baiwen.engine.score",
 }
 
 
-def save(model: "Transformer", tokenizer: "Tokenizer", folder: "Path | str") -> None:
+def save(model: "Model", tokenizer: "Tokenizer", folder: "Path | str") -> None:
     """Write an HF folder that transformers, vLLM and `load` read: all of it, or nothing."""
     from baiwen import files
     from baiwen.model import weights
@@ -42,7 +48,7 @@ def save(model: "Transformer", tokenizer: "Tokenizer", folder: "Path | str") -> 
     ends = model.config.eos_token_id
     chat = tokenizer.end_of_turn in (ends if isinstance(ends, tuple) else (ends,))
     with files.writing_folder(folder) as partial:
-        defaults = generation(tokenizer, chat)
+        defaults = None if model.config.reward else generation(tokenizer, chat)
         weights.save(model.state_dict(), model.config, partial, generation=defaults)
         tokenizer.save(partial, control.IM_END if chat else control.END_OF_TEXT)
 

@@ -42,8 +42,12 @@ RUBRIC = (
     "nothing else:\n" + json.dumps(dict.fromkeys((*CRITERIA, "verdict"), "A, B or tie"))
 )
 
-_PLACES = {"a": "A", "b": "B", "tie": "tie", "1": "A", "2": "B", "equal": "tie", "both": "tie"}
-_PLACES |= {"first": "A", "second": "B", "neither": "tie", "draw": "tie", "same": "tie"}
+_WORDS: dict[Place, str] = {
+    "A": "a 1 first",
+    "B": "b 2 second",
+    "tie": "tie equal both neither draw same",
+}
+_PLACES = {word: place for place, words in _WORDS.items() for word in words.split()}
 _FILLERS = re.compile(r"\b(answer|response|assistant|option|the|is|better)\b|[\s\[\]*_\"'.:]")
 _LOOSE = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]|\bverdict\W{1,6}(?:answer\s+)?(A|B|tie)\b", re.I)
 
@@ -204,7 +208,7 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
 def _place(value: object) -> Place | None:
     """A, B or tie as a judge may write it: "A", "answer b", "[[A]]", 1."""
     word = _FILLERS.sub("", str(value).lower())
-    return _PLACES.get(word)  # type: ignore[return-value]
+    return _PLACES.get(word)
 
 
 def _shown(messages: Messages) -> str:
