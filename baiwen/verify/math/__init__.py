@@ -52,7 +52,7 @@ def stated(truth: object) -> str:
     text = str(truth).strip()
     if "\\boxed" in text or "####" in text:
         return next(iter(extract.candidates(text)), "")
-    return text[1:-1] if extract.braces(text).get(0) == len(text) - 1 else text
+    return text
 
 
 def final_answer(answer: str, truth: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from baiwen.verify.math import units, words
+from baiwen.verify.math.extract import unwrapped
 from baiwen.verify.math.grammar import read
 from baiwen.verify.math.notation import maybe_grouped, tokens
 from baiwen.verify.math.relations import (
@@ -52,6 +53,7 @@ _LONGEST = 200  # characters of a number with a base
 
 def equal(answer: str, truth: str) -> bool | None:
     """Does `answer` say what `truth` says?"""
+    answer, truth = unwrapped(answer.strip()), unwrapped(truth.strip())
     if _flat(answer) == _flat(truth):
         return True
     bases = based(answer), based(truth)

@@ -57,7 +57,7 @@ def candidates(text: str) -> list[str]:
 
 def last_boxed(text: str) -> str | None:
     """What is in the last box that closes, with those that the text joins to it."""
-    boxes = list(_boxes(text))
+    boxes = _boxes(text)
     if not boxes:
         return None
     first = len(boxes) - 1
@@ -70,19 +70,26 @@ def _linked(between: str) -> bool:
     return len(between) < _LINK and bool(between.strip("$ ")) and bool(_JOINED.fullmatch(between))
 
 
-def _boxes(text: str) -> Iterator[tuple[int, int, int]]:
-    """The boxes that stand in no other: where each begins, and its braces (or what is there)."""
-    pairs = braces(text)
-    end = 0
+def _boxes(text: str) -> list[tuple[int, int, int]]:
+    """The boxes that hold no other: where each begins, and its braces (or what is there)."""
+    pairs = _braces(text)
+    found: list[tuple[int, int, int]] = []
     for box in _BOX.finditer(text):
-        if box[1]:
-            yield box.start(), box.start(1) - 1, box.end()
-        elif box.start() >= end and box.end() in pairs:
-            end = pairs[box.end()]
-            yield box.start(), box.end(), end
+        if not box[1] and box.end() not in pairs:
+            continue
+        if found and found[-1][2] > box.start():
+            found.pop()
+        begin, end = (box.start(1) - 1, box.end()) if box[1] else (box.end(), pairs[box.end()])
+        found.append((box.start(), begin, end))
+    return found
 
 
-def braces(text: str) -> dict[int, int]:
+def unwrapped(text: str) -> str:
+    """The text without braces around all of it."""
+    return text[1:-1] if _braces(text).get(0) == len(text) - 1 else text
+
+
+def _braces(text: str) -> dict[int, int]:
     """For each opening brace that is closed, its closing one; escaped ones are none."""
     pairs, open_at = {}, []
     for brace in re.finditer(r"\\.|[{}]", text):

@@ -170,8 +170,12 @@ def _root(args: list[Value], precision: int) -> Value:
     count = degree.numerator
     if isinstance(value, Fraction):
         return _root_of_fraction(value, count, precision)
-    if value[1] == _ZERO and libmpf.mpf_ge(value[0][0], libmpf.fzero):
+    (low, high), imaginary = value
+    if imaginary == _ZERO and libmpf.mpf_ge(low, libmpf.fzero):
         return _real_root(value[0], count, precision), _ZERO
+    if imaginary == _ZERO and libmpf.mpf_lt(high, libmpf.fzero) and count % 2:
+        opposite = _multiply([Fraction(-1), value], precision)
+        return _multiply([Fraction(-1), _root([opposite, degree], precision)], precision)
     return _exp([_multiply([1 / degree, _logarithm(value, precision)], precision)], precision)
 
 
