@@ -20,12 +20,12 @@ answer of several turns what a tool or a user says is not.
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -44,9 +44,16 @@ SHOWN = 300  # characters of an answer in an error
 TooLong = Literal["error", "drop"]  # what becomes of a pair that is too long
 
 
+class Trees(Protocol):
+    """Trees by number, from 0: a list of them, or `Pairs`."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, tree: int, /) -> Tree: ...
+
+
 @dataclass(frozen=True)
-class Pairs(Sequence[Tree]):
-    """Rendered pairs; as a sequence, trees whose answers are the chosen and the rejected one."""
+class Pairs:
+    """Rendered pairs; by number, trees whose answers are the chosen and the rejected one."""
 
     ids: np.ndarray  # uint32 [tokens]: of each pair the prompt, the chosen, the rejected answer
     mask: np.ndarray  # uint8 [tokens]: 1 where a token of an answer is learned
@@ -63,9 +70,10 @@ class Pairs(Sequence[Tree]):
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, pair: int) -> Tree:  # type: ignore[override]
-        if not 0 <= pair < len(self):
-            raise IndexError(pair)
+    def __iter__(self) -> Iterator[Tree]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, pair: int, /) -> Tree:
         start, (prompt, chosen, rejected) = self._start(pair), self.ends[pair].tolist()
         spans = (prompt, chosen), (chosen, rejected)
         return Tree(
@@ -101,7 +109,7 @@ class Loader:
 
     def __init__(
         self,
-        trees: Sequence[Tree],
+        trees: Trees,
         trees_per_step: int,
         micro_tokens: int,
         *,
@@ -109,7 +117,6 @@ class Loader:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        """trees: `Pairs`, or any others that are drawn like them."""
         self.trees, self.trees_per_step, self.micro_tokens = trees, trees_per_step, micro_tokens
         self.rank, self.ranks = rank, ranks
         self._order = cache(partial(permutation, len(trees), seed=seed))

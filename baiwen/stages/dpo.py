@@ -3,7 +3,7 @@
     stage = "dpo"
     out = "runs/tiny/dpo"
     start = "runs/tiny/sft"
-    data = "runs/tiny/pairs/train.jsonl"
+    data = "runs/tiny/pairs/pairs.jsonl"
     epochs = 1                   # report: 1
     [optim.merging]
     method = "dare"              # report: the online merging optimizer, in a form it does not name
@@ -16,7 +16,7 @@ A prompt is computed once for its two answers. Writes an HF folder of a chat mod
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from baiwen.data import pairs, trees
 from baiwen.data.pairs import Pairs
 from baiwen.data.trees import Tree, TreeBatch
 from baiwen.dist import World
+from baiwen.engine import pretrained
 from baiwen.model import count, weights
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
@@ -92,6 +93,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
     with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
         tokenizer = Tokenizer.load(config.start)
         model = weights.load(config.start, dtype=torch.float32)
+        pretrained.check(model.config, tokenizer, f"start = {config.start}")
         if config.optim.merging.base is not None:
             check_base(model, config.optim.merging.base)
         paths = [path for path in (config.data, config.heldout) if path is not None]
@@ -197,10 +199,10 @@ def _numbered(found: Pairs, first: int, last: int) -> list[Tree]:
     ]
 
 
-def _batches(some: Sequence[Tree], config: Config, world: World) -> list[TreeBatch]:
+def _batches(some: Iterable[Tree], config: Config, world: World) -> list[TreeBatch]:
     """This rank's share of pairs that are only measured."""
     return trees.batches(
-        some, config.micro_tokens, count="trees", rank=world.rank, ranks=world.size
+        list(some), config.micro_tokens, count="trees", rank=world.rank, ranks=world.size
     )
 
 

@@ -83,7 +83,7 @@ class OnlineMerging(Optimizer):
         self.taus = {p: largest(tau, merging.p, p) if ties else tau for p, tau in taus.items()}
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - torch's overloads
         """Update every parameter that has a gradient."""
         assert closure is None
         for group in self.param_groups:

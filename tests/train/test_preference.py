@@ -70,7 +70,7 @@ def plain(model, trees, variant="sigmoid", label_smoothing=0.0, normalise=False,
             right, wrong = 1 / (1 + torch.exp(-BETA * h)), 1 / (1 + torch.exp(BETA * h))
             loss = -(1 - label_smoothing) * right.log() - label_smoothing * wrong.log()
         total = total + loss - nll * says[0] / lengths[0]
-        margins.append(float(BETA * h))
+        margins.append(BETA * h.item())
     return total, margins
 
 
