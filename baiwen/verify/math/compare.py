@@ -15,11 +15,12 @@ How a text is read says `grammar.py`; whether two numbers are equal, `value.py`.
 import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 from baiwen.verify.math import units, words
 from baiwen.verify.math.extract import unwrapped
 from baiwen.verify.math.grammar import read
-from baiwen.verify.math.notation import maybe_grouped, tokens
+from baiwen.verify.math.notation import LONGEST, maybe_grouped, tokens
 from baiwen.verify.math.relations import (
     as_unions,
     gap,
@@ -48,19 +49,20 @@ from baiwen.verify.math.value import proportional, same
 _MOST = 60  # items of a list that are still matched with another
 _ORDERED = frozenset({"(", "["})
 _BASED = re.compile(r"(-?)(?:\\(?:text(?:bf|rm)?|mathrm|mathbf))?([0-9A-Z]+)_(\d{1,2})")
-_LONGEST = 200  # characters of a number with a base
 
 
 def equal(answer: str, truth: str) -> bool | None:
     """Does `answer` say what `truth` says?"""
     answer, truth = unwrapped(answer.strip()), unwrapped(truth.strip())
-    if _flat(answer) == _flat(truth):
+    if answer == truth:
         return True
     bases = based(answer), based(truth)
     if any(base is not None for base in bases):
         return bases[0] == bases[1]
     left, right = reading(answer), reading(truth)
     if left is None or right is None:
+        if _flat(answer) == _flat(truth):
+            return True
         return words.equal(answer, truth, left is not None, right is not None)
     verdict = alike(left, right)
     if verdict is not True and (maybe_grouped(answer) or maybe_grouped(truth)):
@@ -72,6 +74,11 @@ def equal(answer: str, truth: str) -> bool | None:
 
 def reading(text: str, grouped: bool = True) -> Statement | None:
     """What the text states; None where the grammar has no place for it."""
+    return _reading(text, grouped) if len(text) <= LONGEST else None
+
+
+@lru_cache(maxsize=4096)  # a truth is read once for all of its answers
+def _reading(text: str, grouped: bool) -> Statement | None:
     try:
         return read(text, grouped)
     except UnreadableError:
@@ -80,7 +87,7 @@ def reading(text: str, grouped: bool = True) -> Statement | None:
 
 def based(text: str) -> int | None:
     """The value of a whole number with its base, `1234_5`; None for any other text."""
-    match = _BASED.fullmatch(re.sub(r"[\s{}()$]", "", text[:_LONGEST]).rstrip("."))
+    match = _BASED.fullmatch(re.sub(r"[\s{}()$]", "", text[:LONGEST]).rstrip("."))
     if not match or not 2 <= int(match[3]) <= 36:
         return None
     try:

@@ -3,12 +3,13 @@
     Expressions(tokens("2\\\\sqrt{3} + 1")).expression()
     Expressions(tokens("3 1/2")).expression()               -> Fraction(7, 2), a mixed number
 
-A reader is a place in a list of tokens. What cannot be read raises `UnreadableError`; the depth of
-brackets and of towers of powers is bounded, so recursion is too.
+Powers bind to the right, "1/2x" is a half of x, and a whole number before a proper fraction is a
+mixed one.
 """
 
 from fractions import Fraction
 
+from baiwen.verify.math.cursor import CLOSING, Cursor
 from baiwen.verify.math.notation import FUNCTIONS, Token
 from baiwen.verify.math.terms import (
     Expression,
@@ -20,10 +21,7 @@ from baiwen.verify.math.terms import (
     variable,
 )
 
-_DEEPEST = 40  # brackets within brackets
 _POSTFIXES = 4  # signs after one base
-CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
-SEPARATORS = frozenset({",", ";"})
 _GREEK = frozenset(
     {"alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta"}
     | {"vartheta", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "phi", "varphi"}
@@ -33,66 +31,10 @@ _GREEK = frozenset(
 _STARTING = FUNCTIONS | {"frac", "pi", "binom", "lfloor", "lceil", "infty", "overline", "vec"}
 _DECORATIONS = frozenset({"overline", "vec", "hat", "bar", "mathcal", "boldsymbol", "underline"})
 _POSTFIX = {"percent": "percent", "degree": "degree", "degrees": "degree", "度": "degree"}
-END = Token("end", "")
 
 
-class Expressions:
+class Expressions(Cursor):
     """A place in a list of tokens, and the expression that begins there."""
-
-    def __init__(self, tokens: list[Token]) -> None:
-        self.tokens = tokens
-        self.at = 0
-        self.depth = 0
-        self.groups = _groups(tokens)
-
-    @property
-    def token(self) -> Token:
-        """The token here; `END` after the last."""
-        return self.tokens[self.at] if self.at < len(self.tokens) else END
-
-    @property
-    def following(self) -> Token:
-        """The token after this one."""
-        return self.tokens[self.at + 1] if self.at + 1 < len(self.tokens) else END
-
-    def next(self) -> Token:
-        """The token here; the place moves on."""
-        token = self.token
-        self.at += 1
-        return token
-
-    def sees(self, *texts: str) -> bool:
-        """Is one of these signs here?"""
-        return self.token.kind == "symbol" and self.token.text in texts
-
-    def sees_command(self, *names: str) -> bool:
-        """Is one of these commands here?"""
-        return self.token.kind == "command" and self.token.text in names
-
-    def is_letter(self, *letters: str) -> bool:
-        """Is one of these letters here?"""
-        return self.token.kind == "letter" and self.token.text in letters
-
-    def take(self, text: str) -> None:
-        """Passes over a sign that has to be here."""
-        if not self.sees(text):
-            raise UnreadableError(f"no {text!r} where one belongs")
-        self.at += 1
-
-    def deeper(self) -> None:
-        """One level down."""
-        self.depth += 1
-        if self.depth > _DEEPEST:
-            raise UnreadableError("nested too deeply")
-
-    def braced_name(self) -> str:
-        """The text between braces."""
-        self.take("{")
-        parts = []
-        while not self.sees("}") and self.token is not END:
-            parts.append(self.next().text)
-        self.take("}")
-        return "".join(parts)
 
     def expression(self) -> Expression:
         """Terms with signs between them."""
@@ -327,19 +269,3 @@ def _mixed(whole: Fraction, part: Expression) -> Expression:
         if isinstance(above, Fraction) and isinstance(below, Fraction) and 0 < above < below:
             return whole + above / below
     return operation("multiply", whole, part)
-
-
-def _groups(tokens: list[Token]) -> frozenset[int]:
-    """The places of opening brackets that hold a comma or semicolon directly inside."""
-    groups, open_at = set(), []
-    for at, token in enumerate(tokens):
-        if token.kind != "symbol":
-            continue
-        if token.text in CLOSING:
-            open_at.append(at)
-        elif token.text in CLOSING.values():
-            if open_at:
-                open_at.pop()
-        elif token.text in SEPARATORS and open_at:
-            groups.add(open_at[-1])
-    return frozenset(groups)

@@ -12,7 +12,8 @@ inside a pair of brackets makes it a group, so no text is read twice and time st
 from fractions import Fraction
 
 from baiwen.verify.math import units
-from baiwen.verify.math.expressions import CLOSING, END, SEPARATORS, Expressions
+from baiwen.verify.math.cursor import CLOSING, END, SEPARATORS
+from baiwen.verify.math.expressions import Expressions
 from baiwen.verify.math.notation import CONNECTIVES, tokens
 from baiwen.verify.math.terms import (
     Expression,

@@ -90,7 +90,8 @@ def tokens(text: str, grouped: bool = True) -> list[Token]:
         if kind == "space":
             spaced = True
         elif kind != "drop" and (match[0] != "$" or money):
-            found += (token._replace(spaced=spaced) for token in _pieces(kind, match[kind]))
+            pieces = _pieces(kind, match[kind])
+            found += (token._replace(spaced=True) for token in pieces) if spaced else pieces
             spaced = kind == "text"
     return found
 
@@ -125,11 +126,13 @@ def _pieces(kind: str, text: str) -> Iterator[Token]:
 
 def number(text: str) -> Fraction:
     """A number as written: `1,234.5`, `2e-3`, `10\\\\,000`; its size is bounded."""
+    if text.isdecimal() and len(text) <= _DIGITS:
+        return Fraction(int(text))
     mantissa, _, exponent = text.lower().partition("e")
     mantissa = re.sub(r"[^\d.]", "", mantissa)
     if len(mantissa) > _DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > _DIGITS:
         raise UnreadableError("a number of too many digits")
-    return Fraction(mantissa) * Fraction(10) ** int(exponent or 0)
+    return Fraction(mantissa) * Fraction(10) ** int(exponent) if exponent else Fraction(mantissa)
 
 
 def repeating(text: str) -> Fraction:

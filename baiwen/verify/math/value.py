@@ -1,4 +1,4 @@
-"""Are two expressions equal? Exactly where they are rational, else by intervals.
+"""Are two expressions equal? Exactly where they are rational, else by
 
     same(read("\\\\frac{2}{4}"), read("0.5"))                       -> True, by fractions
     same(read("\\\\frac{1}{2^{99}}"), read("\\\\frac{1}{2^{98}}"))      -> False, by fractions
@@ -17,8 +17,8 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
-from baiwen.verify.math import intervals
-from baiwen.verify.math.intervals import Value, evaluate
+from baiwen.verify.math.evaluate import evaluate
+from baiwen.verify.math.intervals import Box, Value, box, holds_zero, is_below, subtract
 from baiwen.verify.math.terms import Expression, Term, UnreadableError, is_leaf, names, operation
 
 _FIRST = 120  # bits of the first attempt
@@ -132,20 +132,18 @@ def _same_at(left: Expression, right: Expression, at: Mapping[str, Fraction]) ->
         if isinstance(values[0], Fraction) and isinstance(values[1], Fraction):
             return values[0] == values[1]
         gap = _gap(*values, precision)
-        if not intervals.holds_zero(gap):
+        if not holds_zero(gap):
             return False
         needed = needed or (_GENERIC if at else _bits_to_tell(left, right))
-        if intervals.is_below(gap, needed):
+        if is_below(gap, needed):
             return True
         if precision >= most:
             return None
         precision = min(max(4 * precision, needed + _FIRST), most)
 
 
-def _gap(left: Value, right: Value, precision: int) -> intervals.Box:
-    return intervals.subtract(
-        intervals.box(left, precision), intervals.box(right, precision), precision
-    )
+def _gap(left: Value, right: Value, precision: int) -> Box:
+    return subtract(box(left, precision), box(right, precision), precision)
 
 
 def _count(term: Expression) -> int:

@@ -6,8 +6,9 @@ import mpmath
 import pytest
 from mpmath.libmp import libmpf
 
+from baiwen.verify.math.evaluate import evaluate
 from baiwen.verify.math.grammar import read
-from baiwen.verify.math.intervals import box, evaluate
+from baiwen.verify.math.intervals import box
 from baiwen.verify.math.value import proportional, same
 
 # LaTeX and what mpmath computes for it.
