@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -177,26 +178,25 @@ def _read(config: Config, path: Path, context: int) -> Pairs:
 
 def _referenced(found: Pairs, model: Transformer, config: Config, out: Path, world: World) -> Pairs:
     """The pairs with what the reference says of both answers."""
+    ends = [min(first + PART, len(found)) for first in range(0, len(found), PART)]
     parts = [
         Part(
             found.fingerprint(first, last),
             2 * (last - first),
-            partial(_batches, _numbered(found, first, last), config, world),
+            partial(_numbered, found, first, last, config, world),
         )
-        for first in range(0, len(found), PART)
-        for last in [min(first + PART, len(found))]
+        for first, last in pairwise([0, *ends])
     ]
     folder = config.references or out / "references"
     logprobs = reference_logprobs(model, parts, folder, world)
     return found.with_values(ref_logprobs=logprobs.view(-1, 2).numpy())
 
 
-def _numbered(found: Pairs, first: int, last: int) -> list[Tree]:
-    """Some of the pairs, whose answers know their places among these."""
-    return [
-        replace(found[pair], values={"place": [2 * number, 2 * number + 1]})
-        for number, pair in enumerate(range(first, last))
-    ]
+def _numbered(found: Pairs, first: int, last: int, config: Config, world: World) -> list[TreeBatch]:
+    """This rank's share of some pairs, whose answers know their places among these."""
+    some = (found[pair] for pair in range(first, last))
+    placed = (replace(tree, values={"place": [2 * i, 2 * i + 1]}) for i, tree in enumerate(some))
+    return _batches(placed, config, world)
 
 
 def _batches(some: Iterable[Tree], config: Config, world: World) -> list[TreeBatch]:

@@ -25,6 +25,7 @@ changes what is kept. Beside AdamW's two moments this holds tau, and with K > 1 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -39,6 +40,7 @@ from torch.optim import Optimizer
 from baiwen.config import Input, Knobs
 from baiwen.errors import UserError
 from baiwen.model import weights
+from baiwen.model.transformer import Transformer
 from baiwen.train.checkpoint import placed_like
 
 DIGITS = ((20, 11), (10, 10), (0, 10))  # (shift, bits) of a float's 31 bits without its sign
@@ -154,7 +156,10 @@ def taus(model: nn.Module, merging: Merging) -> dict[Tensor, Tensor]:
 
 def check_base(model: nn.Module, base: Path) -> None:
     """UserError unless the checkpoint `base` has the tensors of `model`, each in its shape."""
-    found = {name: list(p.shape) for name, p in weights.examine(base)[0].named_parameters()}
+    config = weights.read_config(base)  # to which `weights.stream` holds the files
+    with torch.device("meta"):
+        there = Transformer(replace(config, reward=False))
+    found = {name: list(parameter.shape) for name, parameter in there.named_parameters()}
     for name, parameter in model.named_parameters():
         if found.get(name) != list(parameter.shape):
             raise UserError(
