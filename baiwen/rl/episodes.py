@@ -101,6 +101,7 @@ class Episodes:
         self.served = 0  # steps
         self.left: list[list[Group]] = []  # of the episode, by step
         self.figures: dict[str, float] = {}  # of its rollout
+        self.means: dict[int, float] = {}  # rewards of each prompt's answers when it was measured
         self._measure(0)
         self.queue = Queue(self._variances(), plan.seed)
         self._refuse_too_few()
@@ -153,7 +154,7 @@ class Episodes:
         found = self._roll(step)
         self.sampler.pause()
         kept = self._kept(found, step)
-        self.figures = groups.figures(found)
+        self.figures = groups.figures(found, self.means)
         if self.world.main:
             trained = {id(group) for group in kept}
             rows = [group.rows(self.prompts[group.prompt], id(group) in trained) for group in found]
@@ -290,7 +291,11 @@ class Episodes:
         """Those of the order that counts, by the number of the prompt."""
         if not self.plan.order.by_variance:
             return {prompt.number: 0.0 for prompt in self.prompts}
-        return order.variances(order.path_of(self.folder, self.measured), self.plan.order.least)
+        path = order.path_of(self.folder, self.measured)
+        # What `pairs` has measured are verdicts.
+        if self.plan.reward.by == "verifier" or self.measured or not self.plan.order.answers:
+            self.means = order.means(path)
+        return order.variances(path, self.plan.order.least)
 
     def _refuse_too_few(self) -> None:
         wanted = self.plan.prompts_per_step * self.plan.steps_per_rollout

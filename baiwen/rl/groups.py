@@ -102,8 +102,12 @@ def trees_of(group: Group, prompt: Prompt, micro_tokens: int) -> Iterator[Tree]:
         yield _tree(group, prompt, part)
 
 
-def figures(groups: Sequence[Group]) -> dict[str, float]:
-    """What the metrics say of a rollout: means over its answers, shares of them or of groups."""
+def figures(groups: Sequence[Group], means: Mapping[int, float]) -> dict[str, float]:
+    """What the metrics say of a rollout: means over its answers, shares of them or of groups.
+
+    means: the mean reward of each prompt when the order was measured. What is above it is the gain,
+    which prompts that come in the order of their variance do not bend as they do the reward.
+    """
     answers = [answer for group in groups for answer in group.answers]
     worth = [one for group in groups for one in group.judged]
     verdicts = [one.verdict for one in worth if one.verdict is not None]
@@ -119,6 +123,13 @@ def figures(groups: Sequence[Group]) -> dict[str, float]:
         decided = (Verdict.right, Verdict.wrong)
         told["right"] = _mean([verdict == Verdict.right for verdict in verdicts])
         told["undecided"] = _mean([verdict not in decided for verdict in verdicts])
+    gains = [
+        fmean(group.rewards) - means[group.prompt]
+        for group in groups
+        if group.rewards and group.prompt in means
+    ]
+    if gains:
+        told["gain"] = fmean(gains)
     scores = [one.score for one in worth if one.score is not None]
     return told | ({"score": _mean(scores)} if scores else {})
 

@@ -24,6 +24,7 @@ from baiwen import files
 from baiwen.config import Input, Knobs
 from baiwen.errors import UserError
 from baiwen.rl.prompts import Prompt
+from baiwen.verify import Verdict
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -106,7 +107,7 @@ def from_answers(path: Path, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
             "Give both stages the same prompts, or leave order.answers out: they are measured then."
         )
     return [
-        {"number": prompt.number, "answers": len(row["answers"]), "variance": row["variance"]}
+        {**measured(prompt.number, _rights(row["answers"])), "variance": row["variance"]}
         for prompt, row in found
         if row is not None
     ]
@@ -132,6 +133,18 @@ def variances(path: Path, least: float) -> dict[int, float]:
         highest = max(row["variance"] for row in rows)
         raise UserError(f"order.least = {least} leaves no prompt: the highest is {highest:.4f}")
     return found
+
+
+def means(path: Path) -> dict[int, float]:
+    """The mean rewards that a file holds, by the number of the prompt, where there was any."""
+    rows = files.read_jsonl(path)
+    return {row["number"]: row["mean"] for row in rows if row["mean"] is not None}
+
+
+def _rights(answers: Sequence[Mapping[str, Any]]) -> list[float]:
+    """1 for each right answer, 0 for each wrong one, nothing for those that nobody could tell."""
+    decided = {Verdict.right: 1.0, Verdict.wrong: 0.0}
+    return [decided[one["verdict"]] for one in answers if one["verdict"] in decided]
 
 
 def _key(messages: object, tools: object) -> str:

@@ -63,12 +63,19 @@ def prompts():
 def test_what_pairs_has_measured_is_found_by_the_prompt(tmp_path):
     path = tmp_path / "answers.jsonl"
     rows = [
-        {"prompt": prompt.messages, "answers": [0] * 4, "variance": 0.1 * prompt.number}
+        {
+            "prompt": prompt.messages,
+            "answers": [{"verdict": one} for one in ("right", "wrong", "timeout", "wrong")],
+            "variance": 0.1 * prompt.number,
+        }
         for prompt in reversed(prompts())
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     found = order.from_answers(path, prompts())
-    assert [(row["number"], row["variance"]) for row in found] == [(0, 0.0), (1, 0.1)]
+    assert found == [
+        {"number": number, "answers": 3, "mean": pytest.approx(1 / 3), "variance": 0.1 * number}
+        for number in (0, 1)
+    ]
     path.write_text(json.dumps(rows[0]))
     with pytest.raises(UserError, match="no answers to 1 of 2 prompts, the first of them in row 1"):
         order.from_answers(path, prompts())

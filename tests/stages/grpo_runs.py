@@ -3,10 +3,10 @@
     python tests/stages/grpo_runs.py FOLDER killed-2 3 9 14
     python -m torch.distributed.run ... tests/stages/grpo_runs.py FOLDER ranks
 
-`FOLDER` has a model, `start`, and `prompts.jsonl`. The first, of two updates a rollout, leaves a run
-alone and kills another (kill -9) in its 3rd step of the engine, then in its 9th after resuming, and
-so on, and lets it end; it prints how often it was killed. A trial is a fork of this process, which
-has imported torch and run nothing.
+`FOLDER` has a model, `start`, and `prompts.jsonl`. The first, of two updates a rollout, leaves a
+run alone and kills another (kill -9) in its 3rd step of the engine, then in its 9th after resuming,
+and so on, and lets it end; it prints how often it was killed. A trial is a fork of this process,
+which has imported torch and run nothing.
 """
 
 import os
