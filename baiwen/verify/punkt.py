@@ -1,7 +1,7 @@
 """Sentences of English as Punkt cuts them (Kiss & Strunk, 2006), with nltk's model, without nltk.
 
-    cut("Mr. Li left. He ran!")         -> ["Mr. Li left.", "He ran!"]
-    cut("Ask J. Smith. 3. apples")      -> ["Ask J. Smith.", "3. apples"]
+    [*cut("Mr. Li left. He ran!")]         -> ["Mr. Li left.", "He ran!"]
+    [*cut("Ask J. Smith. 3. apples")]      -> ["Ask J. Smith.", "3. apples"]
 
 A mark `. ? !` is looked at before white space or punctuation, the last one of each run without
 white space. The model's lists of abbreviations and starters are here; for its table of 20,000
@@ -10,6 +10,7 @@ common words.
 """
 
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 
 # Before these an abbreviation's full stop ends no sentence (punkt_tab/english/abbrev_types.txt).
@@ -36,7 +37,8 @@ _ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 _STARTERS = frozenset(_STARTING.split())
 _COMMON = _STARTERS | frozenset(_KNOWN.split())
 _BETWEEN = "[)\";}\\]*:@'({\\[!?]"  # what Punkt never takes into a word
-_CHUNK = re.compile(r"\S+")
+_CHUNK = re.compile(r"(?<!\S)[^\s.?!]*+[.?!]\S*")  # without white space, with a mark
+_NEXT = re.compile(r"\s*+(\S{1,100})")
 _LAST_MARK = re.compile(f"\\S*[.?!](?={_BETWEEN}|$)")
 _FIRST_MARK = re.compile(f"[.?!]{_BETWEEN}")
 _TOKENS = re.compile(f"({_BETWEEN}|\\.{{2,}}|-{{2,}})")
@@ -44,18 +46,31 @@ _NUMBER = re.compile(r"-?[.,]?\d[\d,.-]*\.?")
 _CLOSING = re.compile(r"[\"')\]}]+(?:\s+|(?=--)|$)", re.MULTILINE)
 
 
-def cut(text: str) -> list[str]:
+def cut(text: str) -> Iterator[str]:
     """The sentences of `text`, stripped, with the marks that end them and what closes them."""
-    pieces, start = [], 0
-    for chunk, after in pairwise([*_CHUNK.finditer(text), None]):
-        assert chunk
+    held = ""
+    for piece in _pieces(text):
+        closing = _CLOSING.match(piece) if held else None
+        if closing:  # quotes and brackets go to the sentence before them
+            held, piece = held + closing[0].rstrip(), piece[closing.end() :]
+        if held:
+            yield held
+        held = piece
+    if held:
+        yield held
+
+
+def _pieces(text: str) -> Iterator[str]:
+    start = 0
+    for chunk in _CHUNK.finditer(text):
+        after = _NEXT.match(text, chunk.end())
         for end in _marks(chunk[0]):
             rest = chunk[0][end:]
-            following = rest or (after[0] if after else "")
+            following = rest or (after[1] if after else "")
             if following and _holds_end(chunk[0][:end], following):
-                pieces.append(text[start : chunk.start() + end])
-                start = chunk.start() + end if rest or not after else after.start()
-    return _realigned([*pieces, text[start:].rstrip()])
+                yield text[start : chunk.start() + end]
+                start = chunk.start() + end if rest or not after else after.start(1)
+    yield text[start:].rstrip()
 
 
 def _marks(chunk: str) -> list[int]:
@@ -87,13 +102,3 @@ def _ends(token: str, after: str) -> bool:
     if initial:
         return starts or not first.isalpha()
     return not (_NUMBER.fullmatch(token) and (first.islower() or after in ";:,.!?"))
-
-
-def _realigned(pieces: list[str]) -> list[str]:
-    """Closing quotes and brackets go to the sentence before them; empty pieces go."""
-    for at in range(1, len(pieces)):
-        closing = _CLOSING.match(pieces[at])
-        if closing:
-            pieces[at - 1] += closing[0].rstrip()
-            pieces[at] = pieces[at][closing.end() :]
-    return [piece for piece in pieces if piece]

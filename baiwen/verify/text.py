@@ -1,7 +1,7 @@
 """Words and sentences of English and Chinese, counted as a reader counts them.
 
     words("It's well-known: 我爱 GPT-4")     -> ["It's", "well", "known", "我", "爱", "GPT", "4"]
-    sentences("Mr. Li left. 他走了！好。")     -> ["Mr. Li left.", "他走了！", "好。"]
+    [*sentences("Mr. Li left. 他走了！好。")]  -> ["Mr. Li left.", "他走了！", "好。"]
 
 Words are runs of letters and digits with the apostrophes inside them; each Chinese character is a
 word, as a word count of Chinese counts. English sentences are Punkt's.
@@ -9,6 +9,7 @@ word, as a word count of Chinese counts. English sentences are Punkt's.
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from baiwen.verify.punkt import cut
 
@@ -19,7 +20,7 @@ _LETTER = f"[^\\W_{_CHINESE}]"  # of a script that sets its words apart
 _ITEM = re.compile(r"\s*(?:[-*+•●]|\(?\d{1,3}[.)、])\s+")
 _BLOCKS = re.compile(r"\n\s*\n|\n(?=[^\S\n]*(?:[-*+•●]|\(?\d{1,3}[.)、])\s)")
 _CHINESE_END = re.compile(r"(?<=[。！？…])(?![。！？…」』”’）】\"'])|(?<=[。！？…][」』”’）】\"'])")
-_GOES_ON = re.compile(r"[\"'”’)\]]")
+_QUOTED = tuple("\"'”’)]")
 
 
 def words(text: str) -> list[str]:
@@ -40,25 +41,24 @@ def paragraphs(text: str) -> list[str]:
     return [piece.strip() for piece in re.split(r"\n\s*\n", text) if piece.strip()]
 
 
-def sentences(text: str) -> list[str]:
+def sentences(text: str) -> Iterator[str]:
     """The sentences of `text`: Punkt's, ended by `。！？…`, empty lines and list items as well.
 
     A piece without a letter or a digit, and the number of an item, is no sentence; neither is the
     rest of one that goes on in lower case after a quotation (`"Why?" he asked.`).
     """
-    pieces: list[str] = []
     for block in _BLOCKS.split(text):
         item = _ITEM.match(block)
         for part in _CHINESE_END.split(block[item.end() :] if item else block):
-            pieces += _joined(cut(part))
-    return [piece.strip() for piece in pieces if _WORD.search(piece)]
+            yield from (piece.strip() for piece in _joined(cut(part)) if _WORD.search(piece))
 
 
-def _joined(pieces: list[str]) -> list[str]:
-    joined: list[str] = []
+def _joined(pieces: Iterator[str]) -> Iterator[str]:
+    held = next(pieces, "")
     for piece in pieces:
-        if joined and piece.lstrip()[:1].islower() and _GOES_ON.match(joined[-1][-1:]):
-            joined[-1] += f" {piece}"
+        if piece.lstrip()[:1].islower() and held.endswith(_QUOTED):
+            held = f"{held} {piece}"
         else:
-            joined.append(piece)
-    return joined
+            yield held
+            held = piece
+    yield held

@@ -4,6 +4,8 @@ import gzip
 import json
 import random
 import sys
+import time
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -289,6 +291,39 @@ def test_a_published_row_is_a_truth_as_it_is():
         "kwargs": [{"num_words": None, "relation": None}, {"num_words": None}],
     }
     assert ifeval.check("Write a poem. Roses are red", truth) is Verdict.right
+
+
+MEGABYTE = 10**6
+LONG = [
+    "a",
+    " ",
+    "\n",
+    "\n ",
+    "*",
+    "* ",
+    "[",
+    "<<a",
+    ">>",
+    "\n-",
+    ". ",
+    "?)",
+    "A. b ",
+    "\n1. ",
+    "《",
+    "我。",
+]
+LONG += ["Section ", "第 ", "'s", ">_-", '{"a":', "a\u0301", "a.-_@", "cat ", "...) "]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ifeval.KINDS)
+def test_a_megabyte_takes_less_than_a_second(kind):
+    given = next(given for known, given, *_ in PLAIN if known == kind)
+    for mode, piece in product(ifeval.MODES, LONG):
+        answer = piece * (MEGABYTE // len(piece)) + "a"
+        begin = time.process_time()
+        ifeval.check(answer, row(kind, given, mode=mode))
+        assert time.process_time() - begin < 1.0, (mode, piece)
 
 
 # "#" is no letter to the official checker, which draws one at random instead: it found the answer

@@ -15,7 +15,7 @@ import re
 
 from baiwen.verify import punkt
 from baiwen.verify.ifeval import language as languages
-from baiwen.verify.ifeval.plain import OPTIONS, compare
+from baiwen.verify.ifeval.plain import OPTIONS, READ, compare, some
 
 
 class NotWordsError(ValueError):
@@ -49,7 +49,7 @@ def response_language(answer: str, language: str) -> bool:
 
 def number_sentences(answer: str, num_sentences: int, relation: str) -> bool:
     """Punkt's sentences."""
-    return compare(len(punkt.cut(answer)), relation, num_sentences)
+    return compare(some(punkt.cut(answer[:READ]), num_sentences), relation, num_sentences)
 
 
 def number_words(answer: str, num_words: int, relation: str) -> bool:
@@ -78,7 +78,8 @@ def nth_paragraph_first_word(
 
 def number_placeholders(answer: str, num_placeholders: int) -> bool:
     """Brackets that close on their line, empty ones too."""
-    return len(re.findall(r"\[[^\]\n]*\]", answer)) >= num_placeholders
+    closed = (part for line in answer.split("\n") for part in line.split("]")[:-1])
+    return sum("[" in part for part in closed) >= num_placeholders
 
 
 def postscript(answer: str, postscript_marker: str) -> bool:
@@ -170,7 +171,9 @@ def english_lowercase(answer: str) -> bool:
 
 def capital_word_frequency(answer: str, capital_frequency: int, capital_relation: str) -> bool:
     """Tokens of the Penn Treebank in capitals."""
-    found = (token.isupper() for sentence in punkt.cut(answer) for token in _treebank(sentence))
+    found = (
+        token.isupper() for sentence in punkt.cut(answer[:READ]) for token in _treebank(sentence)
+    )
     return compare(sum(found), capital_relation, capital_frequency)
 
 

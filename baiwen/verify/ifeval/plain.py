@@ -10,7 +10,8 @@ between words, and the words that begin a postscript or a section may be Chinese
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import islice
 
 from baiwen.verify import json_value
 from baiwen.verify.ifeval import language as languages
@@ -24,12 +25,17 @@ COMMAS = re.compile(
 )  # every comma of Unicode that English or Chinese text meets
 OPTIONS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 CHINESE_OPTIONS = ("我的答案是肯定的。", "我的答案是否定的。", "我的答案是不确定的。")
-Answer = Callable[..., bool | None]
+READ = 100_000  # characters in which sentences are counted: more than a thousand of them
 
 
 def compare(count: int, relation: str, wanted: int) -> bool:
     """The two relations that IFEval publishes: "less than" and "at least"."""
     return count < wanted if relation == "less than" else count >= wanted
+
+
+def some(found: Iterator[str], most: int) -> int:
+    """How many there are, counted no further than `most`."""
+    return sum(1 for _ in islice(found, most))
 
 
 # keywords
@@ -72,7 +78,7 @@ def response_language(answer: str, language: str) -> bool | None:
 
 def number_sentences(answer: str, num_sentences: int, relation: str) -> bool:
     """So many sentences, as `text.sentences` counts."""
-    return compare(len(sentences(answer)), relation, num_sentences)
+    return compare(some(sentences(answer[:READ]), num_sentences), relation, num_sentences)
 
 
 def number_words(answer: str, num_words: int, relation: str) -> bool:
