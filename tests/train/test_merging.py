@@ -185,6 +185,20 @@ def test_the_learning_rate_is_no_factor_of_tau(tiny, base):
         torch.testing.assert_close(p.detach().double(), wanted, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("method", ["dare", "ties"])
+def test_tau_in_bf16_is_tau_to_eight_bits(tiny, base, method):
+    model = tiny.model()
+    made = optimizer(model, base, method=method, alpha=1.0, p=1.0, tau_dtype="bfloat16")
+    before, tau = snapshot(model), differences(tiny, base)
+    gradients(model, 0)
+    set_rate([made], 0.0)
+    made.step()
+    assert {kept.dtype for kept in made.taus.values()} == {torch.bfloat16}
+    for name, p in model.named_parameters():
+        moved = p.detach().double() - before[name].double()
+        torch.testing.assert_close(moved, tau[name], rtol=2**-8, atol=1e-6)
+
+
 def test_signs_that_agree_add_up_and_others_give_way_to_the_larger():
     a = torch.tensor([1.0, -1.0, 3.0, -1.0, 0.0, -0.0, 2.0])
     b = torch.tensor([2.0, -2.0, -2.0, 2.0, -4.0, 4.0, 0.0])
