@@ -4,7 +4,7 @@
     checks.calls                      -> (Call("add", (1, 2)), Call("add", (0.1, 0.2)))
     checks.hold([3, {"float": "0x1.3333333333334p-2"}])     -> True
 
-The tests are never run: `ast` reads them, and codes of the program's outputs (`plain.py`) take the
+The tests are never run: `ast` reads them, and codes of the program's outputs (`codes.py`) take the
 place of the calls. The form of HumanEval, `def check(candidate): assert candidate(1)`, is read too.
 All calls are to one function: the program could give any other the meaning it likes. What is more
 general (loops, helpers, a call within a call) is `Unsupported`: it would have to run beside the
@@ -15,7 +15,8 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from baiwen.verify import conditions, plain
+from baiwen.verify import conditions
+from baiwen.verify.codes import decode
 from baiwen.verify.conditions import CONSTANTS, PURE, READ, dotted
 from baiwen.verify.plain import Code
 
@@ -150,4 +151,4 @@ def _call(name: str, node: ast.Call) -> Call:
 
 
 def _literal(node: ast.expr) -> object:
-    return plain.decode(conditions.code_of(_Reader("").visit(node), {}))
+    return decode(conditions.code_of(_Reader("").visit(node), {}))

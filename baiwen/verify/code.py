@@ -24,6 +24,7 @@ from typing import Any
 
 from baiwen.verify import answers, asserts, plain
 from baiwen.verify.asserts import Call, Unsupported
+from baiwen.verify.codes import decode, encode
 from baiwen.verify.sandbox import LANGUAGES, Level, Limits, best
 from baiwen.verify.sandbox.harness import Failed, Harness
 from baiwen.verify.verdict import Verdict
@@ -81,7 +82,7 @@ def outputs(reference: str, entry_point: str, inputs: Sequence[Sequence[object]]
     """
     calls = [Call(entry_point, tuple(arguments)) for arguments in inputs]
     try:
-        return [plain.decode(code) for code in Harness(best(), Limits()).outputs(reference, calls)]
+        return [decode(code) for code in Harness(best(), Limits()).outputs(reference, calls)]
     except Failed as failed:
         raise ValueError(f"the reference solution: {failed}") from None
 
@@ -188,7 +189,7 @@ def _given(truth: Mapping[str, Any]) -> Question:
 def _stated(answer: str, expected: object) -> bool:
     """Whether the answer states a value, exactly."""
     found = answers.value(answer)
-    return found is not None and plain.equal(plain.encode(found[0]), expected, absolute=0)
+    return found is not None and plain.equal(encode(found[0]), expected, absolute=0)
 
 
 def _listed(value: str | Sequence[Any]) -> Sequence[Any]:
@@ -204,7 +205,7 @@ def _encoded(text: str) -> object:
 
 def _plain(value: object) -> object:
     """The code of an expected value; `ValueError` where it is no plain data."""
-    plain.decode(code := plain.encode(value))
+    decode(code := encode(value))
     return code
 
 

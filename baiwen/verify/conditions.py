@@ -1,4 +1,4 @@
-"""What an assertion says about the outputs of a program, computed outside, on codes (`plain.py`).
+"""What an assertion says about the outputs of a program, computed outside, on codes (`codes.py`).
 
     condition = ast.parse("math.isclose(output_0, 0.3)", mode="eval").body
     holds(condition, {"output_0": {"float": "0x1.3333333333334p-2"}})       -> True
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from baiwen.verify import plain
+from baiwen.verify.codes import decode, encode
 from baiwen.verify.plain import Code
 
 LARGEST = 2000  # elements of an output that is worked with, not just compared: bounds the cost
@@ -67,7 +68,7 @@ def truth(code: Code) -> bool:
     if not isinstance(code, dict):
         return bool(code)
     ((tag, content),) = code.items()
-    return bool(plain.decode(code) if tag in ("int", "float", "complex") else content)
+    return bool(decode(code) if tag in ("int", "float", "complex") else content)
 
 
 def _value(node: ast.expr | None, outputs: Outputs) -> Any:  # noqa: ANN401
@@ -75,7 +76,7 @@ def _value(node: ast.expr | None, outputs: Outputs) -> Any:  # noqa: ANN401
     code = code_of(node, outputs)
     if _size(code) > LARGEST:
         raise ValueError("too large an output for a test that works on it")
-    return plain.decode(code)
+    return decode(code)
 
 
 def _size(code: Code) -> int:
@@ -96,12 +97,12 @@ def _dict(node: ast.Dict, outputs: Outputs) -> Code:
 def _unary(node: ast.UnaryOp, outputs: Outputs) -> Code:
     if isinstance(node.op, ast.Not):
         return not holds(node.operand, outputs)
-    return plain.encode(UNARY[type(node.op)](_value(node.operand, outputs)))
+    return encode(UNARY[type(node.op)](_value(node.operand, outputs)))
 
 
 def _binary(node: ast.BinOp, outputs: Outputs) -> Code:
     sides = (_value(side, outputs) for side in (node.left, node.right))
-    return plain.encode(BINARY[type(node.op)](*sides))
+    return encode(BINARY[type(node.op)](*sides))
 
 
 def _boolean(node: ast.BoolOp, outputs: Outputs) -> Code:
@@ -112,11 +113,11 @@ def _boolean(node: ast.BoolOp, outputs: Outputs) -> Code:
 def _call(node: ast.Call, outputs: Outputs) -> Code:
     named = {str(keyword.arg): _value(keyword.value, outputs) for keyword in node.keywords}
     values = [_value(argument, outputs) for argument in node.args]
-    return plain.encode(PURE[dotted(node.func)](*values, **named))
+    return encode(PURE[dotted(node.func)](*values, **named))
 
 
 def _subscript(node: ast.Subscript, outputs: Outputs) -> Code:
-    return plain.encode(_value(node.value, outputs)[_value(node.slice, outputs)])
+    return encode(_value(node.value, outputs)[_value(node.slice, outputs)])
 
 
 def _comparison(node: ast.Compare, outputs: Outputs) -> Code:
@@ -149,9 +150,9 @@ def _contains(container: Code, item: Code) -> bool:
 
 
 _CODES: dict[type, Callable[[Any, Outputs], Code]] = {
-    ast.Constant: lambda node, outputs: plain.encode(node.value),
+    ast.Constant: lambda node, outputs: encode(node.value),
     ast.Name: lambda node, outputs: outputs[node.id],
-    ast.Attribute: lambda node, outputs: plain.encode(CONSTANTS[dotted(node)]),
+    ast.Attribute: lambda node, outputs: encode(CONSTANTS[dotted(node)]),
     ast.List: lambda node, outputs: _items(node.elts, outputs),
     ast.Tuple: lambda node, outputs: {"tuple": _items(node.elts, outputs)},
     ast.Set: lambda node, outputs: {"set": _items(node.elts, outputs)},

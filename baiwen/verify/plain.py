@@ -1,92 +1,21 @@
-"""Values of a program as plain JSON, both ways, and compared: what crosses the wall of the sandbox.
+"""Codes of values (`codes.py`) compared, outside of the sandbox that some of them come from.
 
-    encode((1, {2.5}))                     -> {"tuple": [1, {"set": [{"float": "0x1.4p+1"}]}]}
-    equal(encode([1, 2.0]), encode([1, 2]))  -> True: numbers as Python has them
+    equal(encode([1, 2.0]), encode([1, 2]))      -> True: numbers as Python has them
+    equal(encode((1, 2)), encode([1, 2]))        -> False
 
-None, booleans, strings, small integers and lists are themselves; anything else is an object with
-one key, its type. An instance of a subclass is encoded by the data that its built-in type holds,
-never by a method of its own, so no `__eq__` comes along: what arrives outside is data.
-
-The text of this file is taken into the sandbox, so it imports the standard library alone. `equal`
-never hashes a number from inside, whose hashes collide at will: elements of sets and keys of
-dictionaries are compared by their text.
+Nothing here hashes a number from inside, since hashes of numbers collide at will: elements of sets
+and keys of dictionaries are compared by their text.
 """
 
 import json
 import math
 from typing import Any
 
+from baiwen.verify.codes import decode
+
 Code = Any  # JSON: None, bool, int, str, a list of codes, or an object with one key
-EXACT = 2**53  # integers up to here are exact in every reader of JSON
-DEEPEST = 200  # levels of nesting
 RELATIVE = 1e-7  # of `equal`, as numpy.testing.assert_allclose, which EvalPlus calls, has it
 ABSOLUTE = 1e-6  # where a float is expected (EvalPlus, `untrusted_check`)
-
-
-def encode(value: object, depth: int = 0) -> Code:
-    """The code of a value; {"other": the name of its type} for what is no plain data."""
-    kind = type(value)
-    if depth > DEEPEST:
-        return {"other": "nesting"}
-    if value is None or kind is bool or kind is str:
-        return value
-    for base, encoded in _ENCODERS:
-        if issubclass(kind, base):
-            return encoded(value, depth + 1)
-    return {"other": type.__getattribute__(kind, "__name__")}
-
-
-def _integer(value: int, depth: int) -> Code:
-    value = int.__int__(value)
-    return value if -EXACT < value < EXACT else {"int": hex(value)}
-
-
-def _dict(value: dict, depth: int) -> Code:
-    return {"dict": [[encode(key, depth), encode(item, depth)] for key, item in dict.items(value)]}
-
-
-def _items(kind: Any, value: object, depth: int) -> list[Code]:  # noqa: ANN401
-    return [encode(item, depth) for item in kind.__iter__(value)]
-
-
-# The built-in type, and how a value of it is encoded by that type's own methods.
-_ENCODERS: tuple[tuple[type, Any], ...] = (
-    (int, _integer),
-    (str, lambda value, depth: str.__str__(value)),
-    (float, lambda value, depth: {"float": float.hex(value)}),
-    (list, lambda value, depth: _items(list, value, depth)),
-    (tuple, lambda value, depth: {"tuple": _items(tuple, value, depth)}),
-    (dict, _dict),
-    (set, lambda value, depth: {"set": _items(set, value, depth)}),
-    (frozenset, lambda value, depth: {"set": _items(frozenset, value, depth)}),
-    (bytes, lambda value, depth: {"bytes": bytes.hex(value)}),
-    (bytearray, lambda value, depth: {"bytes": bytearray.hex(value)}),
-    (complex, lambda value, depth: {"complex": [value.real.hex(), value.imag.hex()]}),
-)
-
-
-def decode(code: Code) -> object:
-    """The value of a code; `ValueError` where it is none, or no plain data."""
-    if isinstance(code, list):
-        return [decode(item) for item in code]
-    if not isinstance(code, dict):
-        return code
-    try:
-        ((tag, content),) = code.items()
-        return _DECODERS[tag](content)
-    except (KeyError, TypeError, AttributeError, OverflowError):
-        raise ValueError("no code of a plain value") from None
-
-
-_DECODERS: dict[str, Any] = {
-    "int": lambda content: int(content, 16),
-    "float": float.fromhex,
-    "tuple": lambda content: tuple(decode(item) for item in content),
-    "dict": lambda content: {decode(key): decode(item) for key, item in content},
-    "set": lambda content: {decode(item) for item in content},
-    "bytes": bytes.fromhex,
-    "complex": lambda content: complex(*map(float.fromhex, content)),
-}
 
 
 def equal(found: Code, expected: Code, absolute: float = ABSOLUTE) -> bool:

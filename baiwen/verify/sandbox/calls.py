@@ -3,7 +3,7 @@
 Reads a header of 16 characters, the length of the JSON object that follows:
 
     {"nonce": "5f1c", "source": "def add(a, b): ...", "calls": [["add", [1, 2], {}], ...],
-     "plain": the text of `plain.py`}
+     "codes": the text of `codes.py`}
 
 with the function, its arguments and its keyword arguments as codes. Writes the nonce before the
 program begins and, after its last call, {"results": [3, ...]}, with {"raised": "TypeError"} for a
@@ -15,7 +15,6 @@ import json
 import os
 import sys
 import types
-from collections.abc import Callable
 
 
 def main() -> None:
@@ -36,9 +35,9 @@ def main() -> None:
 
 def results(given: dict) -> list:
     """The code of each call's output, in order."""
-    plain = module("plain", given["plain"])
+    codes = module("codes", given["codes"])
     program = module("program", given["source"])
-    return [result(plain, program, *call) for call in given["calls"]]
+    return [result(codes, program, *call) for call in given["calls"]]
 
 
 def module(name: str, source: str) -> types.ModuleType:
@@ -49,19 +48,19 @@ def module(name: str, source: str) -> types.ModuleType:
 
 
 def result(
-    plain: types.ModuleType, program: types.ModuleType, name: str, arguments: list, named: dict
+    codes: types.ModuleType, program: types.ModuleType, name: str, arguments: list, named: dict
 ) -> object:
     """The output of one call, encoded at once: what the program changes later does not count."""
     try:
-        values = [plain.decode(code) for code in arguments]
-        words = {word: plain.decode(code) for word, code in named.items()}
-        return plain.encode(find(program, name)(*values, **words))
+        values = [codes.decode(code) for code in arguments]
+        words = {word: codes.decode(code) for word, code in named.items()}
+        return codes.encode(find(program, name)(*values, **words))
     except BaseException as error:
         return {"raised": type.__getattribute__(type(error), "__name__")}
 
 
-def find(program: types.ModuleType, name: str) -> Callable[..., object]:
-    """`add`, or `Solution.add`: a method of an instance made for this call."""
+def find(program: types.ModuleType, name: str) -> type:
+    """`add`, or `Solution.add`: a method of an instance made for this call. To be called."""
     owner, _, method = name.partition(".")
     found = getattr(program, owner)
     return getattr(found(), method) if method else found

@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from baiwen.verify import plain
+from baiwen.verify import codes
 from baiwen.verify.plain import Code
 from baiwen.verify.sandbox.jail import Level
 from baiwen.verify.sandbox.limits import Limits, Result
 from baiwen.verify.sandbox.run import OUT_OF_CPU, run
 from baiwen.verify.verdict import Verdict
 
-_CALLS, _CASES, _PLAIN = (
+_CALLS, _CASES, _CODES = (
     path.read_text(encoding="utf-8")
-    for path in (*map(Path(__file__).with_name, ("calls.py", "cases.py")), Path(plain.__file__))
+    for path in (*map(Path(__file__).with_name, ("calls.py", "cases.py")), Path(codes.__file__))
 )
 _TOLD = 300  # characters of a program's last words in a reason
 
@@ -58,16 +58,16 @@ class Harness:
     limits: Limits
 
     def outputs(self, source: str, calls: Sequence[Call]) -> list[Code]:
-        """The code (`plain.py`) of each call's output; {"raised": type} for one that raised."""
+        """The code (`codes.py`) of each call's output; {"raised": type} for one that raised."""
         encoded = [
             [
                 call.function,
-                [plain.encode(value) for value in call.arguments],
-                {name: plain.encode(value) for name, value in call.named.items()},
+                [codes.encode(value) for value in call.arguments],
+                {name: codes.encode(value) for name, value in call.named.items()},
             ]
             for call in calls
         ]
-        results = self._report(_CALLS, {"source": source, "calls": encoded, "plain": _PLAIN})
+        results = self._report(_CALLS, {"source": source, "calls": encoded, "codes": _CODES})
         return _of_length(results, len(calls))
 
     def prints(self, source: str, inputs: Sequence[str]) -> list[str]:

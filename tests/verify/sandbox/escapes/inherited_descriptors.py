@@ -1,6 +1,5 @@
 """No descriptor of the parent is open: no folder, no socket, no terminal, no file to write."""
 
-import fcntl
 import stat
 
 for number in range(3, 4096):

@@ -1,0 +1,5 @@
+"""The questions given back are no answers."""
+
+
+def add(a, b):
+    return [a, b]

@@ -1,0 +1,3 @@
+"""Output without end is cut."""
+while True:
+    print("5" * 2**16)

@@ -1,0 +1,2 @@
+"""The words of verdicts are not the expected words."""
+print("right PASS")
