@@ -111,6 +111,43 @@ def intervals(models: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
         return _svg(figure)
 
 
+def panels(drawn: Mapping[str, Sequence[Curve]]) -> str:
+    """Small panels in two columns, one a title, each with its curves over steps."""
+    rows = -(-len(drawn) // 2)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.4 + 1.75 * rows), layout="constrained")
+        grid = figure.subplots(rows, 2, squeeze=False).flatten()
+        for axes, (title, curves) in zip(grid, drawn.items(), strict=False):
+            for curve, colour in zip(curves, SERIES, strict=False):
+                _draw(axes, curve, colour)
+            axes.set_title(title, fontsize=9.5, loc="left")
+            if len(curves) > 1:
+                axes.legend(fontsize=8)
+        for axes in grid[len(drawn) :]:
+            axes.set_axis_off()
+        return _svg(figure)
+
+
+def calibration(points: Sequence[tuple[float, float, int]]) -> str:
+    """Observed against predicted shares, both from a half to one; dots grow with their count.
+
+    points: (predicted, observed, count).
+    """
+    predicted, observed, counts = zip(*points, strict=True)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.55 * WIDTH, 3.0), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0.5, 1], [0.5, 1], color=SOFT, linewidth=1, linestyle="--")
+        axes.plot(predicted, observed, color=SERIES[0], linewidth=1.2)
+        sizes = [12 + 60 * n / max(counts) for n in counts]
+        axes.scatter(predicted, observed, s=sizes, color=SERIES[0])
+        axes.set_xlabel("how sure it is")
+        axes.set_ylabel("how often it is right")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        return _svg(figure)
+
+
 def _draw(axes: Axes, curve: Curve, colour: str) -> None:
     x, y = _thinned(curve.x), _thinned(curve.y)
     look: dict[str, Any] = {"marker": "o", "markersize": 4} if curve.dots else {}

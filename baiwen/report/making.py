@@ -108,8 +108,7 @@ def _kinds(run: Run) -> Iterator[Block]:
 
 def _curve(run: Run, key: str, name: str, dots: bool = False) -> figures.Curve:
     """A column of the metrics over steps, without the rows that have no number for it."""
-    rows = [row for row in run.metrics if row.get(key) is not None]
-    return figures.Curve(name, [row["step"] for row in rows], [row[key] for row in rows], dots)
+    return figures.Curve(name, *run.curve(key), dots)
 
 
 def _speed(run: Run) -> list[str]:
@@ -128,4 +127,4 @@ def _speed(run: Run) -> list[str]:
 
 
 def _column(run: Run, key: str) -> Sequence[float]:
-    return _curve(run, key, key).y
+    return run.curve(key)[1]

@@ -5,16 +5,23 @@
 Each yields nothing where no run folder has scores.
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from baiwen.report import figures
 from baiwen.report.page import Block, Cards, Code, Figure, Sample, Samples, Table, Text
 from baiwen.report.runs import Run
-from baiwen.report.words import count, duration, percent, points, probability
-
-LONGEST = 600  # characters of a sample's part
+from baiwen.report.words import (
+    between,
+    count,
+    cut,
+    duration,
+    percent,
+    points,
+    probability,
+    told,
+)
 
 
 def results(runs: Sequence[Run]) -> Iterator[Block]:
@@ -102,10 +109,11 @@ def _score_cards(scores: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     for name, model in scores["models"].items():
         if "tasks" in model:
             every = model["tasks"]["all"]
-            remark = f"{_between(every, percent)}, n = {every['n']}, as {model['form']}"
+            remark = f"{between(every, percent)}, n = {every['n']}, as {model['form']}"
             yield f"{name}: held-out tasks", percent(every["accuracy"]), remark
-    for name, kinds in scores.get("differences", {}).items():
-        remark = f"points, {_between(kinds['all'], points)}, paired"
+    for name in _neighbours(scores):
+        kinds = scores["differences"][name]
+        remark = f"points, {between(kinds['all'], points)}, paired"
         yield name, points(kinds["all"]["value"]), remark
     for name, model in scores["models"].items():
         if "compression" in model:
@@ -123,51 +131,61 @@ def _accuracy_table(models: dict[str, Any], source: str) -> Table:
         row = [kind, count(about["n"])]
         for model in models.values():
             score = model["tasks"][kind]
-            row += [percent(score["accuracy"]), _between(score, percent)]
+            row += [percent(score["accuracy"]), between(score, percent)]
         rows.append(row)
     return Table(head, rows, source)
 
 
+def _neighbours(scores: dict[str, Any]) -> list[str]:
+    """The differences of each model and the one before it, as `differences` names them."""
+    differences = scores.get("differences", {})
+    names = [f"{after} - {before}" for before, after in pairwise(scores["models"])]
+    return [name for name in names if name in differences]
+
+
 def _differences(differences: dict[str, Any], source: str) -> Iterator[Block]:
-    for name, kinds in differences.items():
-        rows = [
-            [kind, points(d["value"]), _between(d, points), probability(d["p"])]
-            for kind, d in kinds.items()
-        ]
-        yield Table([name, "points", "95 % interval", "McNemar's p"], rows, source)
+    """Each two models over all tasks, then by task, in points with the paired interval."""
+    if not differences:
+        return
+    rows = [
+        [name, points(every["value"]), between(every, points), probability(every["p"])]
+        for name, every in ((name, kinds["all"]) for name, kinds in differences.items())
+    ]
+    yield Table(["over all tasks", "points", "95 % interval", "McNemar's p"], rows, source)
+    cells = {
+        kind: [by_kind[kind] for by_kind in differences.values()]
+        for kind in next(iter(differences.values()))
+        if kind != "all"
+    }
+    rows = [
+        [kind, *(f"{points(d['value'])} ({between(d, points)})" for d in found)]
+        for kind, found in cells.items()
+    ]
+    yield Table(["points by task", *differences], rows, source)
 
 
 def _odd_verdicts(models: dict[str, Any]) -> Iterator[Block]:
     """Answers that no verifier could judge; they count as not right, and are not hidden."""
     for name, model in models.items():
         verdicts = model["tasks"]["all"]["verdicts"]
-        odd = {
-            verdict: n for verdict, n in verdicts.items() if verdict not in ("right", "wrong") and n
-        }
+        odd = [
+            f"{n} {verdict}"
+            for verdict, n in verdicts.items()
+            if verdict not in ("right", "wrong") and n
+        ]
         if odd:
-            told = ", ".join(f"{n} {verdict}" for verdict, n in odd.items())
-            yield Text(f"{name}: not judged, and counted as not right: {told}.")
+            yield Text(f"{name}: not judged, and counted as not right: {', '.join(odd)}.")
 
 
 def _sample(row: dict[str, Any]) -> Sample:
     parts = {"asked": row["asked"], "answered": row["answer"]}
     if row["verdict"] != "right":
-        truth = row["truth"]
-        told = isinstance(truth, str)
-        parts["truth"] = truth if told else json.dumps(truth, ensure_ascii=False)
-    cut = [(label, _cut(text)) for label, text in parts.items()]
-    return Sample(row["kind"], row["verdict"], cut)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"[...] {text[-LONGEST:]}"
+        parts["truth"] = told(row["truth"])
+    shown = [(label, cut(text)) for label, text in parts.items()]
+    return Sample(row["kind"], row["verdict"], shown)
 
 
 def _bits(figure: dict[str, Any]) -> str:
     if figure["low"] is None:
         return f"{figure['bits_per_byte']:.3f}"
     return f"{figure['bits_per_byte']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
-
-
-def _between(estimate: dict[str, Any], write: Callable[[float], str]) -> str:
-    return f"{write(estimate['low'])} to {write(estimate['high'])}"

@@ -57,6 +57,11 @@ class Run:
         path = self.folder / name
         return files.read_jsonl(path) if path.is_file() else iter(())
 
+    def curve(self, key: str) -> tuple[list[int], list[float]]:
+        """Steps and values of a column of the metrics, without the rows that have no number."""
+        rows = [row for row in self.metrics if row.get(key) is not None]
+        return [row["step"] for row in rows], [row[key] for row in rows]
+
     def source(self, *names: str) -> str:
         """How the report names files of this folder."""
         return ", ".join((self.folder / name).as_posix() for name in names)

@@ -8,7 +8,7 @@ numbers come from.
 
 from collections.abc import Sequence
 
-from baiwen.report import making, results
+from baiwen.report import alignment, making, results
 from baiwen.report.page import Section
 from baiwen.report.runs import Run
 
@@ -17,6 +17,9 @@ ALL = {
     "Accuracy by task": results.accuracy,
     "Bits per byte": results.compression,
     "Answers": results.answers,
+    "Preference pairs": alignment.preferences,
+    "Reward model": alignment.reward_models,
+    "Reinforcement learning": alignment.reinforcement,
     "Training": making.training,
     "Data": making.data,
     "Stages": making.stages,

@@ -5,7 +5,12 @@
 Nothing here rounds to a finer figure than what was measured.
 """
 
+import json
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+LONGEST = 600  # characters of a text that is shown
 
 
 def percent(share: float) -> str:
@@ -47,6 +52,21 @@ def size(number: float) -> str:
         if number >= unit:
             return f"{number / unit:.1f} {letter}"
     return f"{round(number)} B"
+
+
+def between(estimate: Mapping[str, Any], write: Callable[[float], str]) -> str:
+    """The interval of an estimate, both ends by `write`."""
+    return f"{write(estimate['low'])} to {write(estimate['high'])}"
+
+
+def told(value: object) -> str:
+    """A truth as text: a string as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def cut(text: str) -> str:
+    """The end of a text that is too long to show."""
+    return text if len(text) <= LONGEST else f"[...] {text[-LONGEST:]}"
 
 
 def probability(p: float) -> str:

@@ -29,6 +29,45 @@ def bits(value):
     return figures | {"bits_per_byte": value} | interval
 
 
+def aligned(folder):
+    """What pairs, dpo, reward and grpo leave behind."""
+    kind = {"prompts": 30, "right": 0.25, "prompts with pairs": 20, "pairs": 40}
+    length = {"chosen": 17.0, "rejected": 16.0, "chosen longer": 0.3, "chosen shorter": 0.2}
+    write(
+        folder / "pairs/pairs.json",
+        {"prompts": 30, "prompts with pairs": 20, "pairs": 40, "kinds": {HOSTILE: kind}}
+        | {"without": {"all right": 4, HOSTILE: 6}, "length": length}
+        | {"answers": {"right": 60, "wrong": 178, "undecided": 2}},
+    )
+    step = {"loss": 0.6, "lr": 1e-4, "tokens": 4000, "margin": 0.2, "accuracy": 0.75}
+    rows = [{"step": n, "reward_chosen": 0.1 * n, "reward_rejected": -0.1} for n in range(1, 9)]
+    write(folder / "dpo/metrics.jsonl", [step | row for row in rows])
+    estimate = {"value": 0.75, "n": 40, "low": 0.6, "high": 0.9}
+    margin = {"mean": 0.9, "deviation": 1.2, "p5": -1, "p25": 0, "p50": 1, "p75": 2, "p95": 3}
+    bins = [{"predicted": 0.5 + n / 20, "observed": 0.5, "n": 1 + n} for n in range(5)]
+    write(
+        folder / "reward/scores.json",
+        {"accuracy": estimate, "by_kind": {HOSTILE: estimate}, "by_source": {"sums": estimate}}
+        | {"longer": estimate, "best": {"chosen": estimate, "drawn": estimate}, "pairs": 80}
+        | {"margin": margin, "calibration": {"error": 0.04, "bins": bins}},
+    )
+    step = {"loss": 0.0, "lr": 1e-4, "entropy": 0.3, "kl": None, "zero_variance": 0.25}
+    rows = [{"step": n, "reward": n / 10, "answer_tokens": 17.0} for n in range(1, 6)]
+    write(folder / "grpo/metrics.jsonl", [step | row for row in rows])
+    answer = {"kind": HOSTILE, "asked": HOSTILE, "answer": HOSTILE, "truth": "7", "score": 0.5}
+    groups = [  # of the first step nothing can be learned from the first prompt
+        answer
+        | {"step": n, "prompt": prompt, "reward": reward, "advantage": reward - 0.5}
+        | {"verdict": "right" if reward else "wrong"}
+        for n in (1, 5)
+        for prompt in (0, 1)
+        for reward in ((0.0, 0.0) if n == 1 and prompt == 0 else (0.0, 1.0) * 4)
+    ]
+    write(folder / "grpo/rollouts.jsonl", groups)
+    alarm = {"first": 2, "last": 4, "steps": 3, "value": 0.9, "bound": 0.8}
+    write(folder / "grpo/alarms.json", {HOSTILE: alarm})
+
+
 @pytest.fixture(scope="session")
 def hostile():
     return HOSTILE
@@ -36,7 +75,7 @@ def hostile():
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
-    """Folders by name: data, shards, instruct, pretrain, sft, evaluate."""
+    """Folders by name, of every stage that the report shows."""
     tmp_path = tmp_path_factory.mktemp("runs")
     kinds = {"all": accuracy(5, 20), "sums": accuracy(2, 10), HOSTILE: accuracy(3, 10)}
     model = {"form": "chat", "tasks": kinds, "forms": {"chat": kinds}}
@@ -65,7 +104,9 @@ def folders(tmp_path_factory):
     write(tmp_path / "data/data.json", {"kept": {"code": {"documents": 1032, "bytes": 3_500_000}}})
     write(tmp_path / "shards/code/index.json", {"documents": 9, "tokens": 100, "bytes": 330})
     write(tmp_path / "instruct/instruct.json", {"kinds": {"sums": {"train": 90, "heldout": 10}}})
-    for name in ("data", "shards", "instruct", "pretrain", "sft", "evaluate"):
+    aligned(tmp_path)
+    stages = ("data", "shards", "instruct", "pretrain", "sft", "pairs", "dpo", "reward", "grpo")
+    for name in (*stages, "evaluate"):
         write(tmp_path / name / "recipe.json", {"stage": name, "note": HOSTILE})
         record = {"command": f"baiwen run {HOSTILE}", "versions": {"torch": "2"}, "seconds": 61.0}
         record |= {"host": {"cpu": HOSTILE, "cores": 2}, "started": "2026-01-01T00:00:00+00:00"}

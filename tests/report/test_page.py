@@ -125,7 +125,9 @@ def test_every_table_and_figure_names_the_files_of_its_numbers(report, folders):
 
 def test_figures_are_drawings_with_real_text(report, hostile):
     drawn = page.figures(report)
-    assert set(drawn) == {"accuracy.svg", "loss-pretrain.svg", "loss-sft.svg"}
+    training = {f"loss-{name}.svg" for name in ("pretrain", "sft", "dpo", "grpo")}
+    alignment = {"preferences-dpo.svg", "calibration-reward.svg", "rl-grpo.svg"}
+    assert set(drawn) == {"accuracy.svg", *training, *alignment}
     for svg in drawn.values():
         root = ElementTree.fromstring(svg)
         texts = ["".join(element.itertext()) for element in root.iter() if "text" in element.tag]

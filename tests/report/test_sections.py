@@ -24,8 +24,14 @@ def table(made, first):
     return next(table for table in blocks(made, Table) if table.head[0] == first)
 
 
+def answers(made):
+    """The samples of the section of that name."""
+    section = next(section for section in made if section.title == "Answers")
+    return [sample for block in blocks([section], Samples) for sample in block.samples]
+
+
 def test_any_part_of_the_folders_makes_a_report(folders):
-    for n in (1, 5):
+    for n in (1, len(folders) - 1):
         for names in combinations(folders, n):
             report = page.Page("t", sections([Run(name, folders[name]) for name in names]))
             assert page.html(report)
@@ -53,14 +59,14 @@ def test_answers_that_no_verifier_could_judge_are_told(made):
 
 
 def test_the_first_answer_of_each_kind_and_verdict_is_shown(made, hostile):
-    samples = [sample for block in blocks(made, Samples) for sample in block.samples]
+    samples = answers(made)
     assert len(samples) == 6
     assert {s.verdict for s in samples if s.title == "sums"} == {"right", "wrong", "undecided"}
     assert all(dict(sample.parts)["answered"] == f"{hostile}0" for sample in samples)
 
 
 def test_the_truth_stands_beside_an_answer_that_is_not_right(made):
-    samples = [sample for block in blocks(made, Samples) for sample in block.samples]
+    samples = answers(made)
     assert all(("truth" in dict(s.parts)) == (s.verdict != "right") for s in samples)
 
 
@@ -76,6 +82,32 @@ def test_wall_time_adds_up(made, folders):
 
 def test_dropped_documents_stand_with_their_reason(made):
     assert table(made, "outcome").rows == [["kept", "code", "1,032", "3,500,000"]]
+
+
+def test_pairs_stand_with_the_share_of_right_answers_and_why_prompts_gave_none(made, hostile):
+    assert table(made, "kind of prompt").rows == [
+        ["all", "25.0 %", "30", "20", "40"],
+        [hostile, "25.0 %", "30", "20", "40"],
+    ]
+    assert table(made, "prompts that gave no pair").rows == [["all right", "4"], [hostile, "6"]]
+
+
+def test_a_reward_model_stands_beside_preferring_the_longer_answer(made):
+    rows = {row[0]: row[1:] for row in table(made, "reward: the better answer preferred").rows}
+    assert rows["all"] == ["40", "75.0 %", "60.0 % to 90.0 %"]
+    assert "by length alone: the longer one" in rows
+
+
+def test_groups_of_the_first_and_the_last_step_are_shown_best_and_worst_answers(made):
+    section = next(section for section in made if section.title == "Reinforcement learning")
+    samples = [sample for block in blocks([section], Samples) for sample in block.samples]
+    assert [s.title.split(",")[0] for s in samples] == ["step 1"] * 4 + ["step 5"] * 4
+    rewards = [dict(sample.parts)["reward"].split(",")[0] for sample in samples]
+    assert rewards == ["1.00", "1.00", "0.00", "0.00"] * 2
+
+
+def test_an_alarm_stands_with_its_steps_and_bound(made, hostile):
+    assert table(made, "alarm").rows == [[hostile, "2", "4", "3", "0.9", "0.8"]]
 
 
 @pytest.mark.parametrize(
