@@ -83,7 +83,7 @@ class Episodes:
         prompts: Sequence[Prompt],
         model: Transformer,
         sampler: Sampler,
-        score: Score,
+        score: Score | None,
         *,
         world: World,
         folder: Path,

@@ -75,7 +75,7 @@ def judged(
     answers: Sequence[Sequence[Answer]],
     reward: Reward,
     max_tokens: int,
-    score: Score,
+    score: Score | None,
     normalised: bool,
 ) -> list[Group]:
     """The groups of these prompts: all answers judged together, advantages within each group."""

@@ -69,15 +69,18 @@ class Judged:
 
 
 def judge(
-    answers: Sequence[tuple[Prompt, Answer]], reward: Reward, max_tokens: int, score: Score
+    answers: Sequence[tuple[Prompt, Answer]], reward: Reward, max_tokens: int, score: Score | None
 ) -> list[Judged]:
-    """What each answer is worth. UserError for a reward that is no finite number."""
+    """What each answer is worth; `score` asks the reward model, where `reward` names one.
+
+    Raises UserError for a reward that is no finite number.
+    """
     verdicts: Sequence[Verdict | None] = [None] * len(answers)
     if reward.verified:
         with ThreadPoolExecutor() as pool:  # some verifiers wait for a process
             verdicts = list(pool.map(_verdict, answers))
     scores: Sequence[float | None] = [None] * len(answers)
-    if reward.model is not None and answers:
+    if score is not None and answers:
         scores = score(answers)
     return [
         _judged(*pair, verdict, scored, reward, max_tokens)

@@ -1,5 +1,4 @@
-"""Online reinforcement learning: answers that do better than others of their group become likelier
-(report, section 4.3).
+"""Online reinforcement learning: what does better than its group becomes likelier (report, 4.3).
 
     stage = "grpo"
     out = "runs/tiny/grpo"
@@ -59,9 +58,7 @@ class Config(Knobs):
     out: Path  # the run folder
     start: Input  # the model to teach: an HF folder of a chat model with its tokenizer
     reference: Input | None = None  # the model to stay near to; none: start
-    prompts: (
-        Input  # JSONL: prompt, answer, verifier, kind, tools; report: those of the reward model
-    )
+    prompts: Input  # JSONL: prompt, answer, verifier, kind, tools; report: the reward model's
     reward: Reward = Reward()
     steps: Count | None = None  # updates; none: by epochs
     epochs: Positive = 1.0  # times that the prompts are gone through, where steps is none
@@ -73,12 +70,9 @@ class Config(Knobs):
     max_tokens: Count = 2048  # of an answer; not reported
     temperature: Positive = 1.0  # of the answers; not reported
     order: Order = Order()
-    # The loss: grpo, dr_grpo, dapo, gspo, cispo; report: grpo
-    algorithm: Name = "grpo"
-    eps: Positive | None = (
-        None  # how far below 1 a ratio counts; none: the algorithm's; not reported
-    )
-    eps_high: Positive | None = None  # how far above 1; none: the algorithm's; not reported
+    algorithm: Name = "grpo"  # of the loss; report: grpo
+    eps: Positive | None = None  # how far below 1 a ratio counts; none: the algorithm's own
+    eps_high: Positive | None = None  # how far above 1; none: eps, or the algorithm's own
     beta: Annotated[float, Field(ge=0)] = 1e-3  # weight of the KL; report: 1e-3 for Qwen2.5-Math
     truncation: Positive = 2.0  # cap of the weights that correct for the sampler, off-policy
     mismatch: Positive = 0.1  # nats, trainer to sampler, beyond which a token is counted
@@ -221,10 +215,10 @@ def _sampler(
     return Local(engine, world.autocast)
 
 
-def _score(config: Config, tokenizer: Tokenizer, world: World) -> Score:
-    """What the reward model says of answers."""
+def _score(config: Config, tokenizer: Tokenizer, world: World) -> Score | None:
+    """What the reward model, if there is one, says of answers."""
     if config.reward.model is None:
-        return lambda pairs: [0.0] * len(pairs)
+        return None
     _refuse_other_tokenizer(config.reward.model, config.start, "reward.model")
     model, _ = pretrained.load_reward(config.reward.model, world.device, world.dtype)
 

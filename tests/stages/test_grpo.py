@@ -86,6 +86,7 @@ def started(home, *words, command=(sys.executable,)):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_answers_that_are_rewarded_become_likelier(home):
     stages.run(recipe(home, steps=16, refills=0, optim={"lr": 1e-2}, beta=0.0))
     rewards = [row["reward"] for row in metrics(home / "out")]
