@@ -1,6 +1,6 @@
-"""The verifier of mathematics beside Math-Verify alone: how often right, how fast, how slow at worst.
+"""The verifier of mathematics beside Math-Verify alone: how often right, how fast, how slow.
 
-    python -m benchmarks.verify_math --data ../shared/data/eval             # 150 rows a set for both
+    python -m benchmarks.verify_math --data ../shared/data/eval          # 150 rows a set for both
     python -m benchmarks.verify_math --data ../shared/data/eval --sample 1000 --write
 
 Each row is a text, a truth and the verdict that belongs to it: the label of the set, or "right" for

@@ -71,6 +71,7 @@ def test_an_event_loop_may_ask():
     assert asyncio.run(ask()) == (Verdict.right, Verdict.right)
 
 
+@pytest.mark.slow
 def test_a_forked_child_has_a_worker_of_its_own():
     program = rf"""
 import os
