@@ -159,12 +159,15 @@ def check_base(model: nn.Module, base: Path) -> None:
     config = weights.read_config(base)  # to which `weights.stream` holds the files
     with torch.device("meta"):
         there = Transformer(replace(config, reward=False))
-    found = {name: list(parameter.shape) for name, parameter in there.named_parameters()}
-    for name, parameter in model.named_parameters():
-        if found.get(name) != list(parameter.shape):
+    found, wanted = (
+        {name: list(parameter.shape) for name, parameter in one.named_parameters()}
+        for one in (there, model)
+    )
+    for name in wanted | found:
+        if found.get(name) != wanted.get(name):
             raise UserError(
                 f"optim.merging.base = {base} is of another shape than the model that starts: "
-                f"{name} is {found.get(name, 'absent')} there and {list(parameter.shape)} here.\n"
+                f"{name} is {found.get(name, 'absent')} there, {wanted.get(name, 'absent')} here.\n"
                 "Give the checkpoint that the start model was fine-tuned from."
             )
 

@@ -163,7 +163,7 @@ def test_a_base_of_another_shape_is_refused_before_anything_is_computed(place, m
     model.init_weights(0)
     weights.save(model.state_dict(), model.config, "small")
     monkeypatch.setattr(references, "compute", None)
-    with pytest.raises(UserError, match=r"small is of another shape .* \[256, \d+\] there"):
+    with pytest.raises(UserError, match=r"small is of another shape .* \[256, \d+\] there,"):
         run("wrong-base", DPO + MERGING.replace('"base"', '"small"'))
 
 

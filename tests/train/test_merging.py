@@ -219,10 +219,18 @@ def test_the_threshold_is_the_kth_largest(kind):
         assert threshold(values, keep) == ordered[keep - 1]
 
 
-def test_a_base_of_another_shape_is_refused(tiny, tmp_path):
-    model = tiny.model(tiny.dataclasses.replace(tiny.CONFIG, vocab_size=64))
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"vocab_size": 64}, r"embed_tokens\.weight is \[64, 32\] there, \[96, 32\] here"),
+        ({"tie_word_embeddings": False}, r"lm_head\.weight is \[96, 32\] there, absent here"),
+        ({"num_hidden_layers": 1}, r"layers\.1\.\S+ is absent there, \[.*\] here"),
+    ],
+)
+def test_a_base_of_another_shape_is_refused(tiny, tmp_path, change, told):
+    model = tiny.model(tiny.dataclasses.replace(tiny.CONFIG, **change))
     weights.save(model.state_dict(), model.config, tmp_path / "base")
-    with pytest.raises(UserError, match=r"embed_tokens\.weight is \[64, 32\] there and \[96, 32\]"):
+    with pytest.raises(UserError, match=told):
         check_base(tiny.model(), tmp_path / "base")
 
 
