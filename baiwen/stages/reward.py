@@ -9,7 +9,7 @@ The SFT model with a scalar head (spec 9.2) learns from pairs, or from several r
 answers to a prompt: one loss for both (`train/ranking.py`). A share of the prompts, chosen by their
 own words, is held out. Writes an HF folder of a reward model with `metrics.jsonl`, `device.json`,
 
-    data.json      {"learned", "heldout": {"prompts", "rows", "answers"}, "dropped": {reason: n}}
+    answers.json   {"learned", "heldout": {"prompts", "rows", "answers"}, "dropped": {reason: n}}
     scores.json    {"start", "parameters", "prompts", "pairs", "by_kind", "by_source",
                     "accuracy": {"value", "n", "standard_error", "low", "high"},
                     "longer": the same of preferring the longer answer,
@@ -153,7 +153,7 @@ def _model(config: Config) -> tuple[RewardModel, Tokenizer]:
 
 
 def _data(config: Config, out: Path, world: World) -> tuple[list[Ranked], list[Ranked]]:
-    """What is learned and what is held out; says so in `data.json`."""
+    """What is learned and what is held out; says so in `answers.json`."""
     found, reasons = ranked.read(config.data, config.start, _limits(config), config.workers)
     dropped = {str(reason): number for reason, number in reasons.items()}
     if config.heldout is None:
@@ -171,7 +171,7 @@ def _data(config: Config, out: Path, world: World) -> tuple[list[Ranked], list[R
             )
     if world.main:
         told = {"learned": _counted(learned), "heldout": _counted(held), "dropped": dropped}
-        files.write_json(out / "data.json", told)
+        files.write_json(out / "answers.json", told)
         log.say(
             f"{len(learned):,} prompts to learn from, {len(held):,} held out, "
             f"{sum(dropped.values()):,} left out"

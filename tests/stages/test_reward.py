@@ -115,7 +115,7 @@ def test_the_order_of_what_was_held_out_is_learned(made):
 
 
 def test_prompts_without_an_order_are_left_out_and_counted(made):
-    told = files.read_json(made / "data.json")
+    told = files.read_json(made / "answers.json")
     assert told["dropped"] == {"all right": 2}
     assert told["learned"]["prompts"] + told["heldout"]["prompts"] == 90
 
@@ -150,7 +150,7 @@ def test_prompts_held_out_by_a_file_are_not_learned_from(start, data, tmp_path):
     held = write(tmp_path / "heldout.jsonl", map(pair, range(5)))
     config = settings(start, tmp_path / "out", data / "pairs.jsonl", heldout=held, epochs=0.1)
     into(config)
-    told = files.read_json(tmp_path / "out" / "data.json")
+    told = files.read_json(tmp_path / "out" / "answers.json")
     assert told["heldout"]["prompts"] == 5 and told["learned"]["prompts"] == 55
     assert told["dropped"] == {"held out": 5}
 
