@@ -5,6 +5,7 @@ import json
 import random
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 from langdetect import DetectorFactory
 
 from baiwen.verify import Verdict, ifeval, punkt
+from baiwen.verify.ifeval import language
 
 CAPITAL = {"capital_frequency": 2, "capital_relation": "at least"}
 LETTER = {"letter": "s", "let_frequency": 3, "let_relation": "at least"}
@@ -231,6 +233,12 @@ def test_a_language_that_is_too_short_to_tell_is_undecided():
     assert ifeval.check("OK", asked) is Verdict.undecided
 
 
+def test_a_text_has_one_language_in_every_thread():
+    texts = ["OK", "HELLO WORLD 123", "coastal elegance", "das ist ein test", SPANISH] * 8
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(language.detect, texts)) == list(map(language.detect, texts[:5])) * 8
+
+
 def test_one_instruction_missed_is_an_answer_missed():
     both = {
         "instruction_id_list": ["punctuation:no_comma", "startend:quotation"],
@@ -293,7 +301,6 @@ def test_a_published_row_is_a_truth_as_it_is():
     assert ifeval.check("Write a poem. Roses are red", truth) is Verdict.right
 
 
-MEGABYTE = 10**6
 LONG = [
     "a",
     " ",
@@ -315,12 +322,11 @@ LONG = [
 LONG += ["Section ", "第 ", "'s", ">_-", '{"a":', "a\u0301", "a.-_@", "cat ", "...) "]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ifeval.KINDS)
-def test_a_megabyte_takes_less_than_a_second(kind):
+def test_no_kind_is_quadratic(kind):
     given = next(given for known, given, *_ in PLAIN if known == kind)
     for mode, piece in product(ifeval.MODES, LONG):
-        answer = piece * (MEGABYTE // len(piece)) + "a"
+        answer = piece * (50_000 // len(piece)) + "a"  # squared, a minute
         begin = time.process_time()
         ifeval.check(answer, row(kind, given, mode=mode))
         assert time.process_time() - begin < 1.0, (mode, piece)
@@ -355,9 +361,7 @@ def test_compat_gives_the_published_verdicts(published, loose):
 
 def test_no_published_row_is_an_error(published):
     found = [
-        ifeval.verdicts("words", truth, mode=mode)
-        for _, truth in published
-        for mode in ifeval.MODES
+        ifeval.verdicts("", truth, mode=mode) for _, truth in published for mode in ifeval.MODES
     ]
     assert Verdict.error not in {verdict for verdicts in found for verdict in verdicts}
 

@@ -107,7 +107,7 @@ def test_a_truth_that_cannot_be_read_is_an_error_and_no_verdict_on_the_answer(
 
 
 def test_a_verifier_that_does_not_exist_is_named():
-    with pytest.raises(UserError, match="no verifier 'numbre'; there are exact"):
+    with pytest.raises(UserError, match="no verifier 'numbre'; there are choice"):
         verify.check("numbre", "1", 1)
 
 

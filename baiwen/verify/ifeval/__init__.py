@@ -139,13 +139,17 @@ def _verdict(
     if module is None or given is None:
         return Verdict.error
     meets = getattr(module, kind.rpartition(":")[2])
+    verdict = Verdict.wrong
     try:
-        found = {meets(text, **given) for text in tries}
+        for text in tries:
+            met = meets(text, **given)
+            if met:
+                return Verdict.right
+            if met is None:
+                verdict = Verdict.undecided
     except compat.NotWordsError:
         return Verdict.error
-    if True in found:
-        return Verdict.right
-    return Verdict.undecided if None in found else Verdict.wrong
+    return verdict
 
 
 def _loosened(answer: str) -> list[str]:
