@@ -1,11 +1,11 @@
 """Mathematics: is the final answer of a text equal to the truth?
 
-    check("... so x is \\\\boxed{\\\\frac{1}{2}}.", "0.5")      -> right
-    check("The answer is 50%.", "\\\\frac{1}{2}")            -> right
+    check("... so x is \\boxed{\\frac{1}{2}}.", "0.5")      -> right
+    check("The answer is 50%.", "\\frac{1}{2}")            -> right
     check("#### 1,234", 1234)                             -> right
     check("选(B)", "B")                                     -> right
-    check("\\\\boxed{0.9999999}", 1)                         -> wrong
-    check("\\\\boxed{9^{9^{9^9}}}", 1)                       -> timeout
+    check("\\boxed{0.9999999}", 1)                         -> wrong
+    check("\\boxed{9^{9^{9^9}}}", 1)                       -> timeout
 
 The answer is looked for as `extract.py` says and compared as `compare.py` says, exactly, in about a
 tenth of a millisecond. What these rules cannot read goes to Math-Verify in `worker.py`, a process

@@ -1,6 +1,6 @@
 """Expressions: sums of products of powers, with the functions of school and their LaTeX.
 
-    Expressions(tokens("2\\\\sqrt{3} + 1")).expression()
+    Expressions(tokens("2\\sqrt{3} + 1")).expression()
     Expressions(tokens("3 1/2")).expression()               -> Fraction(7, 2), a mixed number
 
 Powers bind to the right, "1/2x" is a half of x, and a whole number before a proper fraction is a
@@ -204,7 +204,7 @@ class Expressions(Cursor):
         return operation("root", self.argument(), degree)
 
     def _function(self, name: str) -> Expression:
-        """`\\\\sin^2 2x`, `\\\\log_2(8)`, `sin x cos x`: the next function ends the argument."""
+        """`\\sin^2 2x`, `\\log_2(8)`, `sin x cos x`: the next function ends the argument."""
         base = power = None
         if name == "log" and self.sees("_"):
             self.at += 1
@@ -232,7 +232,7 @@ class Expressions(Cursor):
         return argument
 
     def argument(self, single: bool = False) -> Expression:
-        """`{...}`, or the one sign that LaTeX takes without braces: `\\\\frac12`."""
+        """`{...}`, or the one sign that LaTeX takes without braces: `\\frac12`."""
         if self.sees("{"):
             self.at += 1
             return self._bracketed("{")

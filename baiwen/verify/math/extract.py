@@ -1,13 +1,13 @@
 """Where in a text the final answer stands.
 
-    candidates("... so \\\\boxed{\\\\frac{1}{2}}.")                    -> ["\\\\frac{1}{2}"]
+    candidates("... so \\boxed{\\frac{1}{2}}.")                    -> ["\\frac{1}{2}"]
     candidates("3+4=7\\n#### 7")                                   -> ["7"]
     candidates("The answer is $x = 3$. I hope it is correct.")     -> ["$x = 3$", "x = 3", ...]
     candidates("所以答案是12。")                                     -> ["12", ...]
 
 The order, the first that there is:
 
-1. the last `\\\\boxed{}` (several only where the text joins them by "and", "or" or a comma);
+1. the last `\\boxed{}` (several only where the text joins them by "and", "or" or a comma);
 2. what follows the last "####", "answer is", "Answer:", "答案";
 3. the text itself, where it is one short line; its last formula; its last bold words; what follows
    the last `=` of its last line; its last number.
@@ -112,7 +112,7 @@ def after_mark(text: str) -> str | None:
 
 
 def _formulas(text: str) -> Iterator[str]:
-    """What stands between `$ $`, `$$ $$`, `\\\\( \\\\)` or `\\\\[ \\\\]`."""
+    """What stands between `$ $`, `$$ $$`, `\\( \\)` or `\\[ \\]`."""
     at = 0
     while opening := _OPENING.search(text, at):
         closing = _CLOSING.get(opening[0])

@@ -1,8 +1,8 @@
 """What a final answer states: expressions with units, groups, relations, lists of them.
 
-    read("\\\\frac{1}{2}")          -> Fraction(1, 2)
-    read("x = 2 \\\\text{ or } 3")  -> Group("", (Relation((x, 2), ("=",)), Fraction(3)), "")
-    read("[0, 1) \\\\cup (2, 3]")   -> Union((Group("[", (0, 1), ")"), Group("(", (2, 3), "]")))
+    read("\\frac{1}{2}")          -> Fraction(1, 2)
+    read("x = 2 \\text{ or } 3")  -> Group("", (Relation((x, 2), ("=",)), Fraction(3)), "")
+    read("[0, 1) \\cup (2, 3]")   -> Union((Group("[", (0, 1), ")"), Group("(", (2, 3), "]")))
     read("5 apples")              -> Fraction(5)
 
 From the outside in: a list of relations between unions of groups and expressions. A comma directly
@@ -173,7 +173,7 @@ class _Statements(Expressions):
         return Group("(", (negated(infinity), infinity), ")")
 
     def _matrix(self) -> Matrix:
-        """`\\\\begin{pmatrix}a & b \\\\\\\\ c & d\\\\end{pmatrix}`, or an array."""
+        """`\\begin{pmatrix}a & b \\\\ c & d\\end{pmatrix}`, or an array."""
         self.at += 1
         name = self.braced_name()
         if name not in _MATRICES:

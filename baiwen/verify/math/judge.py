@@ -25,14 +25,15 @@ _DIGITS = 12  # decimals to which floats have to agree
 
 
 def main() -> None:
-    """Forks a child whenever there is none, until one ends in peace."""
+    """Forks a child whenever the last was killed; one that ends by itself ends the program."""
     judged("x+1", "\\frac{1}{2}")  # builds the library's own tables before the fork
-    status = 1
-    while status:
+    killed = True
+    while killed:
         if os.fork() == 0:
             serve()
             os._exit(0)
         _, status = os.wait()
+        killed = os.WIFSIGNALED(status)
 
 
 def serve() -> None:

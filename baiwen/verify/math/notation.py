@@ -1,10 +1,10 @@
 """Text to tokens: LaTeX and plain writing, in ASCII, Unicode and Chinese punctuation.
 
-    tokens("5\\\\,cm")          -> number 5, word cm
+    tokens("5\\,cm")          -> number 5, word cm
     tokens("x² ≤ 1,000")      -> letter x, symbol ^, number 2, command le, number 1000
-    tokens("\\\\frac{1}{2}")     -> command frac, symbol {, number 1, ...
+    tokens("\\frac{1}{2}")     -> command frac, symbol {, number 1, ...
 
-Layout (`\\\\left`, `\\\\,`, `$`) is dropped. A run of letters is a function, a word or a product of
+Layout (`\\left`, `\\,`, `$`) is dropped. A run of letters is a function, a word or a product of
 variables: `sin`, `apples`, `xy`. Each expression here runs in linear time, and a text is short.
 """
 
@@ -125,7 +125,7 @@ def _pieces(kind: str, text: str) -> Iterator[Token]:
 
 
 def number(text: str) -> Fraction:
-    """A number as written: `1,234.5`, `2e-3`, `10\\\\,000`; its size is bounded."""
+    """A number as written: `1,234.5`, `2e-3`, `10\\,000`; its size is bounded."""
     if text.isdecimal() and len(text) <= _DIGITS:
         return Fraction(int(text))
     mantissa, _, exponent = text.lower().partition("e")
@@ -136,7 +136,7 @@ def number(text: str) -> Fraction:
 
 
 def repeating(text: str) -> Fraction:
-    """A repeating decimal: `0.1\\\\overline{6}`, `0.(3)`, `0.\\\\dot{1}4\\\\dot{2}`."""
+    """A repeating decimal: `0.1\\overline{6}`, `0.(3)`, `0.\\dot{1}4\\dot{2}`."""
     if text.count("dot") == 2:
         before, first, second = text.split("\\dot")
         text = f"{before}({re.sub(r'[^0-9]', '', first + second)})"
@@ -178,7 +178,7 @@ _PIECE = re.compile(r"\d+(?:\.\d+)?|[aApP]\.[mM]\.?|[^\W\d_]+|[^\w\s]")
 
 
 def _text(text: str) -> Iterator[Token]:
-    """What stands in `\\\\text{...}`: words, numbers and signs; letters are words there."""
+    """What stands in `\\text{...}`: words, numbers and signs; letters are words there."""
     for piece in _PIECE.findall(text.replace("~", " ")):
         if piece[0].isdigit():
             yield Token("number", piece, value=number(piece))
@@ -251,7 +251,7 @@ def _command(name: str) -> Iterator[Token]:
 
 
 def _known(name: str) -> Iterator[Token]:
-    """A command; where letters ran into it (`\\\\sinx`), the command and the letters."""
+    """A command; where letters ran into it (`\\sinx`), the command and the letters."""
     head = max((known for known in _COMMANDS if name.startswith(known)), key=len, default="")
     tail = name.removeprefix(head)
     if head and tail and len(tail) < 3 and name not in _WHOLE:

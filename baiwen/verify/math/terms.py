@@ -1,9 +1,9 @@
 """What an answer is once it is read: a term, or a structure of terms.
 
-    "2\\\\sqrt{3}"      Term("multiply", (Fraction(2), Term("root", (Fraction(3), Fraction(2)))))
+    "2\\sqrt{3}"      Term("multiply", (Fraction(2), Term("root", (Fraction(3), Fraction(2)))))
     "(0, 1]"         Group("(", (Fraction(0), Fraction(1)), "]")
     "x > 3"          Relation((variable x, Fraction(3)), (">",))
-    "5 \\\\text{ cm}"   Quantity(Fraction(5), Unit("length", 1/100))
+    "5 \\text{ cm}"   Quantity(Fraction(5), Unit("length", 1/100))
 
 Numbers are fractions, so nothing is rounded on the way in.
 """

@@ -1,8 +1,8 @@
 """Are two expressions equal? Exactly where they are rational, else by
 
-    same(read("\\\\frac{2}{4}"), read("0.5"))                       -> True, by fractions
-    same(read("\\\\frac{1}{2^{99}}"), read("\\\\frac{1}{2^{98}}"))      -> False, by fractions
-    same(read("\\\\frac{1}{\\\\sqrt 2}"), read("\\\\frac{\\\\sqrt 2}{2}"))   -> True, by intervals
+    same(read("\\frac{2}{4}"), read("0.5"))                       -> True, by fractions
+    same(read("\\frac{1}{2^{99}}"), read("\\frac{1}{2^{98}}"))      -> False, by fractions
+    same(read("\\frac{1}{\\sqrt 2}"), read("\\frac{\\sqrt 2}{2}"))   -> True, by intervals
     same(read("(x+1)^2"), read("x^2+2x+1"))                       -> True, at generic points
     same(read("9^{9^{9^9}}"), read("1"))                          -> None: too large to tell
 

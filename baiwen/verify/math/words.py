@@ -1,8 +1,8 @@
 """Answers in words: yes and no, names, days, letters of a choice.
 
-equal("\\\\text{Monday}", "monday", ...)     -> True
-equal("no solutions", "\\\\emptyset", ...)     -> True
-chosen("The answer is (B) because ...")       -> "B"
+    equal("\\text{Monday}", "monday", ...)     -> True
+    equal("no solutions", "\\emptyset", ...)     -> True
+    chosen("The answer is (B) because ...")       -> "B"
 """
 
 import re
@@ -86,7 +86,7 @@ def spoken(text: str) -> str | None:
 
 
 def letter(truth: str) -> str | None:
-    """The letter of a choice that the truth is: `B`, `(B)`, `\\\\text{(B)}`."""
+    """The letter of a choice that the truth is: `B`, `(B)`, `\\text{(B)}`."""
     match = _LETTER.fullmatch("".join(_BREAK.sub(" ", _WRAP.sub("", truth)).split()))
     return match[1] if match and match[1].isupper() else None
 

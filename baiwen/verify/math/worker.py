@@ -1,6 +1,6 @@
 """The second opinion: Math-Verify in a process of its own, at most so many seconds an answer.
 
-    worker.ask("\\\\int_0^1 x dx", "\\\\frac12", seconds=0.9)     -> Verdict.right
+    worker.ask("\\int_0^1 x dx", "\\frac12", seconds=0.9)     -> Verdict.right
 
 Started when first asked, and that start is not on the answer's account, nor is the wait for other
 threads. Safe from threads (one question at a time) and after a fork (a child starts its own). It
@@ -50,7 +50,8 @@ class Worker:
         for pipe in (self.process.stdin, self.process.stdout) if self.process else ():
             if pipe:
                 pipe.close()
-        self.__init__()  # type: ignore[misc]
+        self.lock = threading.Lock()  # a thread of the parent may have held the old one
+        self.process, self.unread, self.idle = None, b"", False
 
     def stop(self) -> None:
         """Ends the process; the next question starts another."""
