@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baiwen.data.trees import Tree, batches, pack
@@ -97,6 +97,7 @@ def test_every_answer_comes_once_with_its_tokens_weights_and_values(given, size,
     assert sum(batch.count for batch in everything) == wanted[count]
 
 
+@settings(max_examples=40)
 @given(LISTS, st.integers(40, 90), st.integers(1, 4))
 def test_ranks_have_as_many_micro_batches_within_the_size(given, size, ranks):
     shares = [batches(given, size, count="answers", rank=r, ranks=ranks) for r in range(ranks)]

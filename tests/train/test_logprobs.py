@@ -137,6 +137,25 @@ def test_logits_of_all_tokens_never_exist():
     assert largest.numel == max(8 * V, V * C, B * T * C)
 
 
+class Matmuls(TorchDispatchMode):
+    """Counts the matrix products."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten.mm.default, torch.ops.aten.addmm_.default)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("entries", "products"), [(2**26, 3), (0, 4)])
+def test_few_logits_are_kept_and_many_made_again(monkeypatch, entries, products):
+    monkeypatch.setattr(module, "KEPT_ENTRIES", entries)
+    hidden, head, targets, mask = tensors()
+    with Matmuls() as matmuls:
+        logprobs(hidden, head, targets, mask, chunk=B * T)[0].sum().backward()
+    assert matmuls.count == products
+
+
 def test_without_gradient_the_values_are_the_same():
     hidden, head, targets, mask = tensors()
     expected = logprobs(hidden, head, targets, mask)
