@@ -16,7 +16,8 @@ from one process is the rounding of matmuls over another number of tokens.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
@@ -97,6 +98,7 @@ class Episodes:
         self.score, self.room = score, room
         self.respond, self.turns = respond, turns
         self.rollouts, self.watch = Rollouts(folder), Watch(plan.alarms, folder, world.main)
+        self.orders = folder / "state" / "order"  # a run of another recipe must not find them
         self.measured = 0  # steps before the order was measured
         self.served = 0  # steps
         self.left: list[list[Group]] = []  # of the episode, by step
@@ -140,6 +142,12 @@ class Episodes:
         self.watch.restore(state["watch"])
         self.figures = state["figures"]
         self.left = [[Group.of(row) for row in step] for step in state["left"]]
+
+    def close(self) -> None:
+        """Leave the orders and the alarms beside the model."""
+        self.watch.write()
+        if self.world.main and self.orders.is_dir():
+            shutil.copytree(self.orders, self.folder / "order", dirs_exist_ok=True)
 
     # An episode.
 
@@ -248,26 +256,25 @@ class Episodes:
         return [group.remembering(answers) for group in share]
 
     @torch.no_grad()
-    def _logprobs(self, model: Transformer, batches: Sequence[TreeBatch]) -> Iterator[Tensor]:
+    def _logprobs(self, model: Transformer, batches: Sequence[TreeBatch]) -> list[Tensor]:
         """Log-probabilities [N] of each batch's tokens under a model, as training computes them."""
-        for batch in batches:
-            placed = to_device(batch, self.world.device)
-            with self.world.autocast():
-                outputs = model(
-                    placed.tokens, positions=placed.positions, documents=placed.documents
-                )
-                yield logprobs(
-                    *(outputs.hidden, outputs.head, placed.targets, placed.mask),
-                    temperature=self.plan.temperature,
-                )[0]
+        found, unit = [], self.plan.temperature
+        with self.world.autocast():
+            for batch in batches:
+                placed = to_device(batch, self.world.device)
+                given = {"positions": placed.positions, "documents": placed.documents}
+                out = model(placed.tokens, **given)
+                head = out.hidden, out.head, placed.targets, placed.mask
+                found.append(logprobs(*head, temperature=unit)[0])
         release(model)
+        return found
 
     # The order of prompts.
 
     def _measure(self, step: int) -> None:
         """Find out how much the answers to each prompt differ, unless an earlier process did."""
         self.measured = step
-        path = order.path_of(self.folder, step)
+        path = order.path_of(self.orders, step)
         if not self.plan.order.by_variance or dist.gather(self.world, path.is_file())[0]:
             return
         if step == 0 and self.plan.order.answers:
@@ -291,7 +298,7 @@ class Episodes:
         """Those of the order that counts, by the number of the prompt."""
         if not self.plan.order.by_variance:
             return {prompt.number: 0.0 for prompt in self.prompts}
-        path = order.path_of(self.folder, self.measured)
+        path = order.path_of(self.orders, self.measured)
         # What `pairs` has measured are verdicts.
         if self.plan.reward.by == "verifier" or self.measured or not self.plan.order.answers:
             self.means = order.means(path)

@@ -1,9 +1,9 @@
 """The order of prompts: those whose answers differ most in what they are worth come first.
 
 Queries are ordered "by the variance of their response scores", high first (report, section 4.3):
-where all answers are worth the same, nothing can be learned. What was measured is a file,
+where all answers are worth the same, nothing can be learned. What was measured is a file of rows
 
-    order/step-00000000.jsonl      {"number": 17, "answers": 8, "mean": 0.5, "variance": 0.25}
+    {"number": 17, "answers": 8, "mean": 0.5, "variance": 0.25}
 
 so that a run that is resumed goes on in the same order.
 
@@ -115,7 +115,7 @@ def from_answers(path: Path, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
 
 def path_of(folder: Path, step: int) -> Path:
     """Where the order that was measured before this step lies."""
-    return folder / "order" / f"step-{step:08d}.jsonl"
+    return folder / f"step-{step:08d}.jsonl"
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

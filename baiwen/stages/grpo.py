@@ -151,7 +151,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
             flops_per_token=count.flops_per_token(model.config, config.max_tokens),
             source=source,
         )
-        source.watch.write()
+        source.close()
         dtype = getattr(torch, config.save_dtype)
         publish(model, tokenizer, folder.path, world, dtype=dtype, chat=True)
 

@@ -1,7 +1,7 @@
 """Runs of GRPO small enough to repeat: in forks that die in the middle, or under torchrun.
 
     python tests/stages/grpo_runs.py FOLDER killed-2 3 9 14
-    python -m torch.distributed.run ... tests/stages/grpo_runs.py FOLDER ranks
+    python -m torch.distributed.run ... tests/stages/grpo_runs.py FOLDER ranks     # or alone: whole
 
 `FOLDER` has a model, `start`, and `prompts.jsonl`. The first, of two updates a rollout, leaves a
 run alone and kills another (kill -9) in its 3rd step of the engine, then in its 9th after resuming,
@@ -63,8 +63,8 @@ def trial(folder, out, die_at=None, **knobs):
 if __name__ == "__main__":
     folder, kind, *moments = sys.argv[1:]
     folder = Path(folder)
-    if kind == "ranks":
-        run(folder, "ranks")
+    if kind in ("whole", "ranks"):
+        run(folder, kind)
     else:
         updates = {"steps_per_rollout": int(kind.removeprefix("killed-"))}
         trial(folder, "whole", **updates)
