@@ -105,7 +105,8 @@ def _scoring(
         if getattr(options, option):
             flag = option.replace("_", "-")
             raise UserError(f"--{flag} is for language models, and {folder} is a reward model")
-    scorer = Scorer(*pretrained.load_reward(folder, world.device, world.dtype))
+    model, tokenizer = pretrained.load_reward(folder, world.device, world.dtype)
+    scorer = Scorer(model, tokenizer, max_waiting=limits.waiting)
     context = _context(options.context, scorer.context)
     return app.build_scoring(scorer, name, context, gate=gate, limits=limits)
 
