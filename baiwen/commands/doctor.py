@@ -23,14 +23,22 @@ import torch
 import torch.nn.functional as F
 
 from baiwen import dist
+from baiwen.errors import UserError
 from baiwen.model.native import build
 from baiwen.model.sizes import SIZES
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer import bpe
+from baiwen.verify import sandbox
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 GIB = 2**30
 TEXT = "Documents in, a chat model out. 百问,千问. def f(x): return x ** 2\n"
+
+LEVELS = {
+    "A": "bubblewrap and a control group",
+    "B": "bubblewrap, its memory watched; no control group can be written",
+    "C": "Landlock and seccomp, without a scratch folder; bubblewrap would be better",
+}
 
 Finding = tuple[str, str]  # ok, note or fault; what was found
 
@@ -43,6 +51,7 @@ def main(options: argparse.Namespace) -> int:
         "torch": _torch,
         "cpu": _cpu,
         "native": _native,
+        "sandbox": _sandbox,
         "gpu": _gpu,
         "memory": _memory,
         "disk": _disk,
@@ -99,6 +108,15 @@ def _native() -> Finding:
     if missing:
         return "note", f"{compiler.name} cannot compile {', '.join(missing)} (see above)"
     return "ok", f"{', '.join(names)} compiled by {compiler.name}"
+
+
+def _sandbox() -> Finding:
+    """The level at which programs of a model run here; the verifier `code` needs one."""
+    try:
+        level = sandbox.best()
+    except UserError as error:
+        return "note", str(error)
+    return ("ok" if level in "AB" else "note"), f"level {level}: {LEVELS[level]}"
 
 
 def _gpu() -> Finding:

@@ -69,7 +69,10 @@ def parse(tests: str, entry_point: str | None = None) -> Checks:
 
 def literal(text: str) -> object:
     """The value of an expression of literals and pure functions; `ValueError` for any other."""
-    return _literal(ast.parse(text, mode="eval").body)
+    try:
+        return _literal(ast.parse(text, mode="eval").body)
+    except Unsupported as error:
+        raise ValueError(f"no literal: {error}") from None
 
 
 def _asserted(body: Sequence[ast.stmt], reader: "_Reader") -> Iterator[ast.Assert]:

@@ -18,6 +18,7 @@ program), "limits" (fields of `Limits`), "language". Thread-safe; it blocks, so 
 `asyncio.to_thread`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -109,7 +110,7 @@ def _same_word(printed: str, expected: str) -> bool:
         found, wanted = float(printed), float(expected)
     except ValueError:
         return False
-    return abs(found - wanted) <= FLOAT * max(1.0, abs(wanted))
+    return math.isfinite(wanted) and abs(found - wanted) <= FLOAT * max(1.0, abs(wanted))
 
 
 # The forms of a truth.

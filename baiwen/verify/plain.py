@@ -74,8 +74,8 @@ def _number(code: Code) -> Any:  # noqa: ANN401
 def _close(number: complex, wanted: complex, absolute: float) -> bool:
     if number == wanted or (number != number and wanted != wanted):
         return True
-    if isinstance(wanted, int) or not absolute:
-        return False
+    if isinstance(wanted, int) or not absolute or not math.isfinite(abs(wanted)):
+        return False  # everything is near to infinity, by the formula below
     try:
         return abs(number - wanted) <= absolute + RELATIVE * abs(wanted)
     except OverflowError:

@@ -9,9 +9,9 @@ Threat model, levels and limits: docs/sandbox.md. What a program prints is its o
 about it is made outside, of data (`baiwen.verify.code`).
 """
 
+from baiwen.verify.sandbox.execute import best, run, unusable
 from baiwen.verify.sandbox.jail import LEVELS, Level
 from baiwen.verify.sandbox.languages import LANGUAGES
 from baiwen.verify.sandbox.limits import Limits, Result
-from baiwen.verify.sandbox.run import best, run, unusable
 
 __all__ = ["LANGUAGES", "LEVELS", "Level", "Limits", "Result", "best", "run", "unusable"]

@@ -11,6 +11,7 @@ call that raised. It knows no expected value: a program that takes this file apa
 finds nothing to win, since all it can do is hand out other data. What it prints goes nowhere.
 """
 
+import builtins
 import json
 import os
 import sys
@@ -25,6 +26,7 @@ def main() -> None:
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
     sys.argv[:] = ["program.py"]
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as `site`, left out, would have it
     write, leave, dumps = os.write, os._exit, json.dumps
     write(channel, f"{given['nonce']}\n".encode())
     text = dumps({"results": results(given)}).encode()

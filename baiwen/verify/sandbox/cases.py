@@ -10,6 +10,7 @@ first case that ends badly is the last one to run. With "stdin": null the progra
 process instead, with what follows the object as its input. No expected value is known here either.
 """
 
+import builtins
 import json
 import os
 import sys
@@ -63,6 +64,7 @@ def redirect() -> None:
 def become(code: types.CodeType) -> None:
     """Run the program as `__main__`."""
     sys.argv[:] = ["program.py"]
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as `site`, left out, would have it
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     exec(code, module.__dict__)

@@ -19,9 +19,9 @@ from typing import Protocol
 
 from baiwen.verify import codes
 from baiwen.verify.plain import Code
+from baiwen.verify.sandbox.execute import OUT_OF_CPU, run
 from baiwen.verify.sandbox.jail import Level
 from baiwen.verify.sandbox.limits import Limits, Result
-from baiwen.verify.sandbox.run import OUT_OF_CPU, run
 from baiwen.verify.verdict import Verdict
 
 _CALLS, _CASES, _CODES = (

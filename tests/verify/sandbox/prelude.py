@@ -1,13 +1,13 @@
 """What stands before every escape: facts about the host from standard input, and a way to shout.
 
 `facts` names a file that anyone may read, a folder and a file that the sandbox's user may write,
-ports and sockets that listen, and a process of the sandbox's user. An escape calls `escaped` when it
-got what it should not have; `attempt` is None where it was refused.
+ports and sockets that listen, and a process of the sandbox's user. An escape calls `escaped` where
+it got what it should not have; `attempt` is None where it was refused.
 """
 
 import ctypes
 import json
-import os
+import os  # noqa: F401
 import platform
 import sys
 

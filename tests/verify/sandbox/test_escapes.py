@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from baiwen.verify.sandbox import Limits, jail
 HERE = Path(__file__).parent
 PRELUDE = (HERE / "prelude.py").read_text()
 ESCAPES = {path.stem: path.read_text() for path in sorted((HERE / "escapes").glob("*.py"))}
+STRAY = ("/usr/baiwen-escape", "/var/tmp/baiwen-escape")
 QUIET = Limits(cpu=10, wall=60.0)
 # Harmless outside, and there they do get through: proof that the shouting works.
 CONTROLS = ("abstract_socket", "environment", "path_socket", "read_host_file", "tcp_connect",
@@ -99,11 +99,12 @@ class Host:
             "owned": (self.owned.read_text(), owned.st_mode, owned.st_mtime_ns),
             "attributes": os.listxattr(self.owned),
             "shared memory": [name for name in os.listdir("/dev/shm") if self.mark in name],
-            "stray": [path for path in ("/usr/baiwen-escape", "/var/tmp/baiwen-escape") if Path(path).exists()],
+            "stray": [path for path in STRAY if Path(path).exists()],
             "heard": [heard for server in self.servers if (heard := accepted(server))],
             "told": [told for server in (self.udp, self.datagrams) if (told := received(server))],
-            "victim": (self.victim.poll(), (victim / "stat").read_text().split()[2] == "T",
-                       (victim / "limits").read_text(), os.getpriority(os.PRIO_PROCESS, self.victim.pid)),
+            "victim": (self.victim.poll(), (victim / "stat").read_text().split()[2] == "T"),
+            "limits": (victim / "limits").read_text(),
+            "priority": os.getpriority(os.PRIO_PROCESS, self.victim.pid),
             "daemon": left_over(self.seconds),
         }  # fmt: skip
 
@@ -148,12 +149,10 @@ def host(tmp_path, monkeypatch):
 
 
 def comment(text, name):
+    """`# limits: cpu=1, wall=3.0` -> {"cpu": "1", "wall": "3.0"}; a word alone is under ""."""
     found = re.search(rf"^# {name}: (.*)$", text, re.MULTILINE)
-    return (
-        dict(part.split("=") if "=" in part else ("", part) for part in found[1].split(", "))
-        if found
-        else {}
-    )
+    parts = found[1].split(", ") if found else []
+    return {key: value for key, _, value in (part.rpartition("=") for part in parts)}
 
 
 @pytest.mark.parametrize("name", ESCAPES)

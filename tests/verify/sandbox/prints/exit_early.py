@@ -1,4 +1,5 @@
 """To say nothing and end well is no answer."""
+
 import sys
 
 sys.exit(0)

@@ -1,4 +1,5 @@
 """A report in the driver's form is output like any other."""
+
 import json
 import os
 

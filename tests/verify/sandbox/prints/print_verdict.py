@@ -1,2 +1,3 @@
 """The words of verdicts are not the expected words."""
+
 print("right PASS")

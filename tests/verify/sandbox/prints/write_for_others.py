@@ -1,4 +1,5 @@
 """What a case leaves behind can only say what it knows: nothing of the expected words."""
+
 import os
 import time
 

@@ -1,4 +1,5 @@
 """The driver's memory holds no expected word."""
+
 import os
 import re
 
