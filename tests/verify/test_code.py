@@ -45,7 +45,7 @@ RIGHT = [
     (ADDS, RETURNS),
     (ADDS, RETURNS | {"inputs": "[((1,), (2,))]", "outputs": "[(1, 2)]"}),
     (METHOD, RETURNS | {"entry_point": "Solution.add"}),
-    ("def f(a): return math.fsum(a)", {"setup": "import math", "tests": "assert f([.1, .2]) == .3"}),
+    ("def f(a): return math.sqrt(a)", {"setup": "import math", "tests": "assert f(9) == 3"}),
     ("def f(x): return {x: {1.5, 2}}", {"tests": "assert f('a') == {'a': {2, 1.5}}"}),
     ("def f(x): return x or None", {"tests": ["assert f(0) is None", "assert f(2)"]}),
     ("def f(x): return float('nan')", {"tests": "assert math.isnan(f(1))"}),
