@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from baiwen import files, log
+from baiwen import files, log, verify
 from baiwen.config import Knobs
 from baiwen.rl.prompts import Prompt, asked
 from baiwen.rl.rewards import Judged
@@ -129,6 +129,7 @@ def row(
         "kind": prompt.kind,
         "asked": asked(prompt.messages),
         "answer": answer.text,
+        "parsed": verify.parsed(prompt.verifier or "", answer.text, prompt.answer),
         "truth": prompt.answer,
         "verdict": judged.verdict,
         "score": judged.score,

@@ -31,7 +31,7 @@ from baiwen.verify import (
 )
 from baiwen.verify.verdict import Verdict
 
-__all__ = ["NAMES", "Verdict", "check"]
+__all__ = ["NAMES", "Verdict", "check", "parsed"]
 
 _CHECKS: dict[str, Callable[[str, Any], Verdict]] = {
     "choice": choice.check,
@@ -56,3 +56,15 @@ def check(verifier: str, answer: str, truth: object) -> Verdict:
     if verifier not in _CHECKS:
         raise UserError(f"no verifier {verifier!r}; there are {', '.join(NAMES)}")
     return _CHECKS[verifier](answer, truth)
+
+
+def parsed(verifier: str, answer: str, truth: object) -> str | None:
+    """What that verifier takes for the final answer; None where it judges the whole, or finds none.
+
+    For the eye: a wrong verdict and what it was about.
+    """
+    if verifier == "number":
+        return number.last(answer)
+    if verifier == "math":
+        return math.final_answer(answer, math.stated(truth)) or None
+    return None

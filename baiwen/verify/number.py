@@ -30,8 +30,14 @@ def check(answer: str, truth: str | int | float) -> Verdict:
     expected = value(str(truth))
     if expected is None:
         return Verdict.error
+    found = last(answer)
+    return Verdict.of(found is not None and value(found) == expected)
+
+
+def last(answer: str) -> str | None:
+    """The number that the answer states last, as it stands there."""
     found = _NUMBER.findall(_plain(answer[-_TAIL:]))
-    return Verdict.of(bool(found) and value(found[-1]) == expected)
+    return found[-1] if found else None
 
 
 def value(text: str) -> Fraction | None:
