@@ -156,8 +156,9 @@ def policy(
 
 
 def k3(difference: Tensor) -> Tensor:
-    """r - ln r - 1 of ln r: an estimate, never negative, of the KL divergence of what was drawn
-    from what r is above (Schulman, 2020).
+    """r - ln r - 1, given ln r: never negative.
+
+    Its mean over draws from q, with r = p / q, is KL(q || p) (Schulman, 2020).
     """
     return difference.expm1() - difference
 
