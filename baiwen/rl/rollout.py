@@ -14,6 +14,7 @@ model did not choose them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -25,6 +26,8 @@ from torch.distributed.tensor import DTensor
 from baiwen.engine.engine import Engine
 from baiwen.engine.request import Completion
 from baiwen.engine.sampler import Sampling
+
+THREADS = 8  # turns that are answered at once
 
 # The ids that follow a turn of the answer to this prompt (its place in the list); none: it is over.
 Respond = Callable[[int, Completion], Sequence[int]]
@@ -140,7 +143,8 @@ def roll_out(
 ) -> list[list[Answer]]:
     """`sampling.n` answers of each prompt, of up to `turns` turns of `sampling.max_tokens` each.
 
-    room: the most tokens of a prompt and its answer; one that would need more ends as truncated.
+    room: the most tokens of a prompt and its answer; one without room for another whole turn ends
+    as truncated. respond: is called from several threads.
     """
     sampling = replace(sampling, tempered=True)
     said = list(sampler.generate(prompts, sampling))
@@ -151,15 +155,18 @@ def roll_out(
     under_way = dict(enumerate(said))
     for _ in range(1, turns if respond else 1):
         assert respond
-        given = {
-            number: respond(number // sampling.n, turn)
-            for number, turn in under_way.items()
-            if turn.finish_reason == "stop"
-        }
+        ended = [number for number, turn in under_way.items() if turn.finish_reason == "stop"]
+        with ThreadPoolExecutor(THREADS) as pool:  # some tools take their time
+            said_to = pool.map(
+                respond,
+                [number // sampling.n for number in ended],
+                [under_way[number] for number in ended],
+            )
+            given = dict(zip(ended, said_to, strict=True))
         contexts = {}
         for number, ids in given.items():
             context = [*prompts[number // sampling.n], *answers[number].ids, *ids]
-            if ids and len(context) < room:
+            if ids and len(context) + sampling.max_tokens <= room:
                 contexts[number] = context
             elif ids:
                 answers[number] = replace(answers[number], finish="length")

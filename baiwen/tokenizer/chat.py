@@ -46,13 +46,20 @@ def pieces(
     answers = 0
     for role, group in groupby(turns[with_system:], key=lambda turn: turn.role):
         if role == "tool":
-            yield from _results(group)
+            yield from _results(result.content for result in group)
             continue
         for turn in group:
             yield from _answer(turn, answers) if role == "assistant" else _said(turn)
             answers += role == "assistant"
     if generate:
         yield from _head("assistant")
+
+
+def reply(results: Sequence[str]) -> Iterator[Piece]:
+    """What stands between an answer that calls tools, end marker and all, and the next one."""
+    yield Piece("\n")
+    yield from _results(results)
+    yield from _head("assistant")
 
 
 def joined(parts: Iterable[Piece]) -> Iterator[Piece]:
@@ -96,9 +103,9 @@ def _call(call: Call, answer: int) -> Iterator[Piece]:
     yield Piece(control.TOOL_CALL_END, control=True, answer=answer)
 
 
-def _results(results: Iterable[Message]) -> Iterator[Piece]:
+def _results(results: Iterable[str]) -> Iterator[Piece]:
     """Consecutive tool results share one turn of the user."""
-    words = "\n".join(f"<tool_response>\n{result.content}\n</tool_response>" for result in results)
+    words = "\n".join(f"<tool_response>\n{result}\n</tool_response>" for result in results)
     return _turn("user", [Piece(words)])
 
 
