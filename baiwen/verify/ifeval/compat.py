@@ -3,11 +3,10 @@
     existence("concatenate", ["cat"])         -> True: keywords are patterns found anywhere
     number_bullet_lists("---", 1)             -> True
 
-After google-research/instruction_following_eval; each function that is not here decides as the
-plain reading does. Written without nltk and without the official patterns where those are
-quadratic. What cannot be equal: a checker with a missing argument draws a random one there
-(`Verdict.error` here; so does `letter_frequency` for "#", which is counted here), `langdetect` is
-not seeded there, and Punkt's table of spellings is not read here (see `punkt`).
+After google-research/instruction_following_eval, without nltk, and without its patterns where those
+are quadratic. What cannot be equal: a checker with an argument missing draws a random one there
+(`Verdict.error` here), and one that is asked for "#" a random letter ("#" is counted here);
+`langdetect` has a random seed there; Punkt's table of spellings is not read here (see `punkt`).
 """
 
 import json
