@@ -1,4 +1,4 @@
-"""The whole of `recipes/tiny`, shrunk to a minute: raw text in, a chat model and its report out.
+"""The whole of `recipes/tiny`, shrunk: raw text in, an aligned chat model and its report out.
 
 It runs without a network, where this machine allows to take it away, and every Python process of it
 notes what it tries to reach.
@@ -13,18 +13,29 @@ from pathlib import Path
 import pytest
 
 import baiwen
+from baiwen import files
+from baiwen.instruct import draw
 
 ROOT = Path(__file__).resolve().parents[1]
 SHRUNK = [
-    "instruct.train=300",
+    # One kind that is learned at once, so that there are right answers to reward.
+    f"instruct.kinds={json.dumps([*['counting'] * 4, *draw.KINDS])}",
+    "instruct.train=600",
     "instruct.heldout=4",
+    "instruct.prompts=64",
     "instruct.documents=120",
     "data.max_bytes=600_000",
     "data.heldout_share=0.1",
     "tokenizer.vocab_size=600",
     "pretrain.tokens=12_288",
     "extend.tokens=8_192",
-    "sft.epochs=0.3",
+    "pairs.max_tokens=24",
+    "dpo.pairs_per_step=4",
+    "reward.prompts_per_step=4",
+    "reward.heldout_share=0.5",
+    "grpo.steps=2",
+    "grpo.prompts_per_step=2",
+    "grpo.max_tokens=24",
     "evaluate.max_tokens=12",
     "evaluate.characters=20_000",
     "evaluate.shots=1",
@@ -38,7 +49,8 @@ def note(event, arguments):
 sys.addaudithook(note)
 """
 UNPLUGGED = ["unshare", "--map-root-user", "--net"]
-STAGES = ["instruct", "data", "tokenizer", "shards", "pretrain", "extend", "sft", "evaluate"]
+STAGES = ["instruct", "data", "tokenizer", "shards", "pretrain", "extend", "sft"]
+STAGES += ["pairs", "dpo", "reward", "grpo", "evaluate"]
 
 
 def run(folder, *words):
@@ -101,10 +113,31 @@ def test_the_longer_stage_kept_what_it_was_told(finished):
 
 
 @pytest.mark.slow
-def test_the_scores_hold_both_models_and_their_difference(finished):
+def test_the_scores_hold_every_model_and_the_differences_of_each_two(finished):
     scores = json.loads((finished / "runs/tiny/evaluate/scores.json").read_text())
-    assert set(scores["models"]) == {"base", "sft"}
-    assert scores["differences"]["sft - base"]["all"]["n"] == 8 * 4
+    assert list(scores["models"]) == ["base", "sft", "dpo", "grpo"]
+    for name in ("sft - base", "dpo - sft", "grpo - sft"):
+        assert scores["differences"][name]["all"]["n"] == 8 * 4
+
+
+@pytest.mark.slow
+def test_every_stage_after_sft_moved_the_weights(finished):
+    models = [
+        finished / "runs/tiny" / name / "model.safetensors" for name in ("sft", "dpo", "grpo")
+    ]
+    assert len({path.read_bytes() for path in models}) == 3
+
+
+@pytest.mark.slow
+def test_pairs_and_rollouts_are_of_the_prompts_that_were_drawn(finished):
+    runs = finished / "runs" / "tiny"
+    drawn = [row["prompt"] for row in files.read_jsonl(runs / "instruct" / "prompts.jsonl")]
+    assert len(drawn) == 64
+    pairs = list(files.read_jsonl(runs / "pairs" / "pairs.jsonl"))
+    assert pairs and all(pair["prompt"] in drawn for pair in pairs)
+    asked = {prompt[-1]["content"] for prompt in drawn}
+    rolled = list(files.read_jsonl(runs / "grpo" / "rollouts.jsonl"))
+    assert rolled and all(row["asked"] in asked for row in rolled)
 
 
 @pytest.mark.slow

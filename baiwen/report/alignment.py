@@ -32,7 +32,7 @@ def preferences(runs: Sequence[Run]) -> Iterator[Block]:
     """Pairs by kind of prompt, why other prompts gave none, and how the policy took them up."""
     for run in runs:
         found = run.table("pairs.json")
-        if "kinds" in found:
+        if "without" in found:
             yield from _pairs(run, found)
     for run in runs:
         if run.metrics and "margin" in run.metrics[-1] and "reward_chosen" in run.metrics[-1]:

@@ -105,7 +105,7 @@ def variance(verdicts: Iterable[Verdict]) -> float:
 
 
 def message(text: str) -> dict[str, Any] | None:
-    """The assistant's message that is rendered as just this text; None where none is.
+    """The assistant's message that is rendered as just this text; None where none is, or no words.
 
     A call that the parser mends would be rendered right, though it was said wrong; a marker that
     stays in the content would be rendered as words, and half a character as another one (U+FFFD).
@@ -113,7 +113,7 @@ def message(text: str) -> dict[str, Any] | None:
     said = parse(text)
     if not said.tool_calls:
         other = any(name in text for name in (*control.NAMES, "\ufffd"))
-        return None if other else {"role": "assistant", "content": text}
+        return None if other or not text else {"role": "assistant", "content": text}
     calls = [{"type": "function", "function": call} for call in said.tool_calls]
     made = {"role": "assistant", "content": said.content, "tool_calls": calls}
     return made if _rendered(made) == text else None

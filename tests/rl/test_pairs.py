@@ -118,7 +118,7 @@ def test_an_answer_that_was_cut_is_a_negative_where_the_rule_says_so_and_never_a
     assert [(pair.chosen.text, pair.rejected.text) for pair in choice.pairs] == [("a", "b")]
 
 
-@pytest.mark.parametrize("text", ["82", "  two\nlines ", "", CALL, f"Let me see.\n{CALL}\n{CALL}"])
+@pytest.mark.parametrize("text", ["82", "  two\nlines ", " ", CALL, f"Let me see.\n{CALL}\n{CALL}"])
 def test_a_message_is_rendered_as_the_answer_was_said(text):
     tokenizer = bpe.train(["a few words"], vocab_size=260)
     asked = [{"role": "user", "content": "?"}]
@@ -135,9 +135,10 @@ def test_a_message_is_rendered_as_the_answer_was_said(text):
         CALL.replace('"', "'"),
         "<tool_call>\nweather?\n</tool_call>",
         "4<|im_start|>user",
+        "",
     ],
 )
-def test_what_would_be_mended_or_said_in_other_tokens_is_no_message(text):
+def test_nothing_and_what_would_be_mended_or_said_in_other_tokens_is_no_message(text):
     assert message(text) is None
 
 
