@@ -20,8 +20,8 @@ from baiwen.verify.math import extract, words, worker
 from baiwen.verify.math.compare import based, equal, reading
 from baiwen.verify.verdict import Verdict
 
-# Two numbers side by side are none of ours, and Math-Verify adds them up: "7 3" would be 10.
-_SIDE_BY_SIDE = re.compile(r"\d\s+\d")
+# What Math-Verify would take for something else: it adds up "7 3", and cuts 0.33... off.
+_MISLEADING = re.compile(r"\d\s+\d|\d\s?(?:\.\.\.|…|\\[cl]?dots)")
 _SECONDS = 1.0  # for an answer, from the call to the verdict
 
 
@@ -40,7 +40,7 @@ def check(answer: str, truth: str | int | float | Fraction) -> Verdict:
     verdict = equal(found, expected)
     if verdict is not None:
         return Verdict.of(verdict)
-    if _SIDE_BY_SIDE.search(f"{found};{expected}"):
+    if _MISLEADING.search(f"{found};{expected}"):
         return Verdict.undecided
     return worker.ask(found, expected, _SECONDS - (time.monotonic() - begin))
 

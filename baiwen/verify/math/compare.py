@@ -38,6 +38,7 @@ from baiwen.verify.math.terms import (
     Relation,
     Statement,
     Term,
+    Unit,
     UnreadableError,
     contains,
     names,
@@ -47,6 +48,7 @@ from baiwen.verify.math.terms import (
 from baiwen.verify.math.value import proportional, same
 
 _MOST = 60  # items of a list that are still matched with another
+_POWERS = frozenset({-3, -2, -1, 1, 2, 3})  # of a unit
 _ORDERED = frozenset({"(", "["})
 _BASED = re.compile(r"(-?)(?:\\(?:text(?:bf|rm)?|mathrm|mathbf))?([0-9A-Z]+)_(\d{1,2})")
 
@@ -149,12 +151,28 @@ def _measured(scalar: Statement, other: Statement) -> Quantity:
     assert is_expression(scalar)
     against = other.value if isinstance(other, Quantity) else other
     if isinstance(scalar, Term) and scalar.op == "multiply" and is_expression(against):
-        *rest, last = scalar.args
-        value = operation("multiply", *rest)
-        letter = last.args[0] if isinstance(last, Term) and last.op == "variable" else ""
-        if (unit := units.known(letter)) and not names(value) and not names(against):
-            return Quantity(value, unit)
+        closed = [factor for factor in scalar.args if not names(factor)]
+        letters = [factor for factor in scalar.args if names(factor)]
+        unit = _unit_of(letters) if letters and closed and not names(against) else None
+        if unit:
+            return Quantity(operation("multiply", *closed), unit)
     return Quantity(scalar, None)
+
+
+def _unit_of(factors: Sequence[Expression]) -> Unit | None:
+    """The unit that letters and their powers are, `m/s^2`; None where one of them is none."""
+    found = units.NONE
+    for factor in factors:
+        power = Fraction(1)
+        while isinstance(factor, Term) and factor.op == "power":
+            factor, exponent = factor.args
+            power *= exponent if isinstance(exponent, Fraction) else 0
+        letter = factor.args[0] if isinstance(factor, Term) and factor.op == "variable" else ""
+        unit = units.known(letter)
+        if unit is None or power not in _POWERS:
+            return None
+        found = units.times(found, unit, int(power))
+    return found
 
 
 def _numbers(left: Expression, right: Expression) -> bool | None:
@@ -237,9 +255,26 @@ def _group_and_scalar(group: Group, scalar: Statement) -> bool | None:
         first, *rest = _expressions(group.items)
         inverses = [operation("power", item, Fraction(-1)) for item in rest]
         return alike(operation("multiply", first, *inverses), scalar)
+    if total := _total(group):
+        return alike(total, scalar)
     if not group.open or len(group.items) == 1:  # one number, or one in several forms
         return _all(alike(item, scalar) for item in group.items)
     return False
+
+
+def _total(group: Group) -> Quantity | None:
+    """Of `2 hours 30 minutes`, all of it; None where the parts are not of several units."""
+    parts = [item for item in group.items if isinstance(item, Quantity) and item.unit]
+    found = [part.unit for part in parts if part.unit]
+    if len(parts) < max(len(group.items), 2) or len({unit.dimension for unit in found}) > 1:
+        return None
+    if len(set(found)) < len(found):
+        return None
+    terms = [
+        operation("multiply", unit.factor, part.value)
+        for unit, part in zip(found, parts, strict=True)
+    ]
+    return Quantity(operation("add", *terms), Unit(found[0].dimension, Fraction(1)))
 
 
 def _matrix_and(matrix: Matrix, other: Statement) -> bool | None:

@@ -68,9 +68,13 @@ class _Statements(Expressions):
     def listing(self) -> Statement:
         """Relations set apart by commas or "and"; one alone is itself."""
         items = self.relation()
-        while self._separator():
+        while self._separator() or self._goes_on_with_a_part(items[-1]):
             items += self.relation()
         return items[0] if len(items) == 1 else Group("", tuple(items), "")
+
+    def _goes_on_with_a_part(self, last: Statement) -> bool:
+        """Is here a number after a number with its unit: `2 hours 30 minutes`?"""
+        return isinstance(last, Quantity) and self.token.kind == "number"
 
     def _separator(self) -> bool:
         """Passes over what stands between two items, unless nothing follows it."""

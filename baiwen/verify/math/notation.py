@@ -39,7 +39,14 @@ _UNICODE = {
     **{"±": "\\pm ", "∓": "\\mp ", "∪": "\\cup ", "∈": "\\in ", "∅": "\\emptyset ", "′": "'"},
     **{"∠": "\\angle ", "℃": "^\\circ C", "、": ", ", "；": "; ", "\u200b": "", "ℝ": "\\mathbb{R}"},
     **{"½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4", "⅛": " 1/8"},
-    **{"θ": "\\theta ", "α": "\\alpha ", "β": "\\beta ", "¢": " cents", "∩": "\\cap "},
+    **{
+        "…": "\\ldots ",
+        "θ": "\\theta ",
+        "α": "\\alpha ",
+        "β": "\\beta ",
+        "¢": " cents",
+        "∩": "\\cap ",
+    },
 }
 _TRANSLATED = str.maketrans(_UNICODE)
 _RAISED = re.compile(f"[{_SUPERSCRIPTS}]+")
@@ -85,7 +92,7 @@ def tokens(text: str, grouped: bool = True) -> list[Token]:
     found: list[Token] = []
     spaced = False
     money = text.count("$") % 2 == 1  # an even number of them are the marks around mathematics
-    for match in (_TOKEN if grouped else _UNGROUPED).finditer(ascii_form(text).replace("{}", "")):
+    for match in (_TOKEN if grouped else _UNGROUPED).finditer(_prepared(text)):
         kind = match.lastgroup or ""
         if kind == "space":
             spaced = True
@@ -94,6 +101,10 @@ def tokens(text: str, grouped: bool = True) -> list[Token]:
             found += (token._replace(spaced=True) for token in pieces) if spaced else pieces
             spaced = kind == "text"
     return found
+
+
+def _prepared(text: str) -> str:
+    return ascii_form(text).replace("{}", "").replace("...", "\\ldots ")
 
 
 def maybe_grouped(text: str) -> bool:
@@ -170,7 +181,7 @@ def is_word(run: str) -> bool:
 
 
 _SHORT_WORDS = frozenset({"is", "as", "at", "of", "the", "so", "no", "No", "yes", "Yes", "odd"}) | {
-    *("per", "sq", "cu", "am", "pm", "men")
+    *("per", "sq", "cu", "am", "pm", "men", "st", "nd", "rd", "th")
 }
 
 
@@ -222,6 +233,8 @@ _MEANINGS = {
     "colon": ":",
     "varnothing": "emptyset",
     "degree": "circ",
+    "dots": "ldots",
+    "cdots": "ldots",
     "tg": "tan",
     "arctg": "arctan",
     "ctg": "cot",

@@ -68,6 +68,8 @@ _UNITS = {
     for factor, words in rows.items()
     for word in words.split()
 }
+# Of nothing: where a unit begins.
+NONE = Unit("", Fraction(1))
 _SPEEDS = {"mph": ["mile", "/", "hour"], "kph": ["km", "/", "hour"], "kmh": ["km", "/", "hour"]}
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3}
 # Words that multiply: the number before them is of that many.
@@ -99,7 +101,7 @@ def is_unit(word: str) -> bool:
 def unit(words: list[str]) -> Unit | None:
     """The unit of a phrase: words, "/" or "per", and powers as "^2" or "square"."""
     words = [part for word in words for part in _SPEEDS.get(word.lower(), [word])]
-    found = Unit("", Fraction(1))
+    found = NONE
     power, sign = 1, 1
     for at, word in enumerate(words):
         if word in ("/", "per", "每"):
@@ -109,7 +111,7 @@ def unit(words: list[str]) -> Unit | None:
         elif base := _base(word):
             following = words[at + 1] if at + 1 < len(words) else ""
             power *= int(following[1:]) if following[:1] == "^" else 1
-            found = _times(found, base, sign * power)
+            found = times(found, base, sign * power)
             power = 1
     return found if found.dimension else None
 
@@ -117,11 +119,12 @@ def unit(words: list[str]) -> Unit | None:
 def _base(word: str) -> Unit | None:
     if word[:2] in _POWERS and len(word) > 2:  # 平方米
         base = known(word[2:])
-        return base and _times(Unit("", Fraction(1)), base, _POWERS[word[:2]])
+        return base and times(NONE, base, _POWERS[word[:2]])
     return known(word)
 
 
-def _times(left: Unit, right: Unit, power: int) -> Unit:
+def times(left: Unit, right: Unit, power: int) -> Unit:
+    """`left` times `right` to the power."""
     powers = _powers(left.dimension)
     for name, count in _powers(right.dimension).items():
         powers[name] = powers.get(name, 0) + count * power

@@ -1,8 +1,8 @@
 """Answers in words: yes and no, names, days, letters of a choice.
 
-    equal("\\text{Monday}", "monday", ...)     -> True
-    equal("no solutions", "\\emptyset", ...)     -> True
-    chosen("The answer is (B) because ...")       -> "B"
+equal("\\text{Monday}", "monday", ...)     -> True
+equal("no solutions", "\\emptyset", ...)     -> True
+chosen("The answer is (B) because ...")       -> "B"
 """
 
 import re

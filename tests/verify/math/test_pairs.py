@@ -1,4 +1,4 @@
-"""Four hundred pairs of answer and truth, written and judged by hand, area by area."""
+"""More than four hundred pairs of answer and truth, written and judged by hand, area by area."""
 
 import json
 from functools import cache
