@@ -42,9 +42,8 @@ def _complex(value: complex, depth: int) -> object:
     return {"complex": [float.hex(part.__get__(value)) for part in parts]}
 
 
-def _items(kind: type, value: object, depth: int) -> list[object]:
-    each = kind.__iter__(value)  # type: ignore[attr-defined]
-    return [encode(item, depth) for item in each]
+def _codes(items: list, depth: int) -> list[object]:
+    return [encode(item, depth) for item in items]
 
 
 # The built-in type, and how a value of it is encoded by that type's own methods.
@@ -52,11 +51,11 @@ _ENCODERS: tuple = (
     (int, _integer),
     (str, lambda value, depth: str.__str__(value)),
     (float, lambda value, depth: {"float": float.hex(value)}),
-    (list, lambda value, depth: _items(list, value, depth)),
-    (tuple, lambda value, depth: {"tuple": _items(tuple, value, depth)}),
+    (list, lambda value, depth: _codes([*list.__iter__(value)], depth)),
+    (tuple, lambda value, depth: {"tuple": _codes([*tuple.__iter__(value)], depth)}),
     (dict, _dict),
-    (set, lambda value, depth: {"set": _items(set, value, depth)}),
-    (frozenset, lambda value, depth: {"set": _items(frozenset, value, depth)}),
+    (set, lambda value, depth: {"set": _codes([*set.__iter__(value)], depth)}),
+    (frozenset, lambda value, depth: {"set": _codes([*frozenset.__iter__(value)], depth)}),
     (bytes, lambda value, depth: {"bytes": bytes.hex(value)}),
     (bytearray, lambda value, depth: {"bytes": bytearray.hex(value)}),
     (complex, _complex),

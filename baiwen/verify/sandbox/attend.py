@@ -46,7 +46,7 @@ class Attendance:
                 selector.register(alive, selectors.EVENT_READ)
                 selector.register(self.stdin, selectors.EVENT_WRITE)
                 for pipe in self.read:
-                    selector.register(pipe, selectors.EVENT_READ)
+                    selector.register(pipe, selectors.EVENT_READ, data=pipe)
                 ended = self._loop(selector, alive)
             finally:
                 os.close(alive)
@@ -72,7 +72,7 @@ class Attendance:
                     self._feed(selector)
                 elif key.fileobj == alive:
                     running = False
-                elif not self._take(selector, key.fileobj):  # type: ignore[arg-type]
+                elif not self._take(selector, key.data):
                     return "output"
         return self._drain(selector)
 

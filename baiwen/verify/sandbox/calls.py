@@ -68,4 +68,5 @@ def find(program: types.ModuleType, name: str) -> type:
     return getattr(found(), method) if method else found
 
 
-main()
+if __name__ == "__main__":
+    main()

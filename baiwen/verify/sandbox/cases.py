@@ -70,4 +70,5 @@ def become(code: types.CodeType) -> None:
     exec(code, module.__dict__)
 
 
-main()
+if __name__ == "__main__":
+    main()
