@@ -19,7 +19,7 @@ class Limits:
     cpu: int = 5  # CPU seconds of each process: what a verdict on a busy machine should hang on
     wall: float = 30.0  # of the whole run: ends what sleeps, and bounds cpu x processes
     memory: int = 512 * MIB  # address space of a process, and memory of all together
-    processes: int = 32  # processes and threads at once (level C: threads alone)
+    processes: int = 32  # processes and threads at once (level C: one process)
     scratch: int = 32 * MIB  # the only place to write, and the largest file (level C: none)
     output: int = 4 * MIB  # of standard output, and as much again of standard error
     files: int = 128  # open at once
