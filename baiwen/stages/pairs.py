@@ -96,6 +96,15 @@ def run(config: Config, folder: files.RunFolder) -> None:
             _pair(config, answers, verdicts, folder.path)
 
 
+def check(config: Config, to_come: Sequence[Path]) -> None:
+    """Stop where the prompts, or the verdicts of a review, say what there is not."""
+    later = any(config.prompts.is_relative_to(out) for out in to_come) if config.prompts else True
+    if config.prompts and config.prompts.exists() and not later:
+        prompts.rows(config.prompts)
+    if config.review and config.review.exists():
+        review.read(config.review)
+
+
 def plan(config: Config) -> dict[str, str | int]:
     """How much is sampled; nothing before the prompts are there."""
     if config.prompts is None or not config.prompts.exists():
@@ -116,27 +125,36 @@ def _sample(config: Config, out: Path, world: World) -> list[Path]:
     model, tokenizer = pretrained.load(config.start, world.device, world.dtype, config.packed)
     engine = Engine(model, tokenizer, sequences=config.sequences)
     asked = prompts.read(config.prompts, tokenizer, engine.context - config.max_tokens)
-    once: dict[tuple[int, ...], Prompt] = {}
-    for prompt in asked:
-        once.setdefault(tuple(prompt.ids), prompt)
-    distinct = list(once.values())
+    distinct = _distinct(asked)
     if len(distinct) < len(asked) and world.main:
         log.say(f"{config.prompts}: {len(asked) - len(distinct):,} prompts are there twice")
-    parts = {
-        out / "state" / f"answers-{at // config.save_every:05d}.jsonl": distinct[
-            at : at + config.save_every
-        ]
-        for at in range(0, len(distinct), config.save_every)
-    }
+    parts = _parts(distinct, config.save_every, out / "state")
     own = dict(list(parts.items())[world.rank :: world.size])
     left = {path: part for path, part in own.items() if not path.is_file()}
-    began = time.monotonic()
-    work = _answered(config, engine, left)
-    total = sum(map(len, left.values()))
-    for _ in log.track(work, "answers", total, "prompts") if world.main else work:
+    work, began = _answered(config, engine, left), time.monotonic()
+    if world.main:
+        work = log.track(work, "answers", sum(map(len, left.values())), "prompts")
+    for _ in work:
         pass
     _note(out, engine.stats()["generated_tokens"], time.monotonic() - began, world)
     return list(parts)
+
+
+def _distinct(asked: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts without those that were there before."""
+    once: dict[tuple[int, ...], Prompt] = {}
+    for prompt in asked:
+        once.setdefault(tuple(prompt.ids), prompt)
+    return list(once.values())
+
+
+def _parts(asked: Sequence[Prompt], size: int, folder: Path) -> dict[Path, Sequence[Prompt]]:
+    """Which prompts are answered together, by the file that will hold their answers."""
+    starts = range(0, len(asked), size)
+    return {
+        folder / f"answers-{number:05d}.jsonl": asked[start : start + size]
+        for number, start in enumerate(starts)
+    }
 
 
 def _answered(

@@ -228,8 +228,12 @@ def test_a_verifier_that_is_not_there_is_named_before_any_prompt_is_answered(
     model, prompts, tmp_path
 ):
     path = write(tmp_path / "odd.jsonl", [{**rows(prompts)[0], "verifier": "exac"}])
+    config = settings(model, path, tmp_path / "out")
     with pytest.raises(UserError, match=r"row 1 names the verifier 'exac'; there are .*exact"):
-        into(pairs, settings(model, path, tmp_path / "out"))
+        pairs.check(config, [])
+    pairs.check(config, [tmp_path])  # another recipe will write them
+    with pytest.raises(UserError, match="row 1 names the verifier 'exac'"):
+        into(pairs, config)
 
 
 @pytest.mark.parametrize(
