@@ -35,6 +35,7 @@ from baiwen.engine.sampler import Sampling
 from baiwen.errors import UserError
 from baiwen.model.transformer import Transformer
 from baiwen.rl import groups, order
+from baiwen.rl.ahead import Ahead, Rolled, Weights
 from baiwen.rl.groups import Group
 from baiwen.rl.order import Order, Queue
 from baiwen.rl.prompts import Prompt
@@ -75,7 +76,9 @@ class Episodes:
 
     The model is as it starts when this is made: the order of the prompts is measured then.
     room: the most tokens of a prompt and its answer. respond: what is said to a turn of an answer,
-    which may have `turns` of them.
+    which may have `turns` of them; decode: an answer's ids as text, for the record of those that
+    have several. staleness: updates that the weights of a rollout may be old; then `steps` is
+    where the run ends, and the sampler has weights of its own.
     """
 
     def __init__(
@@ -92,18 +95,25 @@ class Episodes:
         reference: Transformer | None = None,
         respond: Answering | None = None,
         turns: int = 1,
+        decode: Callable[[Sequence[int]], str] | None = None,
+        staleness: int = 0,
+        steps: int = 0,
     ) -> None:
+        _refuse_ranks(staleness, world)
         self.plan, self.prompts, self.world, self.folder = plan, prompts, world, folder
         self.model, self.sampler, self.reference = model, sampler, reference
         self.score, self.room = score, room
-        self.respond, self.turns = respond, turns
+        self.respond, self.turns, self.decode = respond, turns, decode
+        self.ahead = Ahead(self._rolled, staleness, plan.steps_per_rollout, steps)
         self.rollouts, self.watch = Rollouts(folder), Watch(plan.alarms, folder, world.main)
         self.orders = folder / "state" / "order"  # a run of another recipe must not find them
         self.measured = 0  # steps before the order was measured
         self.served = 0  # steps
         self.left: list[list[Group]] = []  # of the episode, by step
         self.figures: dict[str, float] = {}  # of its rollout
+        self.updates = 0  # that its weights had had
         self.means: dict[int, float] = {}  # rewards of each prompt's answers when it was measured
+        sampler.update_weights(whole(model))
         self._measure(0)
         self.queue = Queue(self._variances(), plan.seed)
         self._refuse_too_few()
@@ -121,16 +131,19 @@ class Episodes:
 
     def metrics(self, step: Mapping[str, float]) -> dict[str, float]:
         """Those of the rollout, and how many alarms ring."""
-        told = {**self.figures, "epoch": self.queue.epoch}
+        told = {**self.figures, "staleness": self.served - 1 - self.updates}
         return told | {"alarms": self.watch.look(self.served, {**step, **told})}
 
     def state(self) -> dict[str, Any]:
         """What the next steps depend on."""
+        ahead = self.ahead.state()  # waits: after it nothing moves
         return {
+            "ahead": ahead,
             "queue": self.queue.state(),
             "measured": self.measured,
             "watch": self.watch.state(),
             "figures": self.figures,
+            "updates": self.updates,
             "left": [[asdict(group) for group in step] for step in self.left],
         }
 
@@ -140,7 +153,8 @@ class Episodes:
         self.queue = Queue(self._variances(), self.plan.seed)
         self.queue.restore(state["queue"])
         self.watch.restore(state["watch"])
-        self.figures = state["figures"]
+        self.figures, self.updates = state["figures"], state["updates"]
+        self.ahead.restore(state["ahead"])
         self.left = [[Group.of(row) for row in step] for step in state["left"]]
 
     def close(self) -> None:
@@ -152,23 +166,33 @@ class Episodes:
     # An episode.
 
     def _begin(self, step: int) -> None:
-        """Roll out the answers of this step and those that share its rollout."""
+        """Take the answers of this step and those that share its rollout."""
         plan = self.plan
-        self.sampler.update_weights(whole(self.model))
-        every = plan.order.refresh
+        rolled = self.ahead.take(step, self.model)
+        self.figures, self.updates = rolled.figures, rolled.updates
+        found = rolled.groups
+        kept = self._kept(found, step)
+        if self.world.main:
+            trained = {id(group) for group in kept}
+            rows = [
+                group.rows(self.prompts[group.prompt], id(group) in trained, self.decode)
+                for group in found
+            ]
+            self.rollouts.write(step + 1, [row for of_group in rows for row in of_group])
+        shares = [kept[turn :: plan.steps_per_rollout] for turn in range(plan.steps_per_rollout)]
+        self.left = [shares[0], *(self._remembered(share) for share in shares[1:])]
+
+    def _rolled(self, step: int, updates: int, weights: Weights) -> Rolled:
+        """The rollout of the episode that begins with `step`, by weights that had `updates`."""
+        self.sampler.update_weights(weights)
+        every = self.plan.order.refresh
         if every and step // every > self.measured // every:
             self._measure(step)
             self.queue.reorder(self._variances())
         found = self._roll(step)
         self.sampler.pause()
-        kept = self._kept(found, step)
-        self.figures = groups.figures(found, self.means)
-        if self.world.main:
-            trained = {id(group) for group in kept}
-            rows = [group.rows(self.prompts[group.prompt], id(group) in trained) for group in found]
-            self.rollouts.write(step + 1, [row for of_group in rows for row in of_group])
-        shares = [kept[turn :: plan.steps_per_rollout] for turn in range(plan.steps_per_rollout)]
-        self.left = [shares[0], *(self._remembered(share) for share in shares[1:])]
+        figures = groups.figures(found, self.means) | {"epoch": self.queue.epoch}
+        return Rolled(updates, found, figures)
 
     def _roll(self, step: int) -> list[Group]:
         """All groups of an episode: those that are wanted, and further ones for those in vain."""
@@ -272,7 +296,7 @@ class Episodes:
     # The order of prompts.
 
     def _measure(self, step: int) -> None:
-        """Find out how much the answers to each prompt differ, unless an earlier process did."""
+        """Find out how much the sampler's answers differ, unless an earlier process did."""
         self.measured = step
         path = order.path_of(self.orders, step)
         if not self.plan.order.by_variance or dist.gather(self.world, path.is_file())[0]:
@@ -280,7 +304,6 @@ class Episodes:
         if step == 0 and self.plan.order.answers:
             rows = order.from_answers(self.plan.order.answers, self.prompts)
         else:
-            self.sampler.update_weights(whole(self.model))
             samples = self.plan.order.samples or self.plan.samples_per_prompt
             firsts = range(0, len(self.prompts), MEASURED)
             rows = [
@@ -312,6 +335,14 @@ class Episodes:
                 f"a rollout takes {wanted:,} prompts (prompts_per_step x steps_per_rollout), and "
                 f"there are {there:,}. Lower prompts_per_step, or give more prompts."
             )
+
+
+def _refuse_ranks(staleness: int, world: World) -> None:
+    if staleness and world.size > 1:
+        raise UserError(
+            f"workers.staleness = {staleness} needs a single training process; there are "
+            f"{world.size}. Give staleness = 0, or start without torchrun."
+        )
 
 
 def _seed(seed: int, label: str) -> int:

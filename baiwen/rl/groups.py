@@ -4,7 +4,7 @@ groups = judged(prompts, answers, reward, ...)
 trees = [tree for group in groups for tree in trees_of(group, prompts[group.prompt], 8192)]
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -61,13 +61,19 @@ class Group:
             old[number] = [next(found) if weight else 0.0 for weight in self.answers[number].mask]
         return replace(self, old=old)
 
-    def rows(self, prompt: Prompt, trained: bool) -> Iterator[dict[str, Any]]:
-        """Its answers for the record; `trained`: whether those that are kept are trained on."""
+    def rows(
+        self, prompt: Prompt, trained: bool, decode: Callable[[Sequence[int]], str] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Its answers for the record; `trained`: whether those that are kept are trained on.
+
+        decode: shows all turns of an answer that has several, and what tools said to it.
+        """
         for answer, one, advantage in zip(self.answers, self.judged, self.advantages, strict=True):
             reason = None if trained else "zero variance"
             if advantage is None:
                 reason = "undecided" if one.reward is None else "truncated"
-            yield record.row(prompt, answer, one, advantage, reason)
+            said = {"said": decode(answer.ids)} if decode and answer.turns > 1 else {}
+            yield record.row(prompt, answer, one, advantage, reason) | said
 
 
 def judged(
@@ -118,6 +124,7 @@ def figures(groups: Sequence[Group], means: Mapping[int, float]) -> dict[str, fl
         "truncated": _mean([answer.truncated for answer in answers]),
         "zero_variance": _mean([not spread(group.rewards) for group in groups]),
         "groups": len(groups),
+        "turns": _mean([answer.turns for answer in answers]),
     }
     if verdicts:
         decided = (Verdict.right, Verdict.wrong)

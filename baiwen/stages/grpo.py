@@ -13,7 +13,8 @@ an HF folder of a chat model with `metrics.jsonl`, `device.json`, `rollouts.json
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -30,16 +31,19 @@ from baiwen.engine.score import closed, score
 from baiwen.errors import UserError
 from baiwen.model import count, weights
 from baiwen.model.transformer import Transformer
-from baiwen.rl import prompts
+from baiwen.rl import prompts, tools, workers
 from baiwen.rl.episodes import Episodes
 from baiwen.rl.order import Order
 from baiwen.rl.prompts import Prompt
 from baiwen.rl.record import Alarms
 from baiwen.rl.rewards import Reward, Score
-from baiwen.rl.rollout import Answer, Local
+from baiwen.rl.rollout import Answer, Local, Sampler
+from baiwen.rl.tools import Tools
+from baiwen.rl.workers import Workers
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
 from baiwen.train.loop import Loop, train
+from baiwen.train.losses import Loss
 from baiwen.train.optim import Optim
 from baiwen.train.parallel import Parallel, shard
 from baiwen.train.policy import ALGORITHMS, Clip, Name, policy
@@ -69,6 +73,8 @@ class Config(Knobs):
     refills: Annotated[int, Field(ge=0)] = 2  # times that further prompts fill their places
     max_tokens: Count = 2048  # of an answer; not reported
     temperature: Positive = 1.0  # of the answers; not reported
+    tools: Tools = Tools()
+    workers: Workers = Workers()
     order: Order = Order()
     algorithm: Name = "grpo"  # of the loss; report: grpo
     eps: Positive | None = None  # how far below 1 a ratio counts; none: the algorithm's own
@@ -95,7 +101,18 @@ class Config(Knobs):
             raise ValueError("loop.keep_best needs a held-out loss, which there is none of here")
         if self.parallel.compile:
             raise ValueError("parallel.compile: the engine runs the same blocks, uncompiled")
+        if self.workers.staleness % self.steps_per_rollout:
+            raise ValueError("workers.staleness must be a multiple of steps_per_rollout")
+        if self.workers.staleness and not self.workers.count:
+            raise ValueError("workers.staleness needs workers.count: this engine trains meanwhile")
+        if self.tools.python and self.tools.turns == 1:
+            raise ValueError("tools.python needs tools.turns above 1: a turn more reads its output")
         return self
+
+    @property
+    def stale(self) -> bool:
+        """Whether an update may be on answers of other weights than it changes."""
+        return self.steps_per_rollout > 1 or self.workers.staleness > 0
 
     @property
     def clip(self) -> Clip:
@@ -114,35 +131,37 @@ def check(config: Config, to_come: Sequence[Path]) -> None:
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Teach the model by its own answers and write it."""
-    with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
+    with (
+        dist.session(config.device, config.dtype, config.seed, config.threads) as world,
+        ExitStack() as stack,
+    ):
         tokenizer = Tokenizer.load(config.start)
         asked = _prompts(config, tokenizer)
+        respond = tools.answering(config.tools, tokenizer) if config.tools.turns > 1 else None
         model = shard(_load(config.start), config.parallel, world)
+        steps = _steps(config, len(asked))
         source = Episodes(
             config,
             asked,
             model,
-            _sampler(config, model, tokenizer, asked, world),
+            stack.enter_context(_sampler(config, model, tokenizer, asked, world)),
             _score(config, tokenizer, world),
             world=world,
             folder=folder.path,
             room=_room(config),
             reference=_reference(config, world),
+            respond=respond,
+            turns=config.tools.turns,
+            decode=tokenizer.decode,
+            staleness=config.workers.staleness,
+            steps=steps,
         )
+        stack.enter_context(closing(source.ahead))
         train(
             model,
             source.batches,
-            partial(
-                policy,
-                algorithm=config.algorithm,
-                clip=config.clip,
-                beta=config.beta,
-                temperature=config.temperature,
-                max_tokens=config.max_tokens,
-                truncation=config.truncation if config.steps_per_rollout > 1 else None,
-                bound=config.mismatch,
-            ),
-            steps=_steps(config, len(asked)),
+            _objective(config),
+            steps=steps,
             optim=config.optim,
             schedule=config.schedule,
             loop=config.loop,
@@ -173,6 +192,19 @@ def _steps(config: Config, asked: int) -> int:
     return config.steps or math.ceil(config.epochs * asked / config.prompts_per_step)
 
 
+def _objective(config: Config) -> partial[Loss]:
+    return partial(
+        policy,
+        algorithm=config.algorithm,
+        clip=config.clip,
+        beta=config.beta,
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        truncation=config.truncation if config.stale else None,
+        bound=config.mismatch,
+    )
+
+
 def _room(config: Config) -> int:
     """The most tokens of a prompt and its answer: of the model, and of a micro-batch."""
     return min(capacity.longest(weights.read_config(config.start)), config.micro_tokens)
@@ -180,7 +212,11 @@ def _room(config: Config) -> int:
 
 def _prompts(config: Config, tokenizer: Tokenizer) -> list[Prompt]:
     return prompts.read(
-        config.prompts, tokenizer, _room(config) - config.max_tokens, config.reward.verified
+        config.prompts,
+        tokenizer,
+        _room(config) - config.max_tokens,
+        config.reward.verified,
+        config.tools.offered,
     )
 
 
@@ -197,22 +233,37 @@ def _reference(config: Config, world: World) -> Transformer | None:
     return shard(_load(folder).requires_grad_(False), Parallel(), world)
 
 
+@contextmanager
 def _sampler(
     config: Config, model: Transformer, tokenizer: Tokenizer, asked: Sequence[Prompt], world: World
-) -> Local:
-    """The engine on the model that trains, or on a whole copy of one that is split over ranks.
+) -> Iterator[Sampler]:
+    """Workers; or the engine on the model that trains, or on a whole copy of one that is split.
 
     The cache is as large as the answers need, whatever memory there is: so a run that is resumed
     computes them in the same batches.
     """
+    sequences = min(config.sequences, _together(config, world) * config.samples_per_prompt)
+    longest = max(len(prompt.ids) for prompt in asked) + config.max_tokens
+    if config.tools.turns > 1:
+        longest = _room(config)
+    tokens = sequences * (math.ceil(longest / BLOCK) + 1) * BLOCK  # a group's last block is copied
+    if config.workers.count:
+        dtype = str(world.dtype).removeprefix("torch.")
+        spec = workers.Spec(model.config, tokenizer.vocabulary, tokens, sequences, dtype)
+        with workers.cluster(config.workers, spec) as cluster:
+            yield cluster
+        return
     if world.size > 1:
         model = _load(config.start).requires_grad_(False).to(world.device)
-    wanted = config.prompts_per_step * config.steps_per_rollout * config.samples_per_prompt
-    sequences = min(config.sequences, math.ceil(wanted / world.size))
-    longest = max(len(prompt.ids) for prompt in asked) + config.max_tokens
-    blocks = sequences * (math.ceil(longest / BLOCK) + 1)  # one that a group shares is copied
-    engine = Engine(model, tokenizer, cache_tokens=blocks * BLOCK, sequences=sequences)
-    return Local(engine, world.autocast)
+    engine = Engine(model, tokenizer, cache_tokens=tokens, sequences=sequences)
+    yield Local(engine, world.autocast)
+
+
+def _together(config: Config, world: World) -> int:
+    """Prompts that an engine is asked at once."""
+    if config.workers.count:
+        return config.workers.share
+    return math.ceil(config.prompts_per_step * config.steps_per_rollout / world.size)
 
 
 def _score(config: Config, tokenizer: Tokenizer, world: World) -> Score | None:
