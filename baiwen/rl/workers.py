@@ -90,8 +90,9 @@ class Worker:
         )
         self._version = 0
 
-    def ready(self) -> None:
-        """Return once there is an engine."""
+    def ready(self) -> int:
+        """The number of its process, once there is an engine."""
+        return os.getpid()
 
     def generate(
         self, version: int, weights: Mapping[str, Any], prompts: Sequence[Ids], sampling: Sampling

@@ -18,9 +18,9 @@ def tokenizer():
     return bpe.train([template.DEFAULT_SYSTEM, "def f(x): return x"] * 4, vocab_size=300)
 
 
-@pytest.fixture
-def model(tokenizer):
-    shape = replace(
+@pytest.fixture(scope="session")
+def shape(tokenizer):
+    return replace(
         SIZES["tiny"],
         hidden_size=64,
         intermediate_size=96,
@@ -29,6 +29,10 @@ def model(tokenizer):
         bos_token_id=tokenizer.end_of_text,
         eos_token_id=tokenizer.end_of_turn,
     )
+
+
+@pytest.fixture
+def model(shape):
     made = Transformer(shape)
     made.init_weights(seed=0)
     with torch.no_grad():  # so that it is not equally sure of all tokens
