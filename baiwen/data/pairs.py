@@ -11,7 +11,7 @@ The prompt's ids end with the head of the assistant's turn; an answer's are all 
 the whole conversation, up to its last `<|im_end|>`. What the assistant says is learned; in an
 answer of several turns what a tool or a user says is not.
 
-    pairs = read("pairs.jsonl", "runs/tiny/sft", context=512, micro_tokens=4096)
+    pairs = read("pairs.jsonl", "runs/tiny/sft", Limits(context=512, micro_tokens=4096))
     pairs[0].answers                    # [[19, 151645], [20, 151645]]: chosen, rejected
     loader = Loader(pairs, trees_per_step=32, micro_tokens=4096, seed=0)
     for batch in loader.step(7):
@@ -42,6 +42,30 @@ CHUNK = 128  # pairs that a worker renders at once
 SHOWN = 300  # characters of an answer in an error
 
 TooLong = Literal["error", "drop"]  # what becomes of a pair that is too long
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most tokens, and what becomes of a prompt whose answers have more."""
+
+    context: int  # of a prompt with an answer
+    micro_tokens: int  # of a prompt with all of them
+    too_long: TooLong = "error"
+
+    def hold(self, place: str, prompt: int, answers: Sequence[int]) -> bool:
+        """Whether a prompt and answers of these lengths fit; a UserError where they must."""
+        longest, every = prompt + max(answers), prompt - 1 + sum(answers) + len(answers)
+        told = ""
+        if longest > self.context:
+            told = f"its longest answer has {longest:,} tokens; the context has {self.context:,}"
+        elif every > self.micro_tokens:
+            told = f"all its answers has {every:,} tokens; micro_tokens = {self.micro_tokens:,}"
+        if told and self.too_long == "error":
+            raise UserError(
+                f"{place}: the prompt with {told}. Shorten them, raise the limit, or set "
+                'too_long = "drop".'
+            )
+        return not told
 
 
 class Trees(Protocol):
@@ -137,23 +161,13 @@ class Loader:
         return math.ceil(epochs * len(self.trees) / self.trees_per_step)
 
 
-def read(
-    path: Path | str,
-    tokenizer: Path | str,
-    *,
-    context: int,
-    micro_tokens: int,
-    too_long: TooLong = "error",
-    workers: int = 1,
-) -> Pairs:
+def read(path: Path | str, tokenizer: Path | str, limits: Limits, workers: int = 1) -> Pairs:
     """Every pair of a file, rendered; says how many were dropped.
 
-    tokenizer: its folder, which every worker process loads. context: the most tokens of a prompt
-    with its answer; micro_tokens: of a prompt with both. A `UserError` names the line of a pair
+    tokenizer: its folder, which every worker process loads. A `UserError` names the line of a pair
     that lacks a field, cannot be rendered, has an empty answer or twice the same one, or, unless
-    `too_long` is "drop", is too long; and the file where no pair is left.
+    `limits.too_long` is "drop", is too long; and the file where no pair is left.
     """
-    limits = _Limits(context, micro_tokens, too_long)
     work = partial(_render, str(path), str(tokenizer), limits)
     chunks = ordered(work, conversations.chunks(path, CHUNK), workers)
     parts = list(log.track(chunks, "render", unit="chunks"))
@@ -162,8 +176,9 @@ def read(
     pairs, dropped = _joined([part for part, _ in parts]), sum(dropped for _, dropped in parts)
     if not len(pairs):
         raise UserError(
-            f"{path}: all {dropped:,} pairs are longer than the context ({context:,} tokens) or "
-            f"than micro_tokens = {micro_tokens:,}. Raise micro_tokens, or shorten the pairs."
+            f"{path}: all {dropped:,} pairs are longer than the context ({limits.context:,} "
+            f"tokens) or than micro_tokens = {limits.micro_tokens:,}.\n"
+            "Raise micro_tokens, or shorten the pairs."
         )
     if dropped:
         log.say(f"{path}: {dropped:,} of {dropped + len(pairs):,} pairs are too long: dropped")
@@ -182,7 +197,7 @@ def render(
     the protocol writes after its end. A text is one message. `UserError` where the answer is empty
     or does not begin and end with the assistant's turn, and where the renderer refuses a message.
     """
-    asked, said = _messages(prompt, "user"), _messages(answer, "assistant")
+    asked, said = messages(prompt, "user"), messages(answer, "assistant")
     if not said or {_role(said[0]), _role(said[-1])} != {"assistant"}:
         raise UserError("an answer is a text, or messages from the assistant's to the assistant's")
     head = tokenizer.render(asked, tools, generate=True).ids
@@ -195,25 +210,32 @@ def render(
     return head, ids, mask
 
 
-@dataclass(frozen=True)
-class _Limits:
-    """The most tokens of a prompt with an answer, of it with both, and what is done beyond."""
-
-    context: int
-    micro_tokens: int
-    too_long: TooLong
-
-    def passed(self, prompt: int, chosen: int, rejected: int) -> str:
-        """Which limit these lengths pass; "" for none."""
-        longest, whole = prompt + max(chosen, rejected), prompt + chosen + rejected + 1
-        if longest > self.context:
-            return f"{longest:,} tokens with its longer answer; the context has {self.context:,}"
-        if whole > self.micro_tokens:
-            return f"{whole:,} tokens with both answers; micro_tokens = {self.micro_tokens:,}"
-        return ""
+def messages(said: str | Sequence[Mapping[str, Any]], role: str) -> list[Mapping[str, Any]]:
+    """Messages as they are, and a text as one message of `role`."""
+    return [{"role": role, "content": said}] if isinstance(said, str) else list(said)
 
 
-def _render(path: str, tokenizer: str, limits: _Limits, lines: Lines) -> tuple[Pairs, int]:
+def rendered(
+    row: Mapping[str, Any], place: str, tokenizer: Tokenizer
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Ids and masks of prompt, chosen and rejected answer; a UserError names `place`."""
+    _check_fields(row, place)
+    answers = []
+    for name in ("chosen", "rejected"):
+        try:
+            answers.append(render(tokenizer, row["prompt"], row[name], row.get("tools") or None))
+        except UserError as error:
+            raise UserError(f"{place}: {name}: {error}") from error
+    (prompt, chosen, learned), (_, rejected, also_learned) = answers
+    if chosen == rejected:
+        raise UserError(
+            f"{place}: chosen and rejected are the same answer, which prefers nothing: "
+            f"{tokenizer.decode(chosen)[:SHOWN]}\nLeave the pair out."
+        )
+    return [prompt, chosen, rejected], [[0] * len(prompt), learned, also_learned]
+
+
+def _render(path: str, tokenizer: str, limits: Limits, lines: Lines) -> tuple[Pairs, int]:
     """The pairs of some lines, and how many were too long."""
     ids: list[int] = []
     mask: list[int] = []
@@ -221,20 +243,15 @@ def _render(path: str, tokenizer: str, limits: _Limits, lines: Lines) -> tuple[P
     for number, line in lines:
         place = f"{path}:{number}"
         row = files.parse_row(line, place)
-        parts, masks = _rendered(row, place, _tokenizer(tokenizer))
-        sizes = [len(part) for part in parts]
-        if told := limits.passed(*sizes):
-            if limits.too_long == "error":
-                raise UserError(
-                    f"{place}: the pair has {told}. Shorten it, raise the limit, or set "
-                    'too_long = "drop".'
-                )
+        parts, masks = rendered(row, place, _tokenizer(tokenizer))
+        prompt, *answers = map(len, parts)
+        if not limits.hold(place, prompt, answers):
             continue
         ids += chain.from_iterable(parts)
         mask += chain.from_iterable(masks)
-        lengths.append(sizes)
-        kinds.append(str(row.get("kind", "")))
-        sources.append(str(row.get("source", "")))
+        lengths.append([prompt, *answers])
+        kinds.append(str(row.get("kind") or ""))
+        sources.append(str(row.get("source") or ""))
     pairs = Pairs(
         np.array(ids, dtype=np.uint32),
         np.array(mask, dtype=np.uint8),
@@ -255,41 +272,17 @@ def _joined(parts: Sequence[Pairs]) -> Pairs:
     )
 
 
-def _rendered(
-    row: Mapping[str, Any], place: str, tokenizer: Tokenizer
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Ids and masks of prompt, chosen and rejected."""
-    _check_fields(row, place)
-    answers = []
-    for name in ("chosen", "rejected"):
-        try:
-            answers.append(render(tokenizer, row["prompt"], row[name], row.get("tools") or None))
-        except UserError as error:
-            raise UserError(f"{place}: {name}: {error}") from error
-    (prompt, chosen, learned), (_, rejected, also_learned) = answers
-    if chosen == rejected:
-        raise UserError(
-            f"{place}: chosen and rejected are the same answer, which prefers nothing: "
-            f"{tokenizer.decode(chosen)[:SHOWN]}\nLeave the pair out."
-        )
-    return [prompt, chosen, rejected], [[0] * len(prompt), learned, also_learned]
-
-
 def _check_fields(row: Mapping[str, Any], place: str) -> None:
     for name in ("prompt", "chosen", "rejected"):
         if not isinstance(row.get(name), str | list):
+            found = f"{row[name]!r:.60}" if name in row else "absent"
             raise UserError(
                 f"{place}: a pair needs `prompt`, `chosen` and `rejected`, each a text or a list "
-                f"of messages, and its {name!r} is {row.get(name, 'absent')!r:.60}; this line has "
+                f"of messages, and its {name!r} is {found}; this line has "
                 f"{', '.join(map(repr, row)) or 'nothing'}."
             )
     if not isinstance(row.get("tools"), list | None):
         raise UserError(f"{place}: `tools` must be a list of tools, or left out.")
-
-
-def _messages(said: str | Sequence[Mapping[str, Any]], role: str) -> list[Mapping[str, Any]]:
-    """Messages as they are, and a text as one message of `role`."""
-    return [{"role": role, "content": said}] if isinstance(said, str) else list(said)
 
 
 def _role(message: object) -> object:

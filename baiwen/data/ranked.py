@@ -14,8 +14,9 @@ An answer ends where it is scored, with the line break after `<|im_end|>`.
 """
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -24,29 +25,20 @@ from typing import Any, Literal
 import numpy as np
 
 from baiwen import files, log
+from baiwen.data.conversations import Lines, chunks
 from baiwen.data.executor import ordered
-from baiwen.data.pairs import render
+from baiwen.data.pairs import Limits, messages, rendered
 from baiwen.data.trees import Tree
 from baiwen.errors import UserError
 from baiwen.tokenizer.answers import closed, spoken
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 CHUNK = 64  # lines that a worker renders at once
-SHOWN = 300  # characters of an answer in an error
+SHOWN = 300  # characters of a row in an error
+ANSWER = ("text", "verdict")  # what is read of an answer
 RANKS = {"right": 1.0, "wrong": 0.0}  # verdicts that have one
 
-TooLong = Literal["error", "drop"]  # what becomes of a prompt whose answers are too long
 Reason = Literal["all right", "all wrong", "undecided", "too long"]
-Lines = list[tuple[int, bytes]]  # raw lines of a file with their numbers
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The most tokens, and what is done beyond."""
-
-    context: int  # of a prompt with an answer
-    micro_tokens: int  # of a prompt with all of them
-    too_long: TooLong = "error"
 
 
 @dataclass(frozen=True)
@@ -63,6 +55,11 @@ class Ranked:
         """The tree to train on or to score, with further values of its answers."""
         answers = [answer.tolist() for answer in self.answers]
         return Tree(self.prompt.tolist(), answers, values={"rank": self.ranks, **values})
+
+    @property
+    def lengths(self) -> tuple[int, list[int]]:
+        """Tokens of the prompt, and of each answer."""
+        return len(self.prompt), [len(answer) for answer in self.answers]
 
     def share(self) -> float:
         """A number from 0 to 1 that follows from the prompt alone: to hold some prompts out."""
@@ -83,7 +80,7 @@ def read(
     dropped: Counter[Reason] = Counter()
     for path in paths:
         work = partial(_read, str(path), str(tokenizer), limits)
-        for part in log.track(ordered(work, _chunks(path), workers), "render", unit="chunks"):
+        for part in log.track(ordered(work, chunks(path, CHUNK), workers), "render", unit="chunks"):
             found += [one for one in part if isinstance(one, Ranked)]
             dropped.update(one for one in part if not isinstance(one, Ranked))
     if not found:
@@ -95,63 +92,32 @@ def read(
     return found, dropped
 
 
-def _chunks(path: Path) -> Iterator[Lines]:
-    lines: Lines = []
-    for number, line in enumerate(files.read_lines(path), start=1):
-        if line.strip():
-            lines.append((number, line))
-        if len(lines) == CHUNK:
-            yield lines
-            lines = []
-    if lines:
-        yield lines
-
-
 def _read(path: str, tokenizer: str, limits: Limits, lines: Lines) -> list[Ranked | Reason]:
     found = []
     for number, line in lines:
         place = f"{path}:{number}"
         row = files.parse_row(line, place)
         one = (_judged if "answers" in row else _pair)(row, place, _tokenizer(tokenizer))
-        found.append(one if isinstance(one, str) else _fitted(one, place, limits))
+        if isinstance(one, Ranked) and not limits.hold(place, *one.lengths):
+            one = "too long"
+        found.append(one)
     return found
 
 
 def _pair(row: Mapping[str, Any], place: str, tokenizer: Tokenizer) -> Ranked:
-    sides = []
-    for name in ("chosen", "rejected"):
-        if not (
-            isinstance(row.get("prompt"), str | list) and isinstance(row.get(name), str | list)
-        ):
-            raise UserError(
-                f"{place}: a line has `prompt`, `chosen` and `rejected`, each a text or a list of "
-                f"messages, or `prompt` and `answers`; this one has {', '.join(row) or 'nothing'}."
-            )
-        try:
-            prompt, ids, _ = render(tokenizer, row["prompt"], row[name], row.get("tools") or None)
-        except UserError as error:
-            raise UserError(f"{place}: {name}: {error}") from error
-        sides.append(closed(tokenizer, ids))
-    if sides[0] == sides[1]:
-        raise UserError(
-            f"{place}: chosen and rejected are the same answer, which prefers nothing: "
-            f"{tokenizer.decode(sides[0])[:SHOWN]}\nLeave the pair out."
-        )
-    return _ranked(row, prompt, sides, (1.0, 0.0))
+    (prompt, *answers), _ = rendered(row, place, tokenizer)
+    return _ranked(row, prompt, [closed(tokenizer, ids) for ids in answers], (1.0, 0.0))
 
 
 def _judged(row: Mapping[str, Any], place: str, tokenizer: Tokenizer) -> Ranked | Reason:
+    _check_answers(row, place)
+    judged = [(one["text"], one["verdict"]) for one in row["answers"]]
     try:
-        prompt = tokenizer.render(row["prompt"], row.get("tools") or None, generate=True).ids
-        judged = [(one["text"], str(one["verdict"])) for one in row["answers"]]
-        sides = [(spoken(tokenizer, text), RANKS[said]) for text, said in judged if said in RANKS]
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{place}: a line with `answers` has a `prompt` of messages, and of each answer its "
-            f"`text` and `verdict`; here {error} is missing or of another form."
-        ) from error
+        asked = messages(row["prompt"], "user")
+        prompt = tokenizer.render(asked, row.get("tools") or None, generate=True).ids
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
+    sides = [(spoken(tokenizer, text), RANKS[said]) for text, said in judged if said in RANKS]
     ranks = tuple(rank for _, rank in sides)
     if len(set(ranks)) < 2:
         if len(ranks) < len(judged) or not ranks:
@@ -171,22 +137,16 @@ def _ranked(
     return Ranked(made[0], tuple(made[1:]), ranks, **names)
 
 
-def _fitted(ranked: Ranked, place: str, limits: Limits) -> Ranked | Reason:
-    longest = len(ranked.prompt) + max(map(len, ranked.answers))
-    every = ranked.tree().tokens
-    told = ""
-    if longest > limits.context:
-        told = f"{longest:,} tokens with its longest; the limit is {limits.context:,}"
-    elif every > limits.micro_tokens:
-        told = f"{every:,} tokens with all of them; micro_tokens = {limits.micro_tokens:,}"
-    if not told:
-        return ranked
-    if limits.too_long == "drop":
-        return "too long"
-    raise UserError(
-        f"{place}: a prompt and its answers are too long: {told}. Shorten them, raise the limit, "
-        'or set too_long = "drop".'
-    )
+def _check_answers(row: Mapping[str, Any], place: str) -> None:
+    whole = isinstance(row.get("prompt"), str | list) and isinstance(row["answers"], list)
+    if not whole or not all(
+        isinstance(one, Mapping) and all(isinstance(one.get(key), str) for key in ANSWER)
+        for one in row["answers"]
+    ):
+        raise UserError(
+            f"{place}: a line with `answers` has a `prompt`, a text or a list of messages, and of "
+            f"each answer its `text` and `verdict`, both texts; here: {json.dumps(row)[:SHOWN]}"
+        )
 
 
 _tokenizer = cache(Tokenizer.load)

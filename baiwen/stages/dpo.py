@@ -29,7 +29,7 @@ from pydantic import Field, model_validator
 from baiwen import dist, files
 from baiwen.config import Input, Knobs
 from baiwen.data import pairs, trees
-from baiwen.data.pairs import Pairs
+from baiwen.data.pairs import Limits, Pairs
 from baiwen.data.trees import Tree, TreeBatch
 from baiwen.dist import World
 from baiwen.engine import pretrained
@@ -166,14 +166,8 @@ def _objective(config: Config) -> Objective:
 
 
 def _read(config: Config, path: Path, context: int) -> Pairs:
-    return pairs.read(
-        path,
-        config.start,
-        context=context,
-        micro_tokens=config.micro_tokens,
-        too_long=config.too_long,
-        workers=config.workers,
-    )
+    limits = Limits(context, config.micro_tokens, config.too_long)
+    return pairs.read(path, config.start, limits, config.workers)
 
 
 def _referenced(found: Pairs, model: Transformer, config: Config, out: Path, world: World) -> Pairs:

@@ -35,7 +35,8 @@ from pydantic import Field, model_validator
 from baiwen import dist, files, log
 from baiwen.config import Input, Knobs
 from baiwen.data import pairs, ranked, trees
-from baiwen.data.ranked import Limits, Ranked
+from baiwen.data.pairs import Limits
+from baiwen.data.ranked import Ranked
 from baiwen.data.trees import TreeBatch
 from baiwen.dist import World
 from baiwen.engine import pretrained
@@ -43,6 +44,7 @@ from baiwen.errors import UserError
 from baiwen.eval import preferences
 from baiwen.eval.preferences import Judged
 from baiwen.model import count, weights
+from baiwen.model.config import ModelConfig
 from baiwen.model.reward import RewardModel
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
@@ -69,9 +71,9 @@ class Config(Knobs):
     heldout_share: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of the prompts, without heldout
     epochs: Annotated[float, Field(gt=0)] = 1  # not reported
     prompts_per_step: Count = 64  # with all their answers, over all ranks; not reported
-    sequence_length: Count = 32_768  # tokens of a prompt with an answer; not reported
+    sequence_length: Count | None = None  # of a prompt with an answer; none: what start can read
     micro_tokens: Count = 32_768  # that one rank computes at once, a prompt and its answers whole
-    too_long: ranked.TooLong = "error"  # what becomes of longer ones: error, drop
+    too_long: pairs.TooLong = "error"  # what becomes of longer ones: error, drop
     center: Annotated[float, Field(ge=0)] = 0.0  # weight of (r_better + r_worse)^2; not reported
     optim: Optim = Optim(lr=1e-5)  # not reported
     schedule: Schedule = Schedule()
@@ -95,7 +97,8 @@ def run(config: Config, folder: files.RunFolder) -> None:
     """Teach the reward model, write it, and measure it."""
     with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
         model, tokenizer = _model(config)
-        learned, held = _data(config, folder.path, world)
+        limits = _limits(config, model.config)
+        learned, held = _data(config, limits, folder.path, world)
         loader = pairs.Loader(
             [one.tree() for one in learned],
             config.prompts_per_step,
@@ -129,11 +132,11 @@ def plan(config: Config) -> dict[str, str | int]:
     """What a run would take on this machine; nothing before its inputs are there."""
     if not all(path.exists() for path in (config.start, *config.data)):
         return {}
-    found, _ = ranked.read(config.data, config.start, _limits(config), config.workers)
+    shape = replace(weights.read_config(config.start), reward=True)
+    found, _ = ranked.read(config.data, config.start, _limits(config, shape), config.workers)
     learned, _ = _split(config, found) if config.heldout is None else (found, ())
     each = fmean(one.tree().tokens for one in learned)
     tokens, step = config.epochs * len(learned) * each, config.prompts_per_step * each
-    shape = replace(weights.read_config(config.start), reward=True)
     return estimate.figures(
         shape, math.ceil(tokens), config, length=_length(learned), step=math.ceil(step)
     )
@@ -147,19 +150,21 @@ def _model(config: Config) -> tuple[RewardModel, Tokenizer]:
         model = weights.load_reward(config.start, dtype=torch.float32)
     else:
         model = RewardModel.on(weights.load(config.start, dtype=torch.float32), config.seed)
-    length = max(config.sequence_length, shape.max_position_embeddings)
+    length = max(config.sequence_length or 0, shape.max_position_embeddings)
     model.config = replace(model.config, max_position_embeddings=length)
     return model, tokenizer
 
 
-def _data(config: Config, out: Path, world: World) -> tuple[list[Ranked], list[Ranked]]:
+def _data(
+    config: Config, limits: Limits, out: Path, world: World
+) -> tuple[list[Ranked], list[Ranked]]:
     """What is learned and what is held out; says so in `answers.json`."""
-    found, reasons = ranked.read(config.data, config.start, _limits(config), config.workers)
+    found, reasons = ranked.read(config.data, config.start, limits, config.workers)
     dropped = {str(reason): number for reason, number in reasons.items()}
     if config.heldout is None:
         learned, held = _split(config, found)
     else:
-        held, _ = ranked.read([config.heldout], config.start, _limits(config), config.workers)
+        held, _ = ranked.read([config.heldout], config.start, limits, config.workers)
         asked = {one.prompt.tobytes() for one in held}
         learned = [one for one in found if one.prompt.tobytes() not in asked]
         dropped["held out"] = len(found) - len(learned)
@@ -184,8 +189,9 @@ def _length(part: Sequence[Ranked]) -> int:
     return round(fmean(len(one.prompt) + len(ids) for one in part for ids in one.answers))
 
 
-def _limits(config: Config) -> Limits:
-    return Limits(config.sequence_length, config.micro_tokens, config.too_long)
+def _limits(config: Config, shape: ModelConfig) -> Limits:
+    context = config.sequence_length or shape.max_position_embeddings
+    return Limits(context, config.micro_tokens, config.too_long)
 
 
 def _split(config: Config, found: Sequence[Ranked]) -> tuple[list[Ranked], list[Ranked]]:

@@ -40,8 +40,8 @@ def write(path, rows):
     return path
 
 
-def read(path, folder, **knobs):
-    return pairs.read(path, folder, **{**LIMITS, **knobs})
+def read(path, folder, workers=1, **limits):
+    return pairs.read(path, folder, pairs.Limits(**{**LIMITS, **limits}), workers)
 
 
 def test_prompt_and_answer_are_the_whole_conversation(tokenizer, tokenizer_folder, path):
@@ -111,9 +111,13 @@ def test_processes_render_the_same_pairs_as_one(tokenizer_folder, path, monkeypa
 
 def test_too_long_pairs_are_an_error_or_dropped_and_counted(tokenizer_folder, path, capsys):
     write(path, [row(), row(1500), row(2)])
-    with pytest.raises(UserError, match=r"pairs\.jsonl:2: the pair has .* the context has 1,000"):
+    with pytest.raises(
+        UserError, match=r"pairs\.jsonl:2: .* longest answer has .* the context has 1,000"
+    ):
         read(path, tokenizer_folder, context=1000)
-    with pytest.raises(UserError, match=r"pairs\.jsonl:3: .* both answers; micro_tokens = 300"):
+    with pytest.raises(
+        UserError, match=r"pairs\.jsonl:3: .* all its answers has .*; micro_tokens = 300"
+    ):
         write(path, [row(), row(), row(chosen="of " * 150, rejected="in " * 150)])
         read(path, tokenizer_folder, micro_tokens=300)
     found = read(path, tokenizer_folder, micro_tokens=300, too_long="drop")
@@ -133,7 +137,7 @@ def test_too_long_pairs_are_an_error_or_dropped_and_counted(tokenizer_folder, pa
         (row() | {"chosen": []}, "chosen: an answer is a text, or messages"),
         (row() | {"chosen": [user("a")]}, "chosen: an answer is a text, or messages"),
         (row() | {"chosen": 3}, "its 'chosen' is 3"),
-        ({"prompt": "a", "chosen": "b"}, "its 'rejected' is 'absent'"),
+        ({"prompt": "a", "chosen": "b"}, "its 'rejected' is absent"),
         ({"messages": []}, "this line has 'messages'"),
         (row() | {"prompt": []}, "at least one message"),
         (row() | {"prompt": [{"role": "bot", "content": "a"}]}, "expected one of system"),
@@ -177,6 +181,6 @@ def test_ranks_share_a_step(tokenizer_folder, path):
 def test_real_preferences_are_read(shared, tmp_path):
     folder = shared / "tokenizer" / "qwen2.5"
     given = shared / "preference" / "ifeval_execution_pairs_dev.jsonl.gz"
-    found = pairs.read(given, folder, context=8192, micro_tokens=16_384)
+    found = pairs.read(given, folder, pairs.Limits(8192, 16_384))
     assert len(found) == 331
     assert found.mask.sum() == found.lengths[:, 1:].sum()

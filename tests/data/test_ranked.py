@@ -68,7 +68,7 @@ def test_workers_give_the_same_in_the_same_order(tokenizer, written):
 
 @pytest.mark.parametrize(
     ("limits", "told"),
-    [(Limits(20, 400), "the limit is 20"), (Limits(99, 40), "micro_tokens = 40")],
+    [(Limits(20, 400), "the context has 20"), (Limits(99, 40), "micro_tokens = 40")],
 )
 def test_a_prompt_that_is_too_long_is_named(tokenizer, written, limits, told):
     with pytest.raises(UserError, match=rf"data\.jsonl:1: .*{told}"):

@@ -128,7 +128,7 @@ def test_another_run_from_the_same_model_reads_the_reference(aligned, monkeypatc
 
 
 def test_the_reference_is_what_the_start_model_says(aligned):
-    found = pairs.read("heldout.jsonl", "sft", context=256, micro_tokens=512)
+    found = pairs.read("heldout.jsonl", "sft", pairs.Limits(256, 512))
     model, _ = baiwen.load("sft")
     wanted = []
     for tree in found:

@@ -166,9 +166,9 @@ def test_a_prompt_is_held_out_whatever_file_it_stands_in(start, data):
 
 BAD = [
     ({**pair(1), "rejected": pair(1)["chosen"]}, "the same answer"),
-    ({"prompt": asked(1)}, "this one has prompt"),
-    ({"prompt": asked(1), "answers": [{"text": "yes"}]}, "'verdict' is missing"),
-    ({**pair(1), "chosen": "yes " * 300}, "too long: .* the limit is 256"),
+    ({"prompt": asked(1)}, "its 'chosen' is absent"),
+    ({"prompt": asked(1), "answers": [{"text": "yes"}]}, "its `text` and `verdict`"),
+    ({**pair(1), "chosen": "yes " * 300}, "longest answer has .* the context has 256"),
     (ALIKE, "no prompt has a better and a worse answer"),
 ]
 
