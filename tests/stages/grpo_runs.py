@@ -3,12 +3,13 @@
     python tests/stages/grpo_runs.py FOLDER killed-2 3 9 14
     python -m torch.distributed.run ... tests/stages/grpo_runs.py FOLDER ranks     # or alone: whole
 
-`FOLDER` has a model, `start`, and `prompts.jsonl`. The first, of two updates a rollout, leaves a
-run alone and kills another (kill -9) in its 3rd step of the engine, then in its 9th after resuming,
-and so on, and lets it end; it prints how often it was killed. A trial is a fork of this process,
-which has imported torch and run nothing.
+`FOLDER` has a model, `start`, `prompts.jsonl`, and perhaps other knobs in `knobs.json`. The first,
+of two updates a rollout, leaves a run alone and kills another (kill -9) in its 3rd step of the
+engine, then in its 9th after resuming, and so on, and lets it end; it prints how often it was
+killed. A trial is a fork of this process, which has imported torch and run nothing.
 """
 
+import json
 import os
 import signal
 import sys
@@ -37,7 +38,9 @@ KNOBS = {
 def run(folder, out, **knobs):
     """Train into `folder / out`, resuming."""
     paths = {"out": folder / out, "start": folder / "start", "prompts": folder / "prompts.jsonl"}
-    parsed = config.parse({**KNOBS, **paths, **knobs}, grpo.Config, "a test")
+    extra = folder / "knobs.json"
+    given = {**KNOBS, **(json.loads(extra.read_text()) if extra.exists() else {}), **knobs}
+    parsed = config.parse({**given, **paths}, grpo.Config, "a test")
     stages.run(stages.Recipe(Path("grpo.toml"), "grpo", "grpo", parsed))
 
 
