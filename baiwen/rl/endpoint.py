@@ -10,7 +10,8 @@
 What may pass (no connection, a timeout, 408, 409, 429, 5xx, a body that is no answer) is asked
 again after a pause that doubles each time, or as long as the server says. What the server holds
 against this one request (400, 413, 422: too long, say) raises `Refused`; anything else is a
-`UserError` at once. A redirect is not followed: it would carry the key elsewhere.
+`UserError` at once. A redirect is not followed: it would carry the key elsewhere. No more than
+`LARGEST` bytes of a body are read.
 """
 
 import os
@@ -18,10 +19,10 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Self, TypeVar
 
 import httpx
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from baiwen.config import Knobs
 from baiwen.errors import UserError
@@ -29,10 +30,12 @@ from baiwen.errors import UserError
 PASSING = {408, 409, 429}  # and every 5xx
 REQUEST = {400, 413, 422}  # what is wrong with one request
 LONGEST = 60.0  # seconds of a pause
+LARGEST = 2**27  # bytes of a body
 SHOWN = 300  # characters of an answer in an error
 
 Messages = Sequence[Mapping[str, Any]]
-Reader = Callable[[httpx.Response], str | None]  # None: it holds no answer
+T = TypeVar("T")
+Reader = Callable[[httpx.Response], T | None]  # None: it holds no answer
 
 
 class Endpoint(Knobs):
@@ -45,6 +48,19 @@ class Endpoint(Knobs):
     timeout: Annotated[float, Field(gt=0)] = 120.0  # seconds without a byte
     retries: Annotated[int, Field(ge=0)] = 6  # times that a request is made again
     pause: Annotated[float, Field(ge=0)] = 1.0  # seconds before the first of them; then doubled
+
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        try:
+            url = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"url is none: {error}") from error
+        if not url.host or url.userinfo or url.query or url.fragment:
+            raise ValueError(
+                "url is http(s)://host[:port][/path], without user, password or key: a key stands "
+                "in the environment variable that key_env names"
+            )
+        return self
 
     @property
     def base(self) -> str:
@@ -81,15 +97,15 @@ class Chat:
     def _first(self) -> str:
         return self._tried("GET", "/models", None, _listed)
 
-    def _tried(self, method: str, path: str, body: object, read: Reader) -> str:
+    def _tried(self, method: str, path: str, body: object, read: Reader[T]) -> T:
         endpoint, told = self._endpoint, ""
         for attempt in range(endpoint.retries + 1):
             if self._stop.is_set():
                 raise Stopped
             wait = min(endpoint.pause * 2**attempt, LONGEST) * random.uniform(0.5, 1)
             try:
-                response = self._client.request(method, path, json=body)
-            except httpx.TransportError as error:
+                response = self._response(method, path, body)
+            except httpx.RequestError as error:
                 told = f"{type(error).__name__}: {error}"
             else:
                 if response.status_code == httpx.codes.OK:
@@ -98,7 +114,7 @@ class Chat:
                     told = f"no answer in OpenAI's form: {response.text[:SHOWN]!r}"
                 else:
                     told = f"HTTP {response.status_code}: {response.text[:SHOWN]}"
-                    if response.status_code in REQUEST:
+                    if response.status_code in REQUEST and method == "POST":
                         raise Refused(told)
                     if response.status_code < 500 and response.status_code not in PASSING:
                         raise UserError(f"{endpoint.base}{path} does not let us in: {told}")
@@ -109,10 +125,28 @@ class Chat:
             f"{endpoint.base} is down: after {endpoint.retries + 1} tries it says {told}"
         )
 
+    def _response(self, method: str, path: str, body: object) -> httpx.Response:
+        """The response, whose body is cut off where it is larger than any answer."""
+        data = bytearray()
+        with self._client.stream(method, path, json=body) as response:
+            for part in response.iter_bytes():
+                data += part
+                if len(data) > LARGEST:
+                    break
+        told = {k: v for k, v in response.headers.items() if k in ("content-type", "retry-after")}
+        return httpx.Response(response.status_code, headers=told, content=bytes(data))
+
 
 @contextmanager
 def opened(endpoint: Endpoint) -> Iterator[Chat]:
     """The model, connected; UserError where there is no key, or nobody answers."""
+    with connected(endpoint) as client:
+        yield Chat(endpoint, client)
+
+
+@contextmanager
+def connected(endpoint: Endpoint) -> Iterator[httpx.Client]:
+    """A client of the endpoint, which lets us in; UserError where there is no key."""
     headers = {}
     if endpoint.key_env is not None:
         key = os.environ.get(endpoint.key_env)
@@ -120,6 +154,11 @@ def opened(endpoint: Endpoint) -> Iterator[Chat]:
             raise UserError(
                 f"endpoint.key_env: the environment has no {endpoint.key_env}; set it to the API "
                 "key, or leave key_env out where none is needed"
+            )
+        if " " in key or not (key.isascii() and key.isprintable()):
+            raise UserError(
+                f"endpoint.key_env: {endpoint.key_env} holds a space, a line break or a character "
+                "that is not ASCII, which no API key does"
             )
         headers["Authorization"] = f"Bearer {key}"
     host = httpx.URL(endpoint.url).host
@@ -130,22 +169,25 @@ def opened(endpoint: Endpoint) -> Iterator[Chat]:
         trust_env=not (host == "localhost" or host.startswith("127.")),  # past any proxy
         limits=httpx.Limits(max_connections=endpoint.concurrency),
     ) as client:
-        yield Chat(endpoint, client)
+        yield client
 
 
 def _content(response: httpx.Response) -> str | None:
     """The text of a chat completion, or None where this is none."""
     try:
         content = response.json()["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return content if isinstance(content, str) else None
+    if content is None:  # a refusal, or all tokens went into reasoning
+        return ""
+    # Half a surrogate pair, where an answer was cut off, is no text that could be written.
+    return content.encode(errors="replace").decode() if isinstance(content, str) else None
 
 
 def _listed(response: httpx.Response) -> str | None:
     try:
         return str(response.json()["data"][0]["id"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

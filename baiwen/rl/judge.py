@@ -49,7 +49,9 @@ _WORDS: dict[Place, str] = {
 }
 _PLACES = {word: place for place, words in _WORDS.items() for word in words.split()}
 _FILLERS = re.compile(r"\b(answer|response|assistant|option|the|is|better)\b|[\s\[\]*_\"'.:]")
-_LOOSE = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]|\bverdict\W{1,6}(?:answer\s+)?(A|B|tie)\b", re.I)
+_LOOSE = re.compile(
+    r"\[\[\s*(A|B|C|tie)\s*\]\]|\bverdict\W{1,6}(?:answer\s+|a\s+(?=tie))?(A|B|tie)\b", re.I
+)
 
 LONGEST = 2000  # characters of an unreadable answer that are shown to its writer
 AGAIN = "I cannot read that. Answer with the JSON object alone."

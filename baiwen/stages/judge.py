@@ -113,7 +113,7 @@ def _asked(
     with ThreadPoolExecutor(config.endpoint.concurrency, "judge") as pool:
         try:
             found = list(log.track(pool.map(ask, orders), "judge", len(orders), "requests"))
-        except (UserError, KeyboardInterrupt) as error:
+        except BaseException as error:
             chat.stop()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, UserError):

@@ -31,6 +31,7 @@ FULL = dict.fromkeys(judge.CRITERIA, "A") | {"verdict": "B"}
         ('{"verdict": "A"} or rather {"verdict": "B"}', "B"),
         ('{"verdict": "A", "why": {"verdict": "B"}}', "A"),
         ("My verdict: **A**", "A"),
+        ("My verdict: a tie", "tie"),
         ("both have merit, so [[C]]", "tie"),
         ("Verdict is [[b]]", "B"),
         ('{"verdict": "A", "why": "line\nbreak"}', "A"),

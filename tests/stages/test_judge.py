@@ -16,6 +16,7 @@ from baiwen.engine.front import Front
 from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Transformer
+from baiwen.rl import endpoint
 from baiwen.rl.endpoint import Endpoint
 from baiwen.serve import app, server
 from baiwen.stages import judge, reward
@@ -87,9 +88,9 @@ def write(path, rows):
     return path
 
 
-def settings(tmp_path, rows, port, endpoint=None, **knobs):
+def settings(tmp_path, rows, port, asking=None, **knobs):
     data = write(tmp_path / "data.jsonl", rows)
-    given = {"retries": 2, "pause": 0.01, "concurrency": 4, **(endpoint or {})}
+    given = {"retries": 2, "pause": 0.01, "concurrency": 4, **(asking or {})}
     made = Endpoint(url=f"http://127.0.0.1:{port}", **given)
     return judge.Config(out=tmp_path / "out", data=(data,), endpoint=made, **knobs)
 
@@ -164,7 +165,8 @@ def test_what_cannot_be_read_is_asked_again_and_then_left(tmp_path):
         (429, {"error": "slow down"}, {"Retry-After": "0.01"}),
         (200, b"<html>a proxy's page</html>"),
         (200, {"choices": []}),
-        (200, {"choices": [{"message": {"content": None}}]}),
+        (200, b"[" * 100_000),
+        (200, b"no gzip", {"Content-Encoding": "gzip"}),
     ],
 )
 def test_trouble_that_passes_is_waited_out(tmp_path, trouble):
@@ -172,6 +174,23 @@ def test_trouble_that_passes_is_waited_out(tmp_path, trouble):
     with answering(lambda body: trouble if next(times) < 2 else good(body)) as served:
         made = into(settings(tmp_path, [row(0)], served.server_port, {"concurrency": 1}))
         assert len(served.asked) == 4 and len(made) == 1
+
+
+@pytest.mark.parametrize("content", [None, "", "\ud83d"])
+def test_an_answer_without_words_leaves_its_pair_undecided(tmp_path, content):
+    found = 200, {"choices": [{"message": {"content": content, "refusal": "No."}}]}
+    with answering(lambda _: found) as served:
+        made = into(settings(tmp_path, [row(0)], served.server_port, attempts=1))
+    assert made == []
+    assert files.read_json(tmp_path / "out" / "judge.json")["undecided"] == {"unreadable": 1}
+
+
+def test_a_body_without_end_is_not_read_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(endpoint, "LARGEST", 1000)
+    whole = {"choices": [{"message": {"content": '{"verdict": "A"}'}}]}
+    huge = 200, b" " * 200_000 + json.dumps(whole).encode()
+    with answering(lambda _: huge) as served, pytest.raises(UserError, match="no answer in OpenAI"):
+        into(settings(tmp_path, [row(0)], served.server_port))
 
 
 def test_an_endpoint_that_goes_down_stops_the_run_which_goes_on_later(tmp_path):
@@ -233,11 +252,24 @@ def test_the_key_is_read_from_the_environment_and_written_nowhere(tmp_path, monk
         monkeypatch.delenv("JUDGE_KEY", raising=False)
         with pytest.raises(UserError, match="the environment has no JUDGE_KEY"):
             into(config)
+        for unsendable in ("secret\r", "sécret", "secret of ours"):
+            monkeypatch.setenv("JUDGE_KEY", unsendable)
+            with pytest.raises(UserError, match="which no API key does") as refused:
+                into(config)
+            assert "cret" not in str(refused.value)
         monkeypatch.setenv("JUDGE_KEY", "secret-of-ours")
         into(config)
         assert {key for _, key in served.asked} == {"Bearer secret-of-ours"}
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or b"secret-of-ours" not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:secret@host/v1", "http://host/v1?key=secret", "http:///v1", "http://[::1"]
+)
+def test_a_url_with_a_key_or_without_a_host_is_refused(url):
+    with pytest.raises(ValueError, match="url is"):
+        Endpoint(url=url)
 
 
 def test_a_rubric_of_ones_own_takes_the_place_of_ours(tmp_path):
