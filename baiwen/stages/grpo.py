@@ -31,7 +31,7 @@ from baiwen.engine.score import closed, score
 from baiwen.errors import UserError
 from baiwen.model import count, weights
 from baiwen.model.transformer import Transformer
-from baiwen.rl import prompts, tools, workers
+from baiwen.rl import prompts, tools, vllm, workers
 from baiwen.rl.episodes import Episodes
 from baiwen.rl.order import Order
 from baiwen.rl.prompts import Prompt
@@ -39,6 +39,7 @@ from baiwen.rl.record import Alarms
 from baiwen.rl.rewards import Reward, Score
 from baiwen.rl.rollout import Answer, Local, Sampler
 from baiwen.rl.tools import Tools
+from baiwen.rl.vllm import Vllm
 from baiwen.rl.workers import Workers
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
@@ -75,6 +76,7 @@ class Config(Knobs):
     temperature: Positive = 1.0  # of the answers; not reported
     tools: Tools = Tools()
     workers: Workers = Workers()
+    vllm: Vllm | None = None  # a server that rolls out, in place of the engine and of workers
     order: Order = Order()
     algorithm: Name = "grpo"  # of the loss; report: grpo
     eps: Positive | None = None  # how far below 1 a ratio counts; none: the algorithm's own
@@ -103,8 +105,10 @@ class Config(Knobs):
             raise ValueError("parallel.compile: the engine runs the same blocks, uncompiled")
         if self.workers.staleness % self.steps_per_rollout:
             raise ValueError("workers.staleness must be a multiple of steps_per_rollout")
-        if self.workers.staleness and not self.workers.count:
-            raise ValueError("workers.staleness needs workers.count: this engine trains meanwhile")
+        if self.workers.count and self.vllm:
+            raise ValueError("workers.count and vllm: either rolls out, not both")
+        if self.workers.staleness and not (self.workers.count or self.vllm):
+            raise ValueError("workers.staleness needs workers.count or vllm: this engine trains")
         if self.tools.python and self.tools.turns == 1:
             raise ValueError("tools.python needs tools.turns above 1: a turn more reads its output")
         return self
@@ -237,11 +241,17 @@ def _reference(config: Config, world: World) -> Transformer | None:
 def _sampler(
     config: Config, model: Transformer, tokenizer: Tokenizer, asked: Sequence[Prompt], world: World
 ) -> Iterator[Sampler]:
-    """Workers; or the engine on the model that trains, or on a whole copy of one that is split.
+    """A server, or workers; or the engine on the model that trains, or on a copy if it is split.
 
     The cache is as large as the answers need, whatever memory there is: so a run that is resumed
     computes them in the same batches.
     """
+    if config.vllm:
+        if world.size > 1:
+            raise UserError(f"vllm needs a single training process; there are {world.size}")
+        with vllm.served(config.vllm, config.start, tokenizer, world.dtype) as server:
+            yield server
+        return
     sequences = min(config.sequences, _together(config, world) * config.samples_per_prompt)
     longest = max(len(prompt.ids) for prompt in asked) + config.max_tokens
     if config.tools.turns > 1:
