@@ -36,7 +36,10 @@ def check(answer: str, truth: str | int | float) -> Verdict:
 
 def last(answer: str) -> str | None:
     """The number that the answer states last, as it stands there."""
-    found = _NUMBER.findall(_plain(answer[-_TAIL:]))
+    tail = _plain(answer[-_TAIL:])
+    if len(answer) > _TAIL:
+        tail = tail.lstrip("0123456789.,/-")  # the end of a number that was cut through
+    found = _NUMBER.findall(tail)
     return found[-1] if found else None
 
 

@@ -44,6 +44,7 @@ RIGHT = [
 ]
 WRONG = [
     ("number", "none at all", "82"),
+    ("number", "146" + " " * 3998, "46"),
     ("number", "82 or 83", "82"),
     ("number", "0.9999999", 1),  # a float tolerance would accept these two
     ("number", "100000.4", 100000),
