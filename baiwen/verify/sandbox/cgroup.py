@@ -9,8 +9,8 @@ Version 2 wants a folder whose `subtree_control` hands memory and pids on; versi
 for each of the two. Kernel documentation: admin-guide/cgroup-v2, admin-guide/cgroup-v1/memory.
 """
 
-import itertools
 import os
+import secrets
 import signal
 import time
 from collections.abc import Mapping
@@ -26,8 +26,6 @@ PREFIX = "baiwen"
 # `sh` writes its own number into each group, before it becomes the command.
 ENTER = 'for place in $1; do echo $$ > "$place/cgroup.procs" || exit 125; done; shift; exec "$@"'
 PATIENCE = 2.0  # seconds for the kernel to forget the processes of a group
-
-_counter = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,8 @@ class Cgroup:
         parents = cls.parents()
         if not parents:
             raise OSError("no writable control group with memory and pids")
-        name = f"{PREFIX}-{os.getpid()}-{next(_counter)}"
+        # Never a name that a run left behind, whose process was killed and had the same number.
+        name = f"{PREFIX}-{os.getpid()}-{secrets.token_hex(8)}"
         group = cls(tuple(parent / name for parent in parents))
         try:
             for place in group.places:

@@ -9,8 +9,8 @@ found, which is the best that a trial run showed to work.
 
 import fcntl
 import functools
-import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -30,6 +30,7 @@ from baiwen.verify.sandbox.limits import Limits, Result
 
 OUT_OF_CPU = 128 + signal.SIGXCPU  # the exit code of bubblewrap, and ours
 PATIENCE = 2.0  # seconds for the kernel to end what is left of a namespace
+CHILD = re.compile(rb'"child-pid": (\d+)\D')
 TRIAL = {"python": "print(6 * 7)"}
 SEALS = 0b1111  # F_SEAL_SEAL, SHRINK, GROW and WRITE (fcntl(2))
 MEND = (
@@ -124,10 +125,12 @@ def _await_namespace(reading: int) -> None:
     bubblewrap itself ends as soon as the program does, a moment before the rest of it.
     """
     with suppress(BlockingIOError, ProcessLookupError):
-        told = os.read(reading, 2**12)
+        told = CHILD.search(os.read(reading, 2**12))  # of JSON that may be cut where it was killed
         if told:
-            first = os.pidfd_open(json.loads(told)["child-pid"])
-            select.select([first], [], [], PATIENCE)
+            first = os.pidfd_open(int(told[1]))
+            gone = select.poll()
+            gone.register(first, select.POLLIN)
+            gone.poll(1000 * PATIENCE)
             os.close(first)
 
 

@@ -4,8 +4,10 @@ Limits()                        # what a short program needs
 Limits(cpu=1, wall=3.0)
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
+
+from baiwen.errors import UserError
 
 MIB = 2**20
 
@@ -23,6 +25,14 @@ class Limits:
     scratch: int = 32 * MIB  # the only place to write, and the largest file (level C: none)
     output: int = 4 * MIB  # of standard output, and as much again of standard error
     files: int = 128  # open at once
+
+    def __post_init__(self) -> None:
+        """`UserError` for a budget that is no positive number."""
+        for name, budget in asdict(self).items():
+            whole = isinstance(budget, int) and not isinstance(budget, bool)
+            if not (whole or (name == "wall" and isinstance(budget, float))) or not budget > 0:
+                kind = "number" if name == "wall" else "whole number"
+                raise UserError(f"the sandbox's limit {name} is {budget!r}, not a positive {kind}")
 
 
 @dataclass(frozen=True)
