@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from baiwen.verify import conditions
 from baiwen.verify.codes import decode
-from baiwen.verify.conditions import CONSTANTS, PURE, READ, dotted
+from baiwen.verify.conditions import CONSTANTS, PURE, READ, Unbounded, dotted
 from baiwen.verify.plain import Code
 
 HARMLESS = (ast.Import, ast.ImportFrom, ast.Pass)  # statements that assert nothing
@@ -71,7 +71,7 @@ def literal(text: str) -> object:
     """The value of an expression of literals and pure functions; `ValueError` for any other."""
     try:
         return _literal(ast.parse(text, mode="eval").body)
-    except Unsupported as error:
+    except (Unsupported, Unbounded) as error:
         raise ValueError(f"no literal: {error}") from None
 
 
@@ -111,6 +111,8 @@ class _Reader(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         name = dotted(node.func)
+        if any(keyword.arg is None for keyword in node.keywords):
+            raise Unsupported("** in a call")
         if name in PURE and name != self.entry_point:
             node.args = [self.visit(argument) for argument in node.args]
             node.keywords = [self.visit(keyword) for keyword in node.keywords]
@@ -143,12 +145,10 @@ def _name(place: int) -> str:
 
 def _call(name: str, node: ast.Call) -> Call:
     """A call whose arguments are literals, or pure functions of them."""
-    if any(keyword.arg is None for keyword in node.keywords):
-        raise Unsupported("** in a call")
     try:
         arguments = tuple(_literal(argument) for argument in node.args)
         named = {str(keyword.arg): _literal(keyword.value) for keyword in node.keywords}
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError, Unbounded) as error:
         raise Unsupported(f"an argument that is no literal ({error})") from None
     return Call(name, arguments, named)
 

@@ -18,6 +18,7 @@ program), "limits" (fields of `Limits`), "language". Thread-safe; it blocks, so 
 `asyncio.to_thread`.
 """
 
+import ast
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from typing import Any
 from baiwen.verify import answers, asserts, plain
 from baiwen.verify.asserts import Call, Unsupported
 from baiwen.verify.codes import decode, encode
+from baiwen.verify.conditions import Unbounded
 from baiwen.verify.sandbox import LANGUAGES, Level, Limits, best
 from baiwen.verify.sandbox.harness import Failed, Harness
 from baiwen.verify.verdict import Verdict
@@ -38,6 +40,7 @@ Question = Callable[[str, Harness], bool]
 Hold = Callable[[Sequence[object]], bool]
 # What codes that the inside made up can raise on their way through a comparison.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+UNREADABLE = (*MALFORMED, MemoryError, SyntaxError)  # what a truth can raise while it is read
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,21 @@ def check(answer: str, truth: Mapping[str, Any]) -> Verdict:
 
 def judge(answer: str, truth: Mapping[str, Any], level: Level | None = None) -> Judgement:
     """As `check`, with the reason; at `level` in place of the best that works here."""
+    if isinstance(truth, Mapping) and truth.keys() == {"output"}:
+        return _judge_value(answer, truth["output"])
     try:
-        if truth.keys() == {"output"}:
-            return Judgement(Verdict.of(_stated(answer, _encoded(truth["output"]))))
         question, limits = _read(truth), replace(Limits(), **truth.get("limits", {}))
     except Unsupported as error:
         return Judgement(Verdict.undecided, f"the tests: {error}")
-    except (*MALFORMED, SyntaxError) as error:
+    except UNREADABLE as error:
         return Judgement(Verdict.error, f"the truth: {error}")
     if len(answer) > LONGEST:
         return Judgement(Verdict.wrong, f"an answer of more than {LONGEST} characters")
     harness = Harness(level or best(), limits)
     try:
         verdict, reason = Verdict.of(question(answer, harness)), ""
+    except Unbounded as error:
+        verdict, reason = Verdict.undecided, f"the tests: {error}"
     except Failed as failed:
         verdict, reason = failed.verdict, str(failed)
     except OSError as error:
@@ -134,21 +139,22 @@ def _read(truth: Mapping[str, Any]) -> Question:
 def _asserted(truth: Mapping[str, Any]) -> Question:
     tests = truth["tests"]
     text = tests if isinstance(tests, str) else "\n".join(tests)
-    checks = asserts.parse(text, truth.get("entry_point"))
-    return _calling(checks.calls, checks.hold, truth.get("setup", ""))
+    checks = asserts.parse(text, _text(truth, "entry_point") or None)
+    return _calling(checks.calls, checks.hold, _source(truth, "setup"))
 
 
 def _returned(truth: Mapping[str, Any]) -> Question:
     inputs, expected = (_listed(truth[key]) for key in ("inputs", "outputs"))
-    if not inputs or len(inputs) != len(expected):
-        raise ValueError(f"{len(inputs)} inputs and {len(expected)} outputs")
-    calls = tuple(Call(truth["entry_point"], tuple(arguments)) for arguments in inputs)
+    name = _text(truth, "entry_point")
+    if not name or not inputs or len(inputs) != len(expected):
+        raise ValueError(f"{len(inputs)} inputs and {len(expected)} outputs of {name!r}")
+    calls = tuple(Call(name, tuple(_listed(arguments))) for arguments in inputs)
     codes = [_plain(value) for value in expected]
 
     def hold(found: Sequence[object]) -> bool:
         return all(map(plain.equal, found, codes))
 
-    return _calling(calls, hold, truth.get("setup", ""))
+    return _calling(calls, hold, _source(truth, "setup"))
 
 
 def _calling(calls: tuple[Call, ...], hold: Hold, setup: str) -> Question:
@@ -163,7 +169,8 @@ def _calling(calls: tuple[Call, ...], hold: Hold, setup: str) -> Question:
 
 def _printed(truth: Mapping[str, Any]) -> Question:
     inputs, expected = truth["stdin"], truth["stdout"]
-    if not inputs or len(inputs) != len(expected) or {*map(type, [*inputs, *expected])} != {str}:
+    lists = isinstance(inputs, list) and isinstance(expected, list) and len(inputs) == len(expected)
+    if not lists or {*map(type, [*inputs, *expected])} != {str}:
         raise ValueError("stdin and stdout are lists of as many strings")
 
     def question(answer: str, harness: Harness) -> bool:
@@ -174,7 +181,7 @@ def _printed(truth: Mapping[str, Any]) -> Question:
 
 def _given(truth: Mapping[str, Any]) -> Question:
     """A program is given, and the answer is what to call it with."""
-    code, function = truth["code"], truth.get("entry_point", "f")
+    code, function = _source(truth, "code"), _text(truth, "entry_point") or "f"
     expected = _encoded(truth["output"])
 
     def question(answer: str, harness: Harness) -> bool:
@@ -187,10 +194,27 @@ def _given(truth: Mapping[str, Any]) -> Question:
     return question
 
 
-def _stated(answer: str, expected: object) -> bool:
-    """Whether the answer states a value, exactly."""
+def _judge_value(answer: str, output: str) -> Judgement:
+    """Whether the answer states a value, exactly. Nothing is run."""
+    try:
+        expected = _encoded(output)
+    except UNREADABLE as error:
+        return Judgement(Verdict.error, f"the truth: {error}")
     found = answers.value(answer)
-    return found is not None and plain.equal(encode(found[0]), expected, absolute=0)
+    same = found is not None and plain.equal(encode(found[0]), expected, absolute=0)
+    return Judgement(Verdict.of(same))
+
+
+def _source(truth: Mapping[str, Any], key: str) -> str:
+    """Python of a truth; `SyntaxError` where it is none."""
+    ast.parse(source := _text(truth, key))
+    return source
+
+
+def _text(truth: Mapping[str, Any], key: str) -> str:
+    if not isinstance(text := truth.get(key) or "", str):
+        raise TypeError(f"{key} is no string")
+    return text
 
 
 def _listed(value: str | Sequence[Any]) -> Sequence[Any]:

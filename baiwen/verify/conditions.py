@@ -4,7 +4,8 @@
     holds(condition, {"output_0": {"float": "0x1.3333333333334p-2"}})       -> True
 
 Comparisons, `and or not`, a little arithmetic, literals, subscripts, and the pure functions of
-`PURE`. Raises what Python raises where the outputs do not have the operation.
+`PURE`. Raises what Python raises where the outputs do not have the operation, and `Unbounded` where
+the operation could cost more than a test is worth: its operands are the program's choice.
 """
 
 import ast
@@ -17,21 +18,55 @@ from baiwen.verify import plain
 from baiwen.verify.codes import decode, encode
 from baiwen.verify.plain import Code
 
-LARGEST = 2000  # elements of an output that is worked with, not just compared: bounds the cost
+LARGEST = 100_000  # elements, or digits, of an output that is worked with, not just compared
+HASHED = 50  # what an element of a set counts for: hashes of numbers collide at will
+
+
+class Unbounded(Exception):  # noqa: N818
+    """Work on outputs that are too large, or not plain data."""
+
+
+def _times(left: Any, right: Any) -> object:  # noqa: ANN401
+    """`left * right`: a sequence is repeated a few times at most."""
+    for sequence, count in ((left, right), (right, left)):
+        if hasattr(sequence, "__len__") and isinstance(count, int):
+            _bound(len(sequence) * count)
+    return left * right
+
+
+def _bytes(*values: Any) -> bytes:  # noqa: ANN401
+    """`bytes`, of which a number makes as many."""
+    if values and isinstance(values[0], int):
+        _bound(values[0])
+    return bytes(*values)
+
+
+def _round(number: Any, digits: int | None = None) -> object:  # noqa: ANN401
+    """`round`, which computes a power of ten as large as `digits` says."""
+    _bound(abs(digits or 0))
+    return round(number, digits)
+
+
+def _bound(size: int) -> None:
+    if size > LARGEST:
+        raise Unbounded(f"work on {size} elements")
+
 
 PURE: dict[str, Callable[..., object]] = {
     function.__name__: function
     for function in (
-        *(abs, all, any, bool, bytes, complex, dict, float, frozenset, int, len, list, max, min),
-        *(round, set, sorted, str, sum, tuple),
+        *(abs, all, any, bool, complex, dict, float, frozenset, int, len, list, max, min),
+        *(set, sorted, str, sum, tuple),
     )
 }
 PURE |= {f"math.{name}": getattr(math, name) for name in ("isclose", "isnan", "radians", "sqrt")}
+PURE |= {"bytes": _bytes, "round": _round}
+HASHING = ("dict", "frozenset", "set", "sum")  # a sum of lists copies as often as a bad hash
 CONSTANTS = {f"math.{name}": getattr(math, name) for name in ("e", "inf", "nan", "pi", "tau")}
 BINARY: dict[type, Callable[[Any, Any], object]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
+    ast.Mult: _times,
     ast.Div: operator.truediv,
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -71,18 +106,23 @@ def truth(code: Code) -> bool:
     return bool(decode(code) if tag in ("int", "float", "complex") else content)
 
 
-def _value(node: ast.expr | None, outputs: Outputs) -> Any:  # noqa: ANN401
+def _value(node: ast.expr | None, outputs: Outputs, weight: int = 1) -> Any:  # noqa: ANN401
     """The value of an expression, if it has few enough elements to be worked with."""
     code = code_of(node, outputs)
-    if _size(code) > LARGEST:
-        raise ValueError("too large an output for a test that works on it")
+    _bound(weight * _size(code))
     return decode(code)
 
 
 def _size(code: Code) -> int:
-    if isinstance(code, dict):
-        return 1 + sum(map(_size, code.values()))
-    return 1 + sum(map(_size, code)) if isinstance(code, list) else 1
+    if isinstance(code, list):
+        return 1 + sum(map(_size, code))
+    if not isinstance(code, dict):
+        return 1
+    ((tag, content),) = code.items()
+    if tag == "other":
+        raise Unbounded(f"work on an object of type {content}")
+    weight = HASHED if tag in ("set", "dict") else 1
+    return len(content) if isinstance(content, str) else weight * _size(content)
 
 
 def _items(nodes: list[ast.expr], outputs: Outputs) -> list[Code]:
@@ -112,8 +152,10 @@ def _boolean(node: ast.BoolOp, outputs: Outputs) -> Code:
 
 def _call(node: ast.Call, outputs: Outputs) -> Code:
     named = {str(keyword.arg): _value(keyword.value, outputs) for keyword in node.keywords}
-    values = [_value(argument, outputs) for argument in node.args]
-    return encode(PURE[dotted(node.func)](*values, **named))
+    name = dotted(node.func)
+    weight = HASHED if name in HASHING else 1
+    values = [_value(argument, outputs, weight) for argument in node.args]
+    return encode(PURE[name](*values, **named))
 
 
 def _subscript(node: ast.Subscript, outputs: Outputs) -> Code:
@@ -164,4 +206,5 @@ _CODES: dict[type, Callable[[Any, Outputs], Code]] = {
     ast.Call: _call,
     ast.Subscript: _subscript,
 }
-READ = (*_CODES, ast.operator, ast.boolop, ast.unaryop, ast.cmpop, ast.expr_context, ast.keyword)
+READ = (*_CODES, *BINARY, *UNARY, ast.Not, ast.boolop, ast.expr_context, ast.keyword)
+READ += (ast.Eq, ast.NotEq, ast.In, ast.NotIn, ast.Is, ast.IsNot)

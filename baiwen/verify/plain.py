@@ -7,8 +7,8 @@ Nothing here hashes a number from inside, since hashes of numbers collide at wil
 and keys of dictionaries are compared by their text.
 """
 
+import cmath
 import json
-import math
 from typing import Any
 
 from baiwen.verify.codes import decode
@@ -51,14 +51,13 @@ def key(code: Code) -> str:
     """A text that two codes share if, as elements of a set, they are equal."""
     number = _number(code)
     if number is not None:
-        whole = not isinstance(number, complex) and math.isfinite(number) and number == int(number)
-        return hex(int(number)) if whole else repr(number)
+        return hex(int(number)) if _whole(number) else repr(number)
     if isinstance(code, list):
         return f"[{','.join(map(key, code))}]"
     if isinstance(code, dict):
         ((tag, content),) = code.items()
         if tag == "set":
-            return f"set{sorted(map(key, content))}"
+            return f"set{{{','.join(sorted(map(key, content)))}}}"
         return f"{tag}{key(content)}"
     return json.dumps(code)
 
@@ -71,10 +70,14 @@ def _number(code: Code) -> Any:  # noqa: ANN401
     return None
 
 
+def _whole(number: complex) -> bool:
+    return isinstance(number, int) or (isinstance(number, float) and number.is_integer())
+
+
 def _close(number: complex, wanted: complex, absolute: float) -> bool:
     if number == wanted or (number != number and wanted != wanted):
         return True
-    if isinstance(wanted, int) or not absolute or not math.isfinite(abs(wanted)):
+    if isinstance(wanted, int) or not absolute or not cmath.isfinite(wanted):
         return False  # everything is near to infinity, by the formula below
     try:
         return abs(number - wanted) <= absolute + RELATIVE * abs(wanted)

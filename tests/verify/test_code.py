@@ -22,6 +22,10 @@ TESTS = {"tests": "assert add(1, 2) == 3\nassert add('a', 'b') == 'ab'"}
 RETURNS = {"entry_point": "add", "inputs": [[1, 2], [[1], [2]]], "outputs": [3, [1, 2]]}
 METHOD = "class Solution:\n    def add(self, a, b): return a + b"
 HUMANEVAL = "def check(candidate):\n    assert candidate('ab') == 'ba'\ncheck(f)"
+# As text within text, its quotation marks would double at each level.
+DEEP_SET = (
+    "def f(x):\n s = frozenset(['\\'\"'])\n for _ in range(60): s = frozenset([s])\n return {s}"
+)
 DOUBLES = {"code": "def f(x, y=1): return x * 2 * y", "output": "'bb'"}
 
 
@@ -50,6 +54,8 @@ RIGHT = [
     ("def f(x): return x or None", {"tests": ["assert f(0) is None", "assert f(2)"]}),
     ("def f(x): return float('nan')", {"tests": "assert math.isnan(f(1))"}),
     ("def f(x): return 2**x", {"tests": f"assert f(300) == {2**300}"}),
+    ("def f(x): return {2**x}", {"tests": f"assert f(2000) == {{{2**2000}}}"}),
+    ("def f(x): return [0] * x", {"tests": "assert len(f(50_000)) == 50_000"}),
     ("def f(x): return x[::-1]", {"tests": HUMANEVAL}),
     ("print(input())\nprint(.5)", {"stdin": ["1 2"], "stdout": ["1 2 \n0.50000001\n\n"]}),
     ("print(open('/dev/stdin').read())", {"stdin": ["1\n2\n", ""], "stdout": ["1\n2", ""]}),
@@ -75,6 +81,8 @@ WRONG = [
     ("'c'", DOUBLES),
     ("__import__('os').getpid()", DOUBLES),
     ("x" * 300_000, TESTS),
+    ("{" + "9" * 400 + "}", {"output": "{1}"}),
+    (DEEP_SET, {"tests": "assert f(1) == {1}"}),
 ]  # fmt: skip
 UNDECIDED = [
     "for i in range(3): assert add(i, i) == 2 * i",
@@ -86,6 +94,8 @@ UNDECIDED = [
     "assert True",
     "assert add(1, 2) ==",
     "assert [add(i, 1) for i in (1, 2)] == [2, 3]",
+    "assert add(1, 2) % 2 == 1",
+    "assert dict(**add({}, {})) == {}",
 ]
 ERRORS = [
     None,
@@ -100,6 +110,14 @@ ERRORS = [
     {"output": "f(x)"},
     TESTS | {"language": "cobol"},
     TESTS | {"limits": {"time": 3}},
+    TESTS | {"limits": {"wall": "long"}},
+    TESTS | {"limits": {"cpu": 0.5}},
+    TESTS | {"limits": {"processes": 0}},
+    TESTS | {"setup": ["import math"]},
+    TESTS | {"entry_point": 5},
+    {"inputs": ["ab"], "outputs": [1], "entry_point": "f"},
+    {"stdin": "ab", "stdout": "ab"},
+    {"code": "def f(:", "output": "1"},
 ]
 
 
@@ -116,6 +134,23 @@ def test_wrong(answer, truth, works):
 @pytest.mark.parametrize("tests", UNDECIDED)
 def test_tests_that_would_have_to_run_beside_the_program_are_undecided(tests):
     assert check("code", ADDS, {"tests": tests}) is Verdict.undecided
+
+
+@pytest.mark.parametrize(
+    ("output", "test"),
+    [
+        ("10**13", "'a' * f(1) == 'a'"),
+        ("10**13", "[1] * f(1) == [1]"),
+        ("10**13", "bytes(f(1)) == b''"),
+        ("-10**9", "round(5, f(1)) == 0"),
+        ("1 << 2**21", "f(1) * f(2) == 4"),
+        ("[2**61 * i for i in range(9000)]", "len(set(f(1))) == 1"),
+        ("iter([3])", "list(f(1)) == [3]"),
+    ],
+)
+def test_work_on_an_output_that_has_no_bound_is_undecided(output, test, works):
+    judged = code.judge(f"def f(x): return {output}", {"tests": f"assert {test}"})
+    assert (judged.verdict, judged.reason[:9]) == (Verdict.undecided, "the tests")
 
 
 @pytest.mark.parametrize("truth", ERRORS)

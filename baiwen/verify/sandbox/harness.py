@@ -76,10 +76,12 @@ class Harness:
             return [self._alone(source, stdin) for stdin in inputs]
         given = {"source": source, "stdin": list(inputs), "most": self.limits.output}
         rows = self._report(_CASES, given)
+        if not all(map(_is_case, rows)):
+            raise Failed(Verdict.wrong, "a report of another form")
         for row in rows:
             if row["exit"]:
                 raise _ended(128 - min(row["exit"], 0), "a case ended badly")
-        return [str(row["stdout"]) for row in _of_length(rows, len(inputs))]
+        return [row["stdout"] for row in _of_length(rows, len(inputs))]
 
     def _alone(self, source: str, stdin: str) -> str:
         return self._run(_CASES, {"source": source, "stdin": None}, stdin).decode(errors="replace")
@@ -110,6 +112,15 @@ class Harness:
         if not result.done:
             raise Failed(Verdict.wrong, result.limit or _last_words(result))
         return said
+
+
+def _is_case(row: object) -> bool:
+    """Whether a row has the driver's form: a program may write into the driver's memory."""
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("stdout"), str)
+        and isinstance(row.get("exit"), int)
+    )
 
 
 def _of_length(results: list, wanted: int) -> list:
