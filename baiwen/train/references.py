@@ -4,9 +4,9 @@
     found = reference_logprobs(model, parts, Path("runs/tiny/dpo/references"), world)    # [answers]
 
 The objective never sees two models: what the reference says is data. Each part is a file whose name
-is a hash of the weights, the dtype of the run and the part's ids, so a run that is resumed, its
-next epochs and every other run from the same model on the same pairs read it instead of computing
-it, and a run that is killed loses one part at most.
+is a hash of the model, the dtype of the run and the part's ids, so a run that is resumed, its next
+epochs and every other run from the same model on the same pairs read it instead of computing it,
+and a run that is killed loses one part at most.
 
 A answers of a part.
 """
@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor
 
 from baiwen import files, log
 from baiwen.dist import World, sum_over
+from baiwen.errors import UserError
 from baiwen.model.transformer import Model
 from baiwen.train.loop import to_device
 from baiwen.train.parallel import release
@@ -47,7 +48,7 @@ def reference_logprobs(model: Model, parts: Sequence[Part], folder: Path, world:
 
     All ranks call it and get the same; rank 0 reads and writes `folder`.
     """
-    key = f"{weights_key(model)} {world.dtype}"
+    key = f"{model_key(model)} {world.dtype}"
     paths = [folder / f"{_hash(f'{key} {part.fingerprint}')}.safetensors" for part in parts]
     found = [
         _shared(_read(path, part.answers) if world.main else None, part.answers, world)
@@ -56,6 +57,11 @@ def reference_logprobs(model: Model, parts: Sequence[Part], folder: Path, world:
     absent = [number for number, known in enumerate(found) if known is None]
     for number in _tracked(absent, world):
         made = found[number] = compute(model, parts[number], world)
+        if not made.isfinite().all():
+            raise UserError(
+                f"the reference model gives an answer the log-probability {made.sum()}: it is no "
+                'reference.\nTry another start, or dtype = "float32".'
+            )
         if world.main:
             files.write(paths[number], save({NAME: made}))
     return torch.cat([known for known in found if known is not None])
@@ -74,9 +80,12 @@ def compute(model: Model, part: Part, world: World) -> Tensor:
     return sum_over(world, found).cpu()
 
 
-def weights_key(model: Model) -> str:
-    """A hash of all weights: the same on every rank, and for any number of ranks."""
-    whole = xxhash.xxh3_128()
+def model_key(model: Model) -> str:
+    """A hash of config and weights: the same on every rank, and for any number of ranks.
+
+    The same weights are another model with another base of RoPE, or with YaRN.
+    """
+    whole = xxhash.xxh3_128(repr(model.config).encode())
     for name, parameter in model.named_parameters():
         tensor = parameter.detach()
         if isinstance(tensor, DTensor):

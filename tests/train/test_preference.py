@@ -1,6 +1,5 @@
 """The preference losses against their formulas, written out one answer at a time in fp64."""
 
-import dataclasses
 import math
 from functools import partial
 
@@ -10,7 +9,6 @@ import torch
 from baiwen.data.trees import Tree, batches
 from baiwen.train.loop import accumulate
 from baiwen.train.preference import answer_logprobs, dpo
-from baiwen.train.references import Part, compute, reference_logprobs, weights_key
 
 BETA = 0.3
 VARIANTS = [
@@ -130,61 +128,3 @@ def test_a_rank_without_pairs_adds_nothing_and_still_has_a_gradient(tiny):
     loss.total.backward()
     assert loss.count == 0 and not any(value.item() for value in loss.metrics.values())
     assert not any(p.grad.any() for p in model.parameters())
-
-
-# The reference.
-
-
-def parts_of(trees, size=4, micro_tokens=64):
-    """Parts of `size` pairs, named by their numbers."""
-    split = [trees[first : first + size] for first in range(0, len(trees), size)]
-    for number, part in enumerate(split):
-        placed = [
-            dataclasses.replace(tree, values={"place": [2 * i, 2 * i + 1]})
-            for i, tree in enumerate(part)
-        ]
-        yield Part(
-            str(number), 2 * len(part), partial(batches, placed, micro_tokens, count="trees")
-        )
-
-
-def test_reference_log_probabilities_are_those_of_each_answer_alone(tiny, world, tmp_path):
-    model, trees = tiny.model(), pairs(10)
-    found = reference_logprobs(model, list(parts_of(trees)), tmp_path, world)
-    with torch.no_grad():
-        wanted = [
-            log_prob(model, tree.prompt, answer, mask)
-            for tree in trees
-            for answer, mask in zip(tree.answers, tree.masks, strict=True)
-        ]
-    torch.testing.assert_close(found, torch.stack(wanted), rtol=1e-5, atol=1e-5)
-    assert len(list(tmp_path.glob("*.safetensors"))) == 3
-
-
-def test_what_lies_on_disk_is_not_computed_again_and_what_is_damaged_is(
-    tiny, world, tmp_path, monkeypatch
-):
-    model, parts = tiny.model(), list(parts_of(pairs(10)))
-    first = reference_logprobs(model, parts, tmp_path, world)
-    made = []
-
-    def counted(*given):
-        made.append(given[1].fingerprint)
-        return compute(*given)
-
-    monkeypatch.setattr("baiwen.train.references.compute", counted)
-    assert reference_logprobs(model, parts, tmp_path, world).equal(first) and not made
-    damaged = sorted(tmp_path.glob("*"), key=lambda path: path.stat().st_mtime_ns)[1]
-    damaged.write_bytes(damaged.read_bytes()[:-7])
-    assert reference_logprobs(model, parts, tmp_path, world).equal(first) and made == ["1"]
-    reference_logprobs(tiny.model(seed=1), parts, tmp_path, world)
-    assert made == ["1", "0", "1", "2"]  # another model's are its own
-
-
-def test_the_key_changes_with_any_weight(tiny):
-    model = tiny.model()
-    before = weights_key(model)
-    assert before == weights_key(tiny.model())
-    with torch.no_grad():
-        model.model.norm.weight[3] += 1e-6
-    assert weights_key(model) != before
