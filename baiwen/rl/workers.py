@@ -22,6 +22,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from time import monotonic
 from typing import Annotated, Any
 
@@ -278,7 +279,6 @@ def _ray() -> Any:  # noqa: ANN401 - a library that may not be there
     """Ray, which sends no word of its use to anybody from here."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        import ray  # noqa: PLC0415
+        return import_module("ray")
     except ImportError as error:
         raise UserError("workers need Ray: pip install baiwen[cluster]") from error
-    return ray
