@@ -150,7 +150,9 @@ def _questions(path: Path, config: Config) -> Iterator[Question]:
             prompt, answers, tools = _read(row)
             for answer, _ in answers:
                 protocol.check([*prompt, *answer])
-        except (UserError, KeyError, TypeError, AttributeError) as error:
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
+        except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{place}: a row has a `prompt` and `answers`, or `chosen` and `rejected`, as "
                 f"texts or messages; here {type(error).__name__}: {error}"
@@ -169,6 +171,8 @@ def _read(row: Row) -> tuple[Messages, list[tuple[Messages, float | None]], Sequ
     if "chosen" in row:
         told = [(_spoken(row["chosen"]), 1.0), (_spoken(row["rejected"]), 0.0)]
     else:
+        if not isinstance(row["answers"], list):
+            raise TypeError("`answers` is no list")
         told = [_answer(one) for one in row["answers"]]
     prompt = row["prompt"]
     asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt

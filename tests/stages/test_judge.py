@@ -286,6 +286,8 @@ def test_a_rubric_of_ones_own_takes_the_place_of_ours(tmp_path):
         ({"answers": ["a", "b"]}, "row 1: .*'prompt'"),
         ({"prompt": "hm"}, "row 1: .*'answers'"),
         (row(0, answers=[{"verdict": "right"}, "b"]), "row 1: .*'text'"),
+        (row(0, answers="ab"), "row 1: .*`answers` is no list"),
+        (row(0, answers=["one", [{"role": "user"}]]), r"row 1: messages\[1\]"),
         (row(0, answers=["one"]), "no prompt has two different answers"),
     ],
 )
