@@ -3,72 +3,38 @@
     source = Episodes(plan, prompts, model, sampler, score, world=world, folder=out, room=1024)
     train(model, source.batches, partial(policy, ...), source=source, ...)
 
-An episode is one rollout and the updates on it, `steps_per_rollout` of them. What a step rolls out
-is a function of (seed, step, weights) and of the queue of prompts, whose state each checkpoint has:
+An episode is one rollout (`roller.py`) and the updates on it, `steps_per_rollout` of them. Each
+checkpoint has the state of the roller, and the groups that are rolled out and not yet trained on:
 a run that is killed in the middle of a rollout rolls out the same answers again.
-
-A group whose answers are all worth the same teaches nothing. With `zero_variance = "drop"` further
-prompts take the places of such groups, up to `refills` times; what is missing after that makes the
-step smaller.
-
-Under torchrun every rank rolls out its share of the prompts and hears of all groups. What differs
-from one process is the rounding of matmuls over another number of tokens.
 """
 
-import hashlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from baiwen import dist, log
+from baiwen import dist
 from baiwen.data import trees
 from baiwen.data.trees import Tree, TreeBatch
 from baiwen.dist import World
-from baiwen.engine.request import Completion
-from baiwen.engine.sampler import Sampling
 from baiwen.errors import UserError
 from baiwen.model.transformer import Transformer
-from baiwen.rl import groups, order
-from baiwen.rl.ahead import Ahead, Rolled, Weights
+from baiwen.rl import groups
+from baiwen.rl.ahead import Ahead
 from baiwen.rl.groups import Group
-from baiwen.rl.order import Order, Queue
 from baiwen.rl.prompts import Prompt
-from baiwen.rl.record import Alarms, Rollouts, Watch
-from baiwen.rl.rewards import Reward, Score
-from baiwen.rl.rollout import Sampler, roll_out, whole
+from baiwen.rl.record import Rollouts, Watch
+from baiwen.rl.rewards import Score
+from baiwen.rl.roller import Answering, Plan, Roller
+from baiwen.rl.rollout import Sampler, whole
 from baiwen.train.logprobs import logprobs
 from baiwen.train.loop import to_device
 from baiwen.train.parallel import release
-from baiwen.train.policy import ALGORITHMS, Name
-
-MEASURED = 64  # prompts that are measured together, for progress to show
-
-# What follows a turn of an answer to a prompt, in ids; none: the answer is over.
-Answering = Callable[[Prompt, Completion], Sequence[int]]
-
-
-class Plan(Protocol):
-    """The knobs that rollouts depend on."""
-
-    prompts_per_step: int
-    samples_per_prompt: int
-    steps_per_rollout: int
-    zero_variance: Literal["drop", "keep"]
-    refills: int
-    max_tokens: int
-    temperature: float
-    micro_tokens: int
-    algorithm: Name
-    seed: int
-    reward: Reward
-    order: Order
-    alarms: Alarms
+from baiwen.train.policy import ALGORITHMS
 
 
 class Episodes:
@@ -100,23 +66,23 @@ class Episodes:
         steps: int = 0,
     ) -> None:
         _refuse_ranks(staleness, world)
-        self.plan, self.prompts, self.world, self.folder = plan, prompts, world, folder
-        self.model, self.sampler, self.reference = model, sampler, reference
-        self.score, self.room = score, room
-        self.respond, self.turns, self.decode = respond, turns, decode
-        self.ahead = Ahead(self._rolled, staleness, plan.steps_per_rollout, steps)
+        self.plan, self.prompts, self.world = plan, prompts, world
+        self.model, self.reference, self.decode = model, reference, decode
         self.rollouts, self.watch = Rollouts(folder), Watch(plan.alarms, folder, world.main)
-        self.orders = folder / "state" / "order"  # a run of another recipe must not find them
-        self.measured = 0  # steps before the order was measured
         self.served = 0  # steps
         self.left: list[list[Group]] = []  # of the episode, by step
         self.figures: dict[str, float] = {}  # of its rollout
         self.updates = 0  # that its weights had had
-        self.means: dict[int, float] = {}  # rewards of each prompt's answers when it was measured
         sampler.update_weights(whole(model))
-        self._measure(0)
-        self.queue = Queue(self._variances(), plan.seed)
-        self._refuse_too_few()
+        self.roller = Roller(
+            *(plan, prompts, sampler, score),
+            world=world,
+            folder=folder,
+            room=room,
+            respond=respond,
+            turns=turns,
+        )
+        self.ahead = Ahead(self.roller.roll, staleness, plan.steps_per_rollout, steps)
 
     def batches(self, step: int) -> list[TreeBatch]:
         """This rank's micro-batches of the `step`th update, from 0."""
@@ -139,8 +105,7 @@ class Episodes:
         ahead = self.ahead.state()  # waits: after it nothing moves
         return {
             "ahead": ahead,
-            "queue": self.queue.state(),
-            "measured": self.measured,
+            "roller": self.roller.state(),
             "watch": self.watch.state(),
             "figures": self.figures,
             "updates": self.updates,
@@ -149,9 +114,7 @@ class Episodes:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self.measured = state["measured"]
-        self.queue = Queue(self._variances(), self.plan.seed)
-        self.queue.restore(state["queue"])
+        self.roller.restore(state["roller"])
         self.watch.restore(state["watch"])
         self.figures, self.updates = state["figures"], state["updates"]
         self.ahead.restore(state["ahead"])
@@ -160,8 +123,7 @@ class Episodes:
     def close(self) -> None:
         """Leave the orders and the alarms beside the model."""
         self.watch.write()
-        if self.world.main and self.orders.is_dir():
-            shutil.copytree(self.orders, self.folder / "order", dirs_exist_ok=True)
+        self.roller.close()
 
     # An episode.
 
@@ -182,29 +144,6 @@ class Episodes:
         shares = [kept[turn :: plan.steps_per_rollout] for turn in range(plan.steps_per_rollout)]
         self.left = [shares[0], *(self._remembered(share) for share in shares[1:])]
 
-    def _rolled(self, step: int, updates: int, weights: Weights) -> Rolled:
-        """The rollout of the episode that begins with `step`, by weights that had `updates`."""
-        self.sampler.update_weights(weights)
-        every = self.plan.order.refresh
-        if every and step // every > self.measured // every:
-            self._measure(step)
-            self.queue.reorder(self._variances())
-        found = self._roll(step)
-        self.sampler.pause()
-        figures = groups.figures(found, self.means) | {"epoch": self.queue.epoch}
-        return Rolled(updates, found, figures)
-
-    def _roll(self, step: int) -> list[Group]:
-        """All groups of an episode: those that are wanted, and further ones for those in vain."""
-        wanted = self.plan.prompts_per_step * self.plan.steps_per_rollout
-        found: list[Group] = []
-        for turn in range(1 + self.plan.refills * (self.plan.zero_variance == "drop")):
-            missing = wanted - sum(group.useful for group in found)
-            if missing:
-                taken = self.queue.take(missing)
-                found += self._groups(taken, f"{step} {turn}", self.plan.samples_per_prompt)
-        return found
-
     def _kept(self, found: Sequence[Group], step: int) -> list[Group]:
         """The groups to train on; where none is useful, those without variance, which move little.
 
@@ -221,31 +160,6 @@ class Episodes:
                 "Look at the verifiers and truths of the prompts, or raise max_tokens."
             )
         return useful
-
-    def _groups(self, numbers: Sequence[int], label: str, samples: int) -> list[Group]:
-        """The groups of these prompts, rolled out and judged by all ranks together."""
-        plan, ranks = self.plan, self.world.size
-        mine = [self.prompts[number] for number in numbers[self.world.rank :: ranks]]
-        respond = self.respond
-        answers = roll_out(
-            self.sampler,
-            [prompt.ids for prompt in mine],
-            Sampling(
-                temperature=plan.temperature,
-                max_tokens=plan.max_tokens,
-                n=samples,
-                seed=_seed(plan.seed, label),
-            ),
-            room=self.room,
-            respond=respond and (lambda place, turn: respond(mine[place], turn)),
-            turns=self.turns,
-        )
-        normalised = ALGORITHMS[plan.algorithm].normalised
-        made = groups.judged(mine, answers, plan.reward, plan.max_tokens, self.score, normalised)
-        if ranks == 1:
-            return made
-        rows = dist.gather(self.world, [asdict(group) for group in made])
-        return [Group.of(rows[place % ranks][place // ranks]) for place in range(len(numbers))]
 
     # Batches.
 
@@ -293,49 +207,6 @@ class Episodes:
         release(model)
         return found
 
-    # The order of prompts.
-
-    def _measure(self, step: int) -> None:
-        """Find out how much the sampler's answers differ, unless an earlier process did."""
-        self.measured = step
-        path = order.path_of(self.orders, step)
-        if not self.plan.order.by_variance or dist.gather(self.world, path.is_file())[0]:
-            return
-        if step == 0 and self.plan.order.answers:
-            rows = order.from_answers(self.plan.order.answers, self.prompts)
-        else:
-            samples = self.plan.order.samples or self.plan.samples_per_prompt
-            firsts = range(0, len(self.prompts), MEASURED)
-            rows = [
-                order.measured(group.prompt, group.rewards)
-                for first in log.track(firsts, "variance of answers", unit="x 64 prompts")
-                for group in self._groups(
-                    range(len(self.prompts))[first : first + MEASURED], f"order {step}", samples
-                )
-            ]
-        if self.world.main:
-            order.write(path, rows)
-        dist.barrier(self.world)
-
-    def _variances(self) -> dict[int, float]:
-        """Those of the order that counts, by the number of the prompt."""
-        if not self.plan.order.by_variance:
-            return {prompt.number: 0.0 for prompt in self.prompts}
-        path = order.path_of(self.orders, self.measured)
-        # What `pairs` has measured are verdicts.
-        if self.plan.reward.by == "verifier" or self.measured or not self.plan.order.answers:
-            self.means = order.means(path)
-        return order.variances(path, self.plan.order.least)
-
-    def _refuse_too_few(self) -> None:
-        wanted = self.plan.prompts_per_step * self.plan.steps_per_rollout
-        there = len(self._variances())
-        if there < wanted:
-            raise UserError(
-                f"a rollout takes {wanted:,} prompts (prompts_per_step x steps_per_rollout), and "
-                f"there are {there:,}. Lower prompts_per_step, or give more prompts."
-            )
-
 
 def _refuse_ranks(staleness: int, world: World) -> None:
     if staleness and world.size > 1:
@@ -343,8 +214,3 @@ def _refuse_ranks(staleness: int, world: World) -> None:
             f"workers.staleness = {staleness} needs a single training process; there are "
             f"{world.size}. Give staleness = 0, or start without torchrun."
         )
-
-
-def _seed(seed: int, label: str) -> int:
-    """A seed of its own for each purpose."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {label}".encode(), digest_size=7).digest())

@@ -198,7 +198,11 @@ def test_answers_come_from_the_weights_of_as_many_updates_before(
 
 
 def test_rollouts_that_are_under_way_are_in_the_checkpoint(home, copied, monkeypatch):
-    knobs = {"workers": {"count": 1, "staleness": 2}, "max_tokens": 6, "tools": {"turns": 2}}
+    knobs = {
+        "workers": {"count": 1, "staleness": 2},
+        "max_tokens": 6,
+        "order": {"refresh": 2, "samples": 2},
+    }
     run(home, "straight", **knobs)
     told = Episodes.metrics
 
@@ -210,6 +214,7 @@ def test_rollouts_that_are_under_way_are_in_the_checkpoint(home, copied, monkeyp
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Episodes, "metrics", stopping)
         run(home, "stopped", **knobs)
+    assert max(path.stem for path in (home / "stopped/state/order").iterdir()) > "step-00000003"
     run(home, "stopped", **knobs)
     same(home / "straight", home / "stopped")
     assert metrics(home / "straight") == metrics(home / "stopped")
