@@ -67,6 +67,19 @@ class Ranked:
         return int.from_bytes(digest[:8], "big") / 2**64
 
 
+@dataclass(frozen=True)
+class RankedTrees:
+    """The trees of ranked answers by number, made when they are asked for: lists take room."""
+
+    ranked: Sequence[Ranked]
+
+    def __len__(self) -> int:
+        return len(self.ranked)
+
+    def __getitem__(self, number: int, /) -> Tree:
+        return self.ranked[number].tree()
+
+
 def read(
     paths: Sequence[Path], tokenizer: Path | str, limits: Limits, workers: int = 1
 ) -> tuple[list[Ranked], Counter[Reason]]:

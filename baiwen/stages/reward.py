@@ -36,7 +36,7 @@ from baiwen import dist, files, log
 from baiwen.config import Input, Knobs
 from baiwen.data import pairs, ranked, trees
 from baiwen.data.pairs import Limits
-from baiwen.data.ranked import Ranked
+from baiwen.data.ranked import Ranked, RankedTrees
 from baiwen.data.trees import TreeBatch
 from baiwen.dist import World
 from baiwen.engine import pretrained
@@ -100,7 +100,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
         limits = _limits(config, model.config)
         learned, held = _data(config, limits, folder.path, world)
         loader = pairs.Loader(
-            [one.tree() for one in learned],
+            RankedTrees(learned),
             config.prompts_per_step,
             config.micro_tokens,
             seed=config.seed,
