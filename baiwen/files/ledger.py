@@ -47,7 +47,8 @@ class Ledger:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        with explained(self.path):  # what a full disk has not taken is tried once more
+            self._file.close()
 
     def add(self, key: str, row: dict[str, Any]) -> None:
         """Write a row; when this returns, it is on the disk."""

@@ -71,7 +71,7 @@ class Config(Knobs):
     heldout_share: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of the prompts, without heldout
     epochs: Annotated[float, Field(gt=0)] = 1  # not reported
     prompts_per_step: Count = 64  # with all their answers, over all ranks; not reported
-    sequence_length: Count | None = None  # of a prompt with an answer; none: what start can read
+    sequence_length: Count | None = None  # tokens of a prompt with an answer; none: the context
     micro_tokens: Count = 32_768  # that one rank computes at once, a prompt and its answers whole
     too_long: pairs.TooLong = "error"  # what becomes of longer ones: error, drop
     center: Annotated[float, Field(ge=0)] = 0.0  # weight of (r_better + r_worse)^2; not reported

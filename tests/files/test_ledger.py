@@ -72,3 +72,6 @@ def test_a_full_disk_is_said_in_words(tmp_path):
         with pytest.raises(UserError, match="space"):
             ledger.add("a", {})
         assert "a" not in ledger.rows
+    with pytest.raises(UserError, match="space"), Ledger(tmp_path / "said.jsonl") as ledger:
+        ledger._file = open("/dev/full", "ab")  # noqa: SIM115 - with a buffer, as it is
+        ledger.add("a", {})
