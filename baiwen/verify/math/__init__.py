@@ -20,8 +20,9 @@ from baiwen.verify.math import extract, words, worker
 from baiwen.verify.math.compare import based, equal, reading
 from baiwen.verify.verdict import Verdict
 
-# What Math-Verify would take for something else: it adds up "7 3", and cuts 0.33... off.
-_MISLEADING = re.compile(r"\d\s+\d|\d\s?(?:\.\.\.|…|\\[cl]?dots)")
+# What Math-Verify would take for something else: it adds up "7 3", cuts 0.33... off, and drops the
+# base of 12_{three}.
+_MISLEADING = re.compile(r"\d\s+\d|\d[\s}]*_|\d\s?(?:\.\.\.|…|\\[cl]?dots)")
 _SECONDS = 1.0  # for an answer, from the call to the verdict
 
 

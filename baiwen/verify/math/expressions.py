@@ -28,6 +28,7 @@ _GREEK = frozenset(
     | {"chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Sigma", "Phi", "Psi"}
     | {"Omega", "ell"}
 )
+_APPLIED = ("Gamma", "zeta")  # before a bracket, functions that are not read here
 _STARTING = FUNCTIONS | {"frac", "pi", "binom", "lfloor", "lceil", "infty", "overline", "vec"}
 _DECORATIONS = frozenset({"overline", "vec", "hat", "bar", "mathcal", "boldsymbol", "underline"})
 _POSTFIX = {"percent": "percent", "degree": "degree", "degrees": "degree", "度": "degree"}
@@ -189,7 +190,7 @@ class Expressions(Cursor):
             return self._between("rfloor", "floor")
         if name == "lceil":
             return self._between("rceil", "ceil")
-        if name in _GREEK:
+        if name in _GREEK and not (name in _APPLIED and self.sees("(")):
             return variable(f"\\{name}{self._subscript()}")
         if name in _DECORATIONS:
             return self.argument()

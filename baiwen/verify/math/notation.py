@@ -70,7 +70,7 @@ _TOKEN = re.compile(
 )
 # A comma before three digits may also stand between two numbers; this one reads it so.
 _UNGROUPED = re.compile(_TOKEN.pattern.replace(f"(?:,|{_SEPARATOR})", _SEPARATOR), re.DOTALL)
-_MAYBE_GROUPED = re.compile(r"\d,\d{3}(?!\d)")
+_MAYBE_GROUPED = re.compile(r"\d,[1-9]\d{2}(?!\d)")
 _REPEATING = re.compile(r"(\d*)\.(\d*?)(?:\\\w+\s*)?[({]?(\d+)[)}]?")
 
 FUNCTIONS = frozenset(
@@ -108,7 +108,7 @@ def _prepared(text: str) -> str:
 
 
 def maybe_grouped(text: str) -> bool:
-    """Could a comma in `text` both group digits and stand between numbers?"""
+    """Could a comma in `text` both group digits and stand between numbers? Not before a zero."""
     return _MAYBE_GROUPED.search(text) is not None
 
 

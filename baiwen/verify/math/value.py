@@ -26,7 +26,8 @@ _MOST = 12_000  # bits of the last, for a short expression
 _SHORT = 40  # operations
 _GENERIC = 300  # bits to which two functions have to agree at a generic point
 _POINTS = 4  # at which they have to
-_MISSED = 8  # points at which an expression may be undefined before we give up
+_MISSED = 16  # points at which an expression may be undefined before we give up
+_FAR = 101  # times as large is a far point
 # Generic points: ratios of primes.
 _ABOVE = (10007, 10037, 10061, 10079, 10103, 10133, 10151, 10163, 10181, 10211, 10243, 10267)
 _BELOW = (6421, 6449, 6469, 6521, 6547, 6569, 6577, 6607, 6653, 6673, 6691, 6709, 6737, 6763)
@@ -87,13 +88,19 @@ def _at_point(term: Expression, at: Mapping[str, Fraction]) -> Expression:
 
 
 def _point(variables: list[str], at: int) -> dict[str, Fraction]:
-    """Values of the variables: at even points all positive, at odd ones of mixed sign."""
+    """Values of the variables: at even points all positive, at odd ones of mixed sign; two in
+    four are far from zero, beyond what an absolute value turns at."""
     return {
         name: Fraction(_ABOVE[(at + place) % 12], _BELOW[(3 * place + 5 * at) % 14])
         * (-1) ** (at * (place + 1))
+        * (_FAR if _is_far(at) else 1)
         + place // 14
         for place, name in enumerate(variables)
     }
+
+
+def _is_far(at: int) -> bool:
+    return at % 4 >= 2
 
 
 def _infinite(term: Expression) -> int:
@@ -108,12 +115,18 @@ def _infinite(term: Expression) -> int:
 
 
 def _same_function(left: Expression, right: Expression, variables: list[str]) -> bool | None:
-    """Equality at generic points: one that differs decides, four that agree do."""
-    agreed = 0
+    """Equality at generic points: one that differs decides, four that agree do. A far one, where
+    powers may grow beyond all bits, need not tell; then no other is tried."""
+    agreed, too_far = 0, False
     for at in range(_POINTS + _MISSED):
+        if too_far and _is_far(at):
+            continue
         try:
             verdict = _same_at(left, right, _point(variables, at))
         except (ArithmeticError, ValueError):
+            continue
+        if verdict is None and _is_far(at):
+            too_far = True
             continue
         if verdict is not True:
             return verdict

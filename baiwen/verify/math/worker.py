@@ -96,15 +96,16 @@ class Worker:
         assert self.process and self.process.stdin
         with contextlib.suppress(BrokenPipeError):  # its death shows when we read
             self.process.stdin.write(line)
-            self.process.stdin.flush()
 
     def _line(self, deadline: float) -> str | None:
         """The next line of the process; None when time is up or the process is gone."""
         assert self.process and self.process.stdout
         pipe = self.process.stdout.fileno()
+        poll = select.poll()  # `select.select` takes no descriptor above 1023
+        poll.register(pipe, select.POLLIN)
         while b"\n" not in self.unread:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([pipe], [], [], left)[0]:
+            if left <= 0 or not poll.poll(1000 * left):
                 return None
             if not (read := os.read(pipe, 4096)):
                 return None
@@ -126,6 +127,7 @@ def _started() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        bufsize=0,  # nothing is left in a buffer that a fork would copy
         start_new_session=True,
     )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -48,6 +49,23 @@ def test_it_is_started_again_when_it_was_killed(asked):
     asked.process.kill()
     asked.process.wait()
     assert asked.ask(*SUM, seconds=10) is Verdict.right
+
+
+def test_a_process_with_thousands_of_open_files_may_ask():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip(f"no more than {hard} files may be open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    running = Worker()
+    try:
+        assert running.ask(*SUM, seconds=10) is Verdict.right
+        assert running.process.stdout.fileno() > 1023
+    finally:
+        running.stop()
+        for file in held:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_memory_has_an_end(asked):
