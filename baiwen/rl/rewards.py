@@ -95,7 +95,7 @@ def overlong(tokens: int, max_tokens: int, span: int) -> float:
 
 def mix(score: float, right: float) -> float:
     """sigma(0.5 r_m) + (r_v - 1) (Qwen2.5-Math; spec 9.3)."""
-    return 1 / (1 + math.exp(-0.5 * score)) + (right - 1)
+    return (1 + math.tanh(0.25 * score)) / 2 + (right - 1)  # no exp that could overflow
 
 
 def spread(rewards: Sequence[float]) -> bool:

@@ -44,6 +44,8 @@ def test_the_mix_puts_every_right_answer_above_every_wrong_one(tmp_path):
     )
     assert min(found[:2]) > max(found[2:])
     assert mix(0.0, 1.0) == 0.5
+    assert mix(3.0, 0.0) == pytest.approx(1 / (1 + math.exp(-1.5)) - 1)
+    assert (mix(-1e9, 1.0), mix(1e9, 1.0)) == (0.0, 1.0)
 
 
 def test_a_reward_model_alone_needs_no_verifier(tmp_path):
