@@ -7,7 +7,7 @@
 A conversation is rendered with its answer, without the head of a next one, and its score is read at
 its very last token, the line break after `<|im_end|>`: so Qwen2.5-Math-RM's page does it, and so
 does vLLM, whose last score of a conversation is the same number. Ids are taken as they are, and are
-read at the last of them: what an engine has generated goes through `closed` first.
+read at the last of them: what an engine has generated is closed first (`tokenizer/answers.py`).
 
 Conversations that follow each other and differ in their last turn only (answers to one prompt)
 share the rest, in rows without padding.
@@ -28,10 +28,7 @@ from baiwen.errors import UserError
 from baiwen.model.documents import Documents
 from baiwen.model.reward import RewardModel
 from baiwen.tokenizer import control
-from baiwen.tokenizer.answers import closed
 from baiwen.tokenizer.tokenizer import Tokenizer
-
-__all__ = ["closed", "score"]
 
 # Messages, a row of a file with `messages` and perhaps `tools`, or ids.
 Conversation = Sequence[Mapping[str, Any]] | Mapping[str, Any] | Sequence[int]

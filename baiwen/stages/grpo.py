@@ -27,7 +27,7 @@ from baiwen.config import Input, Knobs
 from baiwen.dist import World
 from baiwen.engine import capacity, pretrained
 from baiwen.engine.engine import BLOCK, Engine
-from baiwen.engine.score import closed, score
+from baiwen.engine.score import score
 from baiwen.errors import UserError
 from baiwen.model import count, weights
 from baiwen.model.transformer import Transformer
@@ -41,6 +41,7 @@ from baiwen.rl.rollout import Answer, Local, Sampler
 from baiwen.rl.tools import Tools
 from baiwen.rl.vllm import Vllm
 from baiwen.rl.workers import Workers
+from baiwen.tokenizer.answers import closed
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
 from baiwen.train.loop import Loop, train

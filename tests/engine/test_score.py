@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baiwen.engine import score as scoring
-from baiwen.engine.score import closed, groups, score
+from baiwen.engine.score import groups, score
 from baiwen.errors import UserError
 from baiwen.model.reward import RewardModel
 
@@ -59,13 +59,6 @@ def test_messages_rows_and_ids_score_alike(judge, tokenizer):
     ids = tokenizer.render(CHATS[1]).ids
     found = score(judge, tokenizer, [CHATS[1], {"messages": CHATS[1]}, ids])
     torch.testing.assert_close(found, found[:1].expand(3), rtol=1e-5, atol=1e-6)
-
-
-def test_what_an_engine_generated_is_closed_as_the_renderer_does(tokenizer):
-    whole = tokenizer.render(CHATS[1]).ids
-    assert whole[-2] == tokenizer.end_of_turn
-    for cut in range(3):
-        assert closed(tokenizer, whole[: len(whole) - cut]) == whole
 
 
 @pytest.mark.parametrize("ids", [[], [1, 320], [-1], [1] * 40_000])
