@@ -22,10 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any, TypeVar
 
-from baiwen.verify import Verdict, asserts, code, sandbox
-from baiwen.verify.asserts import Call
-from baiwen.verify.codes import decode
-from baiwen.verify.sandbox.harness import Failed, Harness
+from baiwen.verify import Verdict, code, sandbox
+from baiwen.verify.code import asserts
+from baiwen.verify.code.asserts import Call
+from baiwen.verify.code.codes import decode
+from baiwen.verify.code.harness import Failed, Harness
 from benchmarks import page
 from benchmarks.turns import ROOT
 

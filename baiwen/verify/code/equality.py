@@ -11,7 +11,7 @@ import cmath
 import json
 from typing import Any
 
-from baiwen.verify.codes import decode
+from baiwen.verify.code.codes import decode
 
 Code = Any  # JSON: None, bool, int, str, a list of codes, or an object with one key
 RELATIVE = 1e-7  # of `equal`, as numpy.testing.assert_allclose, which EvalPlus calls, has it

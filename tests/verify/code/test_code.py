@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baiwen.errors import UserError
-from baiwen.verify import Verdict, answers, asserts, check, code, sandbox
-from baiwen.verify.asserts import Call, Unsupported
-from baiwen.verify.codes import decode, encode
-from baiwen.verify.plain import equal, key
+from baiwen.verify import Verdict, check, code, sandbox
+from baiwen.verify.code import answers, asserts
+from baiwen.verify.code.asserts import Call, Unsupported
+from baiwen.verify.code.codes import decode, encode
+from baiwen.verify.code.equality import equal, key
 from benchmarks import sandbox as benchmark
 
 ADDS = "def add(a, b):\n    return a + b"

@@ -24,12 +24,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from baiwen.verify import answers, asserts, plain
-from baiwen.verify.asserts import Call, Unsupported
-from baiwen.verify.codes import decode, encode
-from baiwen.verify.conditions import Unbounded
+from baiwen.verify.code import answers, asserts, equality
+from baiwen.verify.code.asserts import Call, Unsupported
+from baiwen.verify.code.codes import decode, encode
+from baiwen.verify.code.conditions import Unbounded
+from baiwen.verify.code.harness import Failed, Harness
 from baiwen.verify.sandbox import LANGUAGES, Level, Limits, best
-from baiwen.verify.sandbox.harness import Failed, Harness
 from baiwen.verify.verdict import Verdict
 
 LONGEST = 2**18  # characters of an answer that is still looked at
@@ -152,7 +152,7 @@ def _returned(truth: Mapping[str, Any]) -> Question:
     codes = [_plain(value) for value in expected]
 
     def hold(found: Sequence[object]) -> bool:
-        return all(map(plain.equal, found, codes))
+        return all(map(equality.equal, found, codes))
 
     return _calling(calls, hold, _source(truth, "setup"))
 
@@ -189,7 +189,7 @@ def _given(truth: Mapping[str, Any]) -> Question:
         if arguments is None:
             return False
         found = harness.outputs(code, [Call(function, *arguments)])
-        return _sound(lambda outputs: plain.equal(outputs[0], expected, absolute=0), found)
+        return _sound(lambda outputs: equality.equal(outputs[0], expected, absolute=0), found)
 
     return question
 
@@ -201,7 +201,7 @@ def _judge_value(answer: str, output: str) -> Judgement:
     except UNREADABLE as error:
         return Judgement(Verdict.error, f"the truth: {error}")
     found = answers.value(answer)
-    same = found is not None and plain.equal(encode(found[0]), expected, absolute=0)
+    same = found is not None and equality.equal(encode(found[0]), expected, absolute=0)
     return Judgement(Verdict.of(same))
 
 

@@ -15,18 +15,18 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from baiwen.verify import codes
-from baiwen.verify.plain import Code
+from baiwen.verify.code import codes
+from baiwen.verify.code.asserts import Call
+from baiwen.verify.code.equality import Code
 from baiwen.verify.sandbox.execute import OUT_OF_CPU, run
 from baiwen.verify.sandbox.jail import Level
 from baiwen.verify.sandbox.limits import Limits, Result
 from baiwen.verify.verdict import Verdict
 
 _CALLS, _CASES, _CODES = (
-    path.read_text(encoding="utf-8")
-    for path in (*map(Path(__file__).with_name, ("calls.py", "cases.py")), Path(codes.__file__))
+    Path(__file__).with_name(name).read_text(encoding="utf-8")
+    for name in ("calls.py", "cases.py", "codes.py")
 )
 _TOLD = 300  # characters of a program's last words in a reason
 
@@ -37,17 +37,6 @@ class Failed(Exception):  # noqa: N818
     def __init__(self, verdict: Verdict, reason: str) -> None:
         super().__init__(reason)
         self.verdict = verdict
-
-
-class Call(Protocol):
-    """A call by values, as `asserts.Call` is."""
-
-    @property
-    def function(self) -> str: ...  # noqa: D102
-    @property
-    def arguments(self) -> tuple[object, ...]: ...  # noqa: D102
-    @property
-    def named(self) -> dict[str, object]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

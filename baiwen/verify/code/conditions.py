@@ -14,9 +14,9 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from baiwen.verify import plain
-from baiwen.verify.codes import decode, encode
-from baiwen.verify.plain import Code
+from baiwen.verify.code import equality
+from baiwen.verify.code.codes import decode, encode
+from baiwen.verify.code.equality import Code
 
 LARGEST = 100_000  # elements, or digits, of an output that is worked with, not just compared
 HASHED = 50  # what an element of a set counts for: hashes of numbers collide at will
@@ -176,7 +176,7 @@ def _compared(left: ast.expr, op: ast.cmpop, right: ast.expr, outputs: Outputs) 
         return _contains(second, first) is isinstance(op, ast.In)
     # The side without an output is what is expected, whose type decides about a tolerance.
     backwards = any(isinstance(part, ast.Name) for part in ast.walk(right))
-    same = plain.equal(second, first) if backwards else plain.equal(first, second)
+    same = equality.equal(second, first) if backwards else equality.equal(first, second)
     if isinstance(op, ast.Is | ast.IsNot):
         same = same and type(first) is type(second)
     return same is isinstance(op, ast.Eq | ast.Is)
@@ -188,7 +188,7 @@ def _contains(container: Code, item: Code) -> bool:
     if isinstance(container, dict):
         ((tag, content),) = container.items()
         container = [key for key, _ in content] if tag == "dict" else content
-    return any(plain.equal(item, other) for other in container)
+    return any(equality.equal(item, other) for other in container)
 
 
 _CODES: dict[type, Callable[[Any, Outputs], Code]] = {

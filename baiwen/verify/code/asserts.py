@@ -15,10 +15,10 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from baiwen.verify import conditions
-from baiwen.verify.codes import decode
-from baiwen.verify.conditions import CONSTANTS, PURE, READ, Unbounded, dotted
-from baiwen.verify.plain import Code
+from baiwen.verify.code import conditions
+from baiwen.verify.code.codes import decode
+from baiwen.verify.code.conditions import CONSTANTS, PURE, READ, Unbounded, dotted
+from baiwen.verify.code.equality import Code
 
 HARMLESS = (ast.Import, ast.ImportFrom, ast.Pass)  # statements that assert nothing
 
