@@ -9,6 +9,7 @@ Version 2 wants a folder whose `subtree_control` hands memory and pids on; versi
 for each of the two. Kernel documentation: admin-guide/cgroup-v2, admin-guide/cgroup-v1/memory.
 """
 
+import functools
 import os
 import secrets
 import signal
@@ -26,6 +27,7 @@ PREFIX = "baiwen"
 # `sh` writes its own number into each group, before it becomes the command.
 ENTER = 'for place in $1; do echo $$ > "$place/cgroup.procs" || exit 125; done; shift; exec "$@"'
 PATIENCE = 2.0  # seconds for the kernel to forget the processes of a group
+STALE = 60.0  # seconds after which an empty group of no process is nobody's
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Cgroup:
         parents = cls.parents()
         if not parents:
             raise OSError("no writable control group with memory and pids")
+        for parent in parents:
+            sweep(parent)
         # Never a name that a run left behind, whose process was killed and had the same number.
         name = f"{PREFIX}-{os.getpid()}-{secrets.token_hex(8)}"
         group = cls(tuple(parent / name for parent in parents))
@@ -110,6 +114,16 @@ class Cgroup:
             for number in (place / "cgroup.procs").read_text().split():
                 with suppress(ProcessLookupError):
                     os.kill(int(number), signal.SIGKILL)
+
+
+@functools.cache  # once for each process
+def sweep(parent: Path) -> None:
+    """Remove the groups of processes that were killed before they could."""
+    for place in parent.glob(f"{PREFIX}-*"):
+        with suppress(OSError):
+            owner = Path("/proc", place.name.split("-")[1])
+            if not owner.exists() and time.time() - place.stat().st_mtime > STALE:
+                place.rmdir()  # fails where a process is in it
 
 
 def _own_paths(own: Path) -> dict[str, str]:

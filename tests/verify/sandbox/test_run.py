@@ -146,6 +146,20 @@ def test_a_group_of_version_2_is_made_where_controllers_are_handed_on(tmp_path):
     assert cgroup.Cgroup.parents(tmp_path, own) == (scope.parent,)
 
 
+def test_groups_that_a_killed_process_left_are_removed(tmp_path, monkeypatch):
+    gone = tmp_path / f"{cgroup.PREFIX}-{2**22 + 1}-00"  # above the largest number of a process
+    others = [tmp_path / f"{cgroup.PREFIX}-{os.getpid()}-00", tmp_path / "system.slice"]
+    for folder in (gone, *others):
+        folder.mkdir()
+    cgroup.sweep(tmp_path)
+    assert gone.is_dir()  # it may have been made this moment, by a process we cannot see
+    monkeypatch.setattr(cgroup, "STALE", -1.0)
+    cgroup.sweep.cache_clear()
+    cgroup.sweep(tmp_path)
+    assert not gone.exists()
+    assert all(folder.is_dir() for folder in others)
+
+
 def test_groups_of_version_1_are_made_below_our_own(tmp_path):
     own = tmp_path / "own"
     own.write_text("4:memory:/here\n3:cpu,cpuacct:/\n2:pids:/\n")
