@@ -103,6 +103,7 @@ class Scorer:
                 if not future.done():
                     future.set_exception(error)
             return
+        self.failure = None  # of the latest turn: what has passed must not bar the server for good
         for (_, future), reward in zip(turn, rewards, strict=True):
             if not future.done():
                 future.set_result(reward)

@@ -198,7 +198,8 @@ def agreed(a: Tensor, b: Tensor) -> Tensor:
 def largest(values: Tensor, share: float, parameter: Tensor) -> Tensor:
     """`values` with 0 for all but the share of `parameter`'s elements largest in magnitude.
 
-    `values` are this rank's part of a tensor that is split as `parameter` is.
+    What is as large as the least that is kept is kept, too. `values` are this rank's part of a
+    tensor that is split as `parameter` is.
     """
     keep = max(1, round(share * parameter.numel()))
     mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None

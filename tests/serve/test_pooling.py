@@ -130,6 +130,25 @@ def test_what_cannot_be_scored_is_refused_in_openais_shape(client, body, param, 
     assert error["param"] == param and told in error["message"], error
 
 
+def test_a_forward_that_fails_is_told_and_forgotten_when_one_succeeds(
+    judge, tokenizer, monkeypatch
+):
+    async def ask(scorer):
+        with monkeypatch.context() as patch:
+            patch.setattr("baiwen.engine.score.forward", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await scorer.score([[1, 2]])
+        assert isinstance(scorer.failure, ZeroDivisionError)
+        return await scorer.score([[1, 2]])
+
+    async def served():
+        async with Scorer(judge, tokenizer) as scorer:
+            return await ask(scorer), scorer.failure
+
+    (found,), failure = asyncio.run(served())
+    assert found == pytest.approx(score(judge, tokenizer, [[1, 2]]).item()) and failure is None
+
+
 def test_more_than_may_wait_is_told_to_come_back(judge, tokenizer):
     made = app.build_scoring(Scorer(judge, tokenizer, max_waiting=2), "judge", 512, gate=Gate())
 
