@@ -95,10 +95,11 @@ def train(
     its own in each checkpoint. Writes `metrics.jsonl`, `device.json` and `state/`. Returns, on
     rank 0, the checkpoint with the least held-out loss if `keep_best` asks for it. Raises
     KeyboardInterrupt or SystemExit(143) once the state is saved after a signal, and a UserError
-    after `max_skipped` skipped steps in a row.
+    after `max_skipped` skipped steps in a row, or half of all.
     """
     optimizers = build(model, optim, sharded=world.size > 1, dtype=world.dtype)
-    guard = Guard(max_skipped=loop.max_skipped, skip_spikes=loop.skip_spikes)
+    # Of a short run half are too many: it would end with weights that nothing has moved, or broken.
+    guard = Guard(max_skipped=min(loop.max_skipped, (steps + 1) // 2), skip_spikes=loop.skip_spikes)
     state = Checkpoints(out / "state", model, optimizers, world, keep=loop.keep)
     start = _resume(state, guard, source)
     meter, saves = Meter(world, flops_per_token), Timer(loop.save_minutes)

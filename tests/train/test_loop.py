@@ -153,6 +153,14 @@ def test_skipped_steps_in_a_row_stop_the_run_and_name_the_last_checkpoint(tiny, 
     assert [row["loss"] for row in tiny.metrics(tmp_path)][4:] == [None] * 3
 
 
+def test_a_short_run_that_skips_half_of_its_steps_is_not_done(tiny, world, tmp_path):
+    batches = poisoned(tiny, {1, 2})
+    with pytest.raises(UserError, match=r"step 3: .* 2 steps in a row"):
+        train(
+            tiny.model(), batches, lm, steps=4, loop=Loop(), world=world, out=tmp_path, **KNOBS
+        )  # fmt: skip
+
+
 def test_held_out_loss_is_the_mean_over_all_held_out_targets(tiny, world):
     model = tiny.model()
     batches = tiny.loader(micro_rows=2).step(3)
