@@ -18,8 +18,8 @@ from baiwen.verify.code import equality
 from baiwen.verify.code.codes import decode, encode
 from baiwen.verify.code.equality import Code
 
-LARGEST = 100_000  # elements, or digits, of an output that is worked with, not just compared
-HASHED = 50  # what an element of a set counts for: hashes of numbers collide at will
+LARGEST = 1_000_000  # elements of an output that is worked with, not just compared
+HASHED = 500  # what an element of a set counts for: hashes of numbers collide at will
 
 
 class Unbounded(Exception):  # noqa: N818
@@ -30,7 +30,7 @@ def _times(left: Any, right: Any) -> object:  # noqa: ANN401
     """`left * right`: a sequence is repeated a few times at most."""
     for sequence, count in ((left, right), (right, left)):
         if hasattr(sequence, "__len__") and isinstance(count, int):
-            _bound(len(sequence) * count)
+            _bound(len(str(encode(sequence))) * count)  # with all that is in it
     return left * right
 
 
@@ -122,7 +122,7 @@ def _size(code: Code) -> int:
     if tag == "other":
         raise Unbounded(f"work on an object of type {content}")
     weight = HASHED if tag in ("set", "dict") else 1
-    return len(content) if isinstance(content, str) else weight * _size(content)
+    return 1 + weight * _size(content)
 
 
 def _items(nodes: list[ast.expr], outputs: Outputs) -> list[Code]:
