@@ -9,7 +9,8 @@
 The verdict never comes from the process that runs the program. Inputs go in, outputs come back as
 plain data and are compared here, so `__eq__`, `sys.exit(0)`, a walk over frames or a forged report
 can at best hand out other data (findings B3). Tests that cannot be taken apart into calls and
-expectations (`asserts.py`) are `undecided`: run beside the program, they would be at its mercy.
+expectations (`asserts.py`) are `undecided`: run beside the program, they would be at its mercy. So
+are those whose work on an output would have no bound (`conditions.py`).
 
 A program that spends its CPU or wall budget is `timeout`; one that fails otherwise is `wrong`;
 where the sandbox failed before the program began, it is `error`. "inputs" and "outputs" may be

@@ -17,7 +17,8 @@ import time
 from fractions import Fraction
 
 from baiwen.verify.math import extract, words, worker
-from baiwen.verify.math.compare import based, equal, reading
+from baiwen.verify.math.compare import equal
+from baiwen.verify.math.reading import based, reading
 from baiwen.verify.verdict import Verdict
 
 # What Math-Verify would take for something else: it adds up "7 3", cuts 0.33... off, and drops the

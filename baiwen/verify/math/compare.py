@@ -12,15 +12,13 @@
 How a text is read says `grammar.py`; whether two numbers are equal, `value.py`.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from functools import lru_cache
 
 from baiwen.verify.math import units, words
 from baiwen.verify.math.extract import unwrapped
-from baiwen.verify.math.grammar import read
-from baiwen.verify.math.notation import LONGEST, maybe_grouped, tokens
+from baiwen.verify.math.notation import maybe_grouped
+from baiwen.verify.math.reading import based, flat, reading
 from baiwen.verify.math.relations import (
     as_unions,
     gap,
@@ -39,7 +37,6 @@ from baiwen.verify.math.terms import (
     Statement,
     Term,
     Unit,
-    UnreadableError,
     contains,
     names,
     operation,
@@ -50,7 +47,6 @@ from baiwen.verify.math.value import proportional, same
 _MOST = 60  # items of a list that are still matched with another
 _POWERS = frozenset({-3, -2, -1, 1, 2, 3})  # of a unit
 _ORDERED = frozenset({"(", "["})
-_BASED = re.compile(r"(-?)(?:\\(?:text(?:bf|rm)?|mathrm|mathbf))?([0-9A-Z]+)_(\d{1,2})")
 
 
 def equal(answer: str, truth: str) -> bool | None:
@@ -63,7 +59,7 @@ def equal(answer: str, truth: str) -> bool | None:
         return bases[0] == bases[1]
     left, right = reading(answer), reading(truth)
     if left is None or right is None:
-        if _flat(answer) == _flat(truth):
+        if flat(answer) == flat(truth):
             return True
         return words.equal(answer, truth, left is not None, right is not None)
     verdict = alike(left, right)
@@ -72,38 +68,6 @@ def equal(answer: str, truth: str) -> bool | None:
         if left is not None and right is not None and alike(left, right):
             return True
     return verdict
-
-
-def reading(text: str, grouped: bool = True) -> Statement | None:
-    """What the text states; None where the grammar has no place for it."""
-    return _reading(text, grouped) if len(text) <= LONGEST else None
-
-
-@lru_cache(maxsize=4096)  # a truth is read once for all of its answers
-def _reading(text: str, grouped: bool) -> Statement | None:
-    try:
-        return read(text, grouped)
-    except UnreadableError:
-        return None
-
-
-def based(text: str) -> int | None:
-    """The value of a whole number with its base, `1234_5`; None for any other text."""
-    match = _BASED.fullmatch(re.sub(r"[\s{}()$]", "", text[:LONGEST]).rstrip("."))
-    if not match or not 2 <= int(match[3]) <= 36:
-        return None
-    try:
-        return int(match[1] + match[2], int(match[3]))
-    except ValueError:
-        return None
-
-
-def _flat(text: str) -> list[str]:
-    """The text without its layout."""
-    try:
-        return [token.text for token in tokens(text)]
-    except UnreadableError:
-        return text.split()
 
 
 def alike(left: Statement, right: Statement) -> bool | None:
