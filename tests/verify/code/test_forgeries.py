@@ -4,6 +4,7 @@ A forgery's docstring says what must hold. Those of `forgeries/` should define `
 `prints/` should print the sum of two numbers.
 """
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def level(request):
     if reason := sandbox.unusable(request.param):
         pytest.skip(f"level {request.param} does not run here: {reason}")
     return request.param
+
+
+def test_the_bank_is_large_and_says_what_must_hold():
+    assert len(FORGERIES) + len(PRINTS) >= 40
+    for name, source in (FORGERIES | PRINTS).items():
+        assert ast.get_docstring(ast.parse(source)), name
 
 
 def test_what_computes_passes(level):
