@@ -75,13 +75,25 @@ def rows(path: Path, verified: bool = True) -> list[dict[str, Any]]:
                 f"{path}: row {number} names the verifier {row['verifier']!r}; there are "
                 f"{', '.join(verify.NAMES)}"
             )
-        _check_responses(row.get("responses", []), f"{path}: row {number}")
+        _check(row, f"{path}: row {number}")
     return found
 
 
 def asked(messages: Sequence[Mapping[str, Any]]) -> str:
     """The last thing that was said before the answer."""
-    return str(messages[-1]["content"])
+    return str(messages[-1].get("content") or "")
+
+
+def _check(row: Mapping[str, Any], where: str) -> None:
+    """UserError where a prompt, its kind, its tools or what they give is not in its form."""
+    try:
+        messages.check(row["prompt"])
+        messages.check_tools(row.get("tools"))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    if not isinstance(row.get("kind", ""), str):
+        raise UserError(f"{where}: `kind` must be a text, not {row['kind']!r:.60}")
+    _check_responses(row.get("responses", []), where)
 
 
 def _check_responses(responses: object, where: str) -> None:

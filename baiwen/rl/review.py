@@ -52,6 +52,8 @@ def read(path: Path) -> dict[str, str]:
         verdict = found["verdict"]
         if verdict is None:
             continue
+        if not isinstance(found["id"], str):
+            raise UserError(f"{place}: id must be a text, not {found['id']!r:.60}")
         if verdict not in VERDICTS:
             hint = nearest(str(verdict), VERDICTS)
             raise UserError(

@@ -34,5 +34,26 @@ def test_mistakes_are_named_with_their_row(tmp_path, tokenizer):
         prompts.read(written(tmp_path, ROW), tokenizer, room=10)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"prompt": "1 + 1?"}, "messages must be a list"),
+        ({"prompt": [{"role": "user"}]}, r"messages\[0\].content must be a text"),
+        ({"tools": 5}, "tools must be a list of objects, not int"),
+        ({"kind": ["sums"]}, r"`kind` must be a text, not \['sums'\]"),
+        ({"responses": None}, "`responses` must be a list"),
+    ],
+)
+def test_a_row_of_another_form_is_named_without_a_tokenizer(tmp_path, change, told):
+    with pytest.raises(UserError, match=f"prompts.jsonl: row 2: {told}"):
+        prompts.rows(written(tmp_path, ROW, {**ROW, **change}))
+
+
+def test_what_was_asked_last_may_be_a_call(tmp_path):
+    call = {"role": "assistant", "tool_calls": [{"name": "weather", "arguments": {}}]}
+    [row] = prompts.rows(written(tmp_path, {**ROW, "prompt": [*ROW["prompt"], call]}))
+    assert prompts.asked(row["prompt"]) == ""
+
+
 def test_without_a_verifier_a_prompt_is_enough(tmp_path):
     assert prompts.rows(written(tmp_path, {"prompt": ROW["prompt"]}), verified=False)
