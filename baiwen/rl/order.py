@@ -13,7 +13,7 @@ so that a run that is resumed goes on in the same order.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, pvariance
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from pydantic import Field
 from baiwen import files
 from baiwen.config import Input, Knobs
 from baiwen.errors import UserError
+from baiwen.rl import resample
 from baiwen.rl.prompts import Prompt
 from baiwen.verify import Verdict
 
@@ -97,7 +98,13 @@ def measured(number: int, rewards: Sequence[float]) -> dict[str, Any]:
 
 def from_answers(path: Path, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
     """The rows of prompts that `pairs` has measured; UserError where one is missing there."""
-    known = {_key(row["prompt"], row.get("tools")): row for row in files.read_jsonl(path)}
+    known = {
+        _key(row["prompt"], row.get("tools")): {
+            "variance": row["variance"],
+            "rights": _rights(answer.verdict for answer in answers),
+        }
+        for row, answers in resample.read(path)
+    }
     found = [(prompt, known.get(_key(prompt.messages, prompt.tools))) for prompt in prompts]
     missing = [prompt.number + 1 for prompt, row in found if row is None]
     if missing:
@@ -107,7 +114,7 @@ def from_answers(path: Path, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
             "Give both stages the same prompts, or leave order.answers out: they are measured then."
         )
     return [
-        {**measured(prompt.number, _rights(row["answers"])), "variance": row["variance"]}
+        {**measured(prompt.number, row["rights"]), "variance": row["variance"]}
         for prompt, row in found
         if row is not None
     ]
@@ -141,10 +148,10 @@ def means(path: Path) -> dict[int, float]:
     return {row["number"]: row["mean"] for row in rows if row["mean"] is not None}
 
 
-def _rights(answers: Sequence[Mapping[str, Any]]) -> list[float]:
+def _rights(verdicts: Iterable[Verdict]) -> list[float]:
     """1 for each right answer, 0 for each wrong one, nothing for those that nobody could tell."""
     decided = {Verdict.right: 1.0, Verdict.wrong: 0.0}
-    return [decided[one["verdict"]] for one in answers if one["verdict"] in decided]
+    return [decided[verdict] for verdict in verdicts if verdict in decided]
 
 
 def _key(messages: object, tools: object) -> str:

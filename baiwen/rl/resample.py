@@ -23,6 +23,7 @@ from baiwen.rl.prompts import Prompt
 from baiwen.verify import Verdict
 
 Row = dict[str, Any]
+FIELDS = {"prompt", "answer", "verifier", "kind", "source", "answers", "variance"}  # of a row
 
 
 def resampled(
@@ -64,12 +65,16 @@ def read(path: Path) -> Iterator[tuple[Row, list[Answer]]]:
     """The lines of an `answers.jsonl`; UserError names the first that is none."""
     for number, found in enumerate(files.read_jsonl(path), start=1):
         try:
+            if absent := sorted(FIELDS - found.keys()):
+                raise ValueError(f"it has no {', '.join(absent)}")
             yield found, [_answer(answer) for answer in found["answers"]]
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: row {number} is no line of answers.jsonl: {error}") from error
 
 
 def _answer(row: Mapping[str, Any]) -> Answer:
+    if not (isinstance(row["text"], str) and isinstance(row["tokens"], int)):
+        raise TypeError("the text of an answer must be a text, and its tokens a number")
     return Answer(**{**row, "verdict": Verdict(row["verdict"])})
 
 

@@ -5,9 +5,11 @@ import json
 import pytest
 
 from baiwen.errors import UserError
-from baiwen.rl import order
+from baiwen.rl import order, resample
 from baiwen.rl.order import Queue
+from baiwen.rl.pairs import Answer
 from baiwen.rl.prompts import Prompt
+from baiwen.verify import Verdict
 
 VARIANCES = {0: 0.0, 1: 0.25, 2: 0.1, 3: 0.25, 4: 0.0, 5: 0.2}
 
@@ -55,6 +57,9 @@ def test_a_measurement_is_mean_and_variance_of_the_rewards():
     assert order.measured(7, [])["variance"] == 0.0
 
 
+SAID = ("right", "wrong", "timeout", "wrong")
+
+
 def prompts():
     messages = [[{"role": "user", "content": word}] for word in ("one", "two")]
     return [Prompt(n, [1], said, "1", "number", "") for n, said in enumerate(messages)]
@@ -64,8 +69,7 @@ def test_what_pairs_has_measured_is_found_by_the_prompt(tmp_path):
     path = tmp_path / "answers.jsonl"
     rows = [
         {
-            "prompt": prompt.messages,
-            "answers": [{"verdict": one} for one in ("right", "wrong", "timeout", "wrong")],
+            **resample.row(prompt, [Answer("", Verdict(one), 1, "stop") for one in SAID], "sft"),
             "variance": 0.1 * prompt.number,
         }
         for prompt in reversed(prompts())
@@ -78,6 +82,9 @@ def test_what_pairs_has_measured_is_found_by_the_prompt(tmp_path):
     ]
     path.write_text(json.dumps(rows[0]))
     with pytest.raises(UserError, match="no answers to 1 of 2 prompts, the first of them in row 1"):
+        order.from_answers(path, prompts())
+    path.write_text(json.dumps({"prompt": rows[0]["prompt"], "answers": [], "variance": 0}))
+    with pytest.raises(UserError, match=r"row 1 is no line of answers.jsonl: it has no answer, k"):
         order.from_answers(path, prompts())
 
 
