@@ -73,7 +73,7 @@ def judge(
 ) -> list[Judged]:
     """What each answer is worth; `score` asks the reward model, where `reward` names one.
 
-    Raises UserError for a reward that is no finite number.
+    Raises UserError for a score that is no finite number.
     """
     verdicts: Sequence[Verdict | None] = [None] * len(answers)
     if reward.verified:
@@ -89,8 +89,11 @@ def judge(
 
 
 def overlong(tokens: int, max_tokens: int, span: int) -> float:
-    """0, and -1 at `max_tokens`, falling over the last `span` tokens (DAPO, 2503.14476, eq. 13)."""
-    return -max(0.0, tokens - (max_tokens - span)) / span
+    """0, and -1 from `max_tokens` on, falling over the last `span` before (2503.14476, eq. 13).
+
+    An answer of several turns may have more than `max_tokens`.
+    """
+    return -min(max(0.0, tokens - (max_tokens - span)) / span, 1.0)
 
 
 def mix(score: float, right: float) -> float:
@@ -131,17 +134,17 @@ def _judged(
     penalty = 0.0
     if reward.truncated == "penalty":
         penalty = overlong(int(sum(answer.mask)), max_tokens, reward.overlong)
+    if score is not None and not math.isfinite(score):
+        raise UserError(
+            f"the reward model's score of an answer is {score}, so no weight was changed.\n"
+            f"Prompt {prompt.number + 1}: {asked(prompt.messages):.200}\n"
+            f"Answer: {answer.text:.200}\nCheck reward.model on this answer."
+        )
     right = _right(verdict, answer, reward)
     if reward.verified and right is None:
         return Judged(verdict, score, penalty, None)
     worth = score if right is None else right if score is None else mix(score, right)
     assert worth is not None
-    if not math.isfinite(worth):
-        raise UserError(
-            f"the reward of an answer is {worth} (the reward model's score is {score}), so no "
-            f"weight was changed.\nPrompt {prompt.number + 1}: {asked(prompt.messages):.200}\n"
-            f"Answer: {answer.text:.200}\nCheck reward.model on this answer."
-        )
     return Judged(verdict, score, penalty, worth + penalty)
 
 

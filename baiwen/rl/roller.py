@@ -97,6 +97,7 @@ class Roller:
         every = self.plan.order.refresh
         if every and step // every > self.measured // every:
             self._measure(step)
+            self._refuse_too_few()
             self.queue.reorder(self._variances())
         found = self._roll(step)
         self.sampler.pause()
@@ -192,7 +193,8 @@ class Roller:
         if there < wanted:
             raise UserError(
                 f"a rollout takes {wanted:,} prompts (prompts_per_step x steps_per_rollout), and "
-                f"there are {there:,}. Lower prompts_per_step, or give more prompts."
+                f"there are {there:,} with a variance of order.least = {self.plan.order.least} or "
+                "more. Lower prompts_per_step or order.least, or give more prompts."
             )
 
 

@@ -54,11 +54,13 @@ def test_a_reward_model_alone_needs_no_verifier(tmp_path):
     assert found == [1.7]
 
 
+@pytest.mark.parametrize("by", ["model", "mix"])
 @pytest.mark.parametrize("score", [math.nan, math.inf])
-def test_a_reward_that_is_no_number_is_an_error_that_shows_the_answer(tmp_path, score):
-    reward = Reward(by="model", model=tmp_path)
-    with pytest.raises(UserError, match=r"(?s)no weight was changed.*1 \+ 1\?.*fifteen"):
-        worth(reward, (PROMPT, answer("fifteen")), score=lambda _: [score])
+def test_a_score_that_is_no_number_is_an_error_that_shows_the_answer(tmp_path, score, by):
+    reward = Reward(by=by, model=tmp_path)
+    for prompt in (PROMPT, BROKEN):
+        with pytest.raises(UserError, match=r"(?s)no weight was changed.*1 \+ 1\?.*fifteen"):
+            worth(reward, (prompt, answer("fifteen")), score=lambda _: [score])
 
 
 def test_truncated_answers_are_kept_count_as_wrong_or_lose_by_their_length():
@@ -75,6 +77,7 @@ def test_truncated_answers_are_kept_count_as_wrong_or_lose_by_their_length():
 
 def test_the_penalty_falls_from_none_to_one_over_the_last_tokens():
     assert [overlong(tokens, 100, 20) for tokens in (0, 80, 90, 100)] == [0, 0, -0.5, -1]
+    assert overlong(350, 100, 20) == -1  # of several turns
 
 
 def test_advantages_are_the_distance_to_the_groups_mean_over_its_deviation():

@@ -17,6 +17,7 @@ from baiwen import config, files, stages
 from baiwen.errors import UserError
 from baiwen.model.sizes import SIZES
 from baiwen.model.transformer import Transformer
+from baiwen.rl import order
 from baiwen.stages import grpo
 from baiwen.tokenizer import bpe, template
 
@@ -151,6 +152,18 @@ def test_the_order_is_measured_anew_when_asked(home):
     stages.run(recipe(home, steps=4, samples_per_prompt=4, order={"refresh": 2}))
     names = sorted(path.name for path in (home / "out/order").iterdir())
     assert names == ["step-00000000.jsonl", "step-00000002.jsonl"]
+
+
+def test_a_measurement_that_leaves_too_few_prompts_is_named(home, monkeypatch):
+    found = order.variances
+
+    def shrinking(path, least):
+        return {0: 0.25} if path == order.path_of(path.parent, 1) else found(path, least)
+
+    monkeypatch.setattr(order, "variances", shrinking)
+    knobs = {"max_tokens": 4, "samples_per_prompt": 2, "order": {"refresh": 1}}
+    with pytest.raises(UserError, match=r"takes 6 prompts .* there are 1 with a variance"):
+        stages.run(recipe(home, steps=2, **knobs))
 
 
 @pytest.mark.parametrize("algorithm", ["dr_grpo", "dapo", "gspo", "cispo"])
