@@ -233,7 +233,7 @@ class Cluster:
 def cluster(knobs: Workers, spec: Spec) -> Iterator[Cluster]:
     """The workers, in a cluster that runs or in one that lives as long as they do.
 
-    UserError where there is no Ray, no cluster at the address, or no room in it.
+    UserError where there is no Ray, no cluster at the address, too small a store, or no room.
     """
     ray = _ray()
     here = {"include_dashboard": False, "object_store_memory": knobs.store}
@@ -244,8 +244,9 @@ def cluster(knobs: Workers, spec: Spec) -> Iterator[Cluster]:
             logging_level="error",
             **({} if knobs.address else here),
         )
-    except ConnectionError as error:
-        raise UserError(f"workers.address = {knobs.address!r}: {error}") from error
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        told = "start the rollout workers" if knobs.address is None else f"reach {knobs.address!r}"
+        raise UserError(f"Ray cannot {told} (workers.address, workers.store): {error}") from error
     try:
         workers = Cluster(knobs, spec)
         yield workers

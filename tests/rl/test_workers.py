@@ -34,6 +34,15 @@ def test_without_ray_the_error_says_how_to_get_it(monkeypatch):
         pass
 
 
+def test_an_address_without_a_cluster_is_named():
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with (
+        pytest.raises(UserError, match=r"cannot reach 'nonsense' \(workers.address.*Invalid"),
+        workers.cluster(knobs(address="nonsense"), None),
+    ):
+        pass
+
+
 @pytest.fixture(scope="module")
 def spec(shape, tokenizer):
     return Spec(shape, tokenizer.vocabulary, 4096, 16, "float32")
