@@ -1,7 +1,7 @@
 """Runs of GRPO small enough to repeat: in forks that die in the middle, or under torchrun.
 
     python tests/stages/grpo_runs.py FOLDER killed-2 3 9 14
-    python -m torch.distributed.run ... tests/stages/grpo_runs.py FOLDER ranks     # or alone: whole
+    python -m torch.distributed.run ... tests/stages/grpo_runs.py FOLDER ranks
 
 `FOLDER` has a model, `start`, `prompts.jsonl`, and perhaps other knobs in `knobs.json`. The first,
 of two updates a rollout, leaves a run alone and kills another (kill -9) in its 3rd step of the
@@ -66,7 +66,7 @@ def trial(folder, out, die_at=None, **knobs):
 if __name__ == "__main__":
     folder, kind, *moments = sys.argv[1:]
     folder = Path(folder)
-    if kind in ("whole", "ranks"):
+    if kind == "ranks":
         run(folder, kind)
     else:
         updates = {"steps_per_rollout": int(kind.removeprefix("killed-"))}
