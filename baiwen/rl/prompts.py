@@ -54,7 +54,7 @@ def read(
         if len(ids) > room:
             raise UserError(
                 f"{path}: row {number + 1} has {len(ids):,} tokens; beside an answer of max_tokens "
-                f"the model has room for {room:,}: {asked(row['prompt']):.80}"
+                f"there is room for {max(room, 0):,}: {asked(row['prompt']):.80}"
             )
         found.append(_prompt(number, ids, row))
     return found
