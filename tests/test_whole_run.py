@@ -150,6 +150,7 @@ def test_the_report_names_every_stage_and_asks_nothing_of_the_network(finished):
 @pytest.mark.slow
 def test_the_model_answers_in_chat(finished):
     words = [sys.executable, "-m", "baiwen", "chat", "runs/tiny/sft"]
+    words += ["--max-tokens", "32", "--seed", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     answer = subprocess.run(
         words,
