@@ -197,7 +197,7 @@ def test_the_text_is_without_the_end_marker(double, start, model, tokenizer):
     "wrong", [(503, "loading", 0), (200, '{"choices": []}', 0), (200, "late", 0.6)]
 )
 def test_what_passes_is_asked_again(double, start, model, tokenizer, wrong):
-    with opened(double, start, tokenizer, timeout=0.5) as there:
+    with opened(double, start, tokenizer, timeout=0.5, retries=8) as there:
         there.update_weights(whole(model))
         whole_answers = there.generate(PROMPTS, SAMPLING)
         double.wrong = [wrong]
