@@ -579,7 +579,7 @@ def test_the_doctor_finds_no_fault_here(capsys):
     assert cli.main(["doctor"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[1] for line in lines] == [
-        "python", "torch", "cpu", "native", "gpu",
+        "python", "torch", "cpu", "native", "sandbox", "gpu",
         "memory", "disk", "packages", "tokenizer", "model",
     ]  # fmt: skip
     assert {line[0] for line in lines} <= {"ok", "note"}

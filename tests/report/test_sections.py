@@ -1,7 +1,5 @@
 """The sections: what they tell, and that they tell what is there of a run that is half done."""
 
-from itertools import combinations
-
 import pytest
 
 from baiwen.report import page
@@ -31,11 +29,12 @@ def answers(made):
 
 
 def test_any_part_of_the_folders_makes_a_report(folders):
-    for n in (1, len(folders) - 1):
-        for names in combinations(folders, n):
-            report = page.Page("t", sections([Run(name, folders[name]) for name in names]))
-            assert page.html(report)
-            assert page.markdown(report)
+    half = len(folders) // 2
+    parts = [[name] for name in folders] + [list(folders)[:half], list(folders)[half:]]
+    for names in parts:
+        report = page.Page("t", sections([Run(name, folders[name]) for name in names]))
+        assert page.html(report)
+        assert page.markdown(report)
 
 
 def test_an_empty_folder_makes_an_empty_report(tmp_path):
