@@ -20,11 +20,12 @@ ROLLOUTS = "rollouts.jsonl"
 ANSWERS = 4  # of a group that are shown
 # Figures of a step of RL, by the panel that they share.
 PANELS = {
-    "reward": ("reward",),
-    "answer, tokens": ("answer_tokens",),
-    "entropy, nats": ("entropy",),
-    "KL, nats a token": ("kl", "mismatch_kl"),
-    "share of groups, answers": ("zero_variance", "truncated", "undecided"),
+    "reward, and gain over what was measured before": ("reward", "gain"),
+    "tokens of an answer": ("answer_tokens",),
+    "entropy, nats a token": ("entropy",),
+    "KL to the reference, nats a token": ("kl",),
+    "trainer against sampler, nats a token": ("mismatch",),
+    "groups and answers that teach nothing": ("zero_variance", "truncated", "undecided"),
 }
 
 
@@ -51,8 +52,8 @@ def reward_models(runs: Sequence[Run]) -> Iterator[Block]:
             continue
         source = run.source("scores.json")
         rows = [["all", *_estimate(scores["accuracy"])]]
-        for part in ("by_kind", "by_source"):
-            rows += [[name, *_estimate(found)] for name, found in scores[part].items()]
+        for part, label in (("by_kind", ""), ("by_source", "source: ")):
+            rows += [[label + name, *_estimate(found)] for name, found in scores[part].items()]
         rows.append(["by length alone: the longer one", *_estimate(scores["longer"])])
         if "best" in scores:
             for name, which in (("chosen", "highest reward"), ("drawn", "drawn at random")):
@@ -123,7 +124,11 @@ def _calibration(run: Run, found: dict[str, Any], source: str) -> Figure:
 def _panels(run: Run, panels: dict[str, tuple[str, ...]], name: str) -> Figure:
     """The panels of which the run has a figure, over its steps."""
     drawn = {
-        title: [figures.Curve(key, *columns) for key in keys if any(columns := run.curve(key))]
+        title: [
+            figures.Curve(key.replace("_", " "), *columns)
+            for key in keys
+            if any(columns := run.curve(key))
+        ]
         for title, keys in panels.items()
     }
     drawn = {title: curves for title, curves in drawn.items() if curves}

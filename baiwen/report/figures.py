@@ -122,7 +122,8 @@ def panels(drawn: Mapping[str, Sequence[Curve]]) -> str:
                 _draw(axes, curve, colour)
             axes.set_title(title, fontsize=9.5, loc="left")
             if len(curves) > 1:
-                axes.legend(fontsize=8)
+                axes.margins(y=0.3)  # room for the legend
+                axes.legend(loc="upper left", fontsize=8, ncols=len(curves))
         for axes in grid[len(drawn) :]:
             axes.set_axis_off()
         return _svg(figure)
@@ -135,7 +136,7 @@ def calibration(points: Sequence[tuple[float, float, int]]) -> str:
     """
     predicted, observed, counts = zip(*points, strict=True)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.55 * WIDTH, 3.0), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         axes = figure.subplots()
         axes.plot([0.5, 1], [0.5, 1], color=SOFT, linewidth=1, linestyle="--")
         axes.plot(predicted, observed, color=SERIES[0], linewidth=1.2)
