@@ -14,7 +14,6 @@ models in fp32.
 import argparse
 import json
 import random
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,7 +31,7 @@ from baiwen.tokenizer import control, train
 from baiwen.train.preference import dpo
 from baiwen.train.references import Part, compute
 from benchmarks import page
-from benchmarks.sft import SYLLABLES, conversation, probe
+from benchmarks.sft import SYLLABLES, conversation, found_peer
 from benchmarks.sides.model import SHAPE, THETA, fill
 from benchmarks.train_step import precision
 from benchmarks.turns import Figures, Side, ratio, take_turns
@@ -53,14 +52,7 @@ BETA = 0.1
 def main() -> None:
     """Measure, print, and write the page when asked."""
     options = arguments()
-    peer = str(Path(options.peer_python or sys.executable).absolute())
-    versions = probe(peer)
-    if versions is None:
-        print(
-            f"skipped: {peer} has no TRL; benchmarks/dpo.py says how to get one, then\n"
-            "python -m benchmarks.dpo --peer-python peers/bin/python"
-        )
-        sys.exit(2 if options.peer_python else 0)
+    peer, versions = found_peer(options.peer_python, "dpo")
     settings = vars(options) | {"dtype": precision(options.dtype), "beta": BETA}
     with tempfile.TemporaryDirectory() as folder:
         settings = prepare(Path(folder), settings)

@@ -14,7 +14,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,7 +28,7 @@ from baiwen.model.transformer import Transformer
 from baiwen.tokenizer import control, train
 from baiwen.train.policy import ALGORITHMS, policy
 from benchmarks import page
-from benchmarks.sft import SYLLABLES, probe
+from benchmarks.sft import SYLLABLES, found_peer
 from benchmarks.sides.model import SHAPE, THETA, fill
 from benchmarks.train_step import precision
 from benchmarks.turns import QUIET, ROOT, Figures, Side, ratio, take_turns
@@ -42,14 +41,7 @@ BETA = 0.04
 def main() -> None:
     """Measure, print, and write the page when asked."""
     options = arguments()
-    peer = str(Path(options.peer_python or sys.executable).absolute())
-    versions = probe(peer)
-    if versions is None:
-        print(
-            f"skipped: {peer} has no TRL; benchmarks/grpo.py says how to get one, then\n"
-            "python -m benchmarks.grpo --peer-python peers/bin/python"
-        )
-        sys.exit(2 if options.peer_python else 0)
+    peer, versions = found_peer(options.peer_python, "grpo")
     settings = vars(options) | {"dtype": precision(options.dtype), "lr": 1e-6}
     with tempfile.TemporaryDirectory() as folder:
         settings = prepare(Path(folder), settings)

@@ -13,7 +13,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from baiwen.model.reward import RewardModel
 from baiwen.tokenizer import control, train
 from baiwen.train.ranking import ranking
 from benchmarks import page
-from benchmarks.sft import probe
+from benchmarks.sft import found_peer
 from benchmarks.turns import QUIET, ROOT
 
 EQUAL = 1e-5  # relative
@@ -37,14 +36,7 @@ TEXT = "one two three four five six seven eight nine ten eleven twelve"
 def main() -> None:
     """Compute both, print, and write the page when asked."""
     options = arguments()
-    peer = str(Path(options.peer_python or sys.executable).absolute())
-    versions = probe(peer)
-    if versions is None:
-        print(
-            f"skipped: {peer} has no TRL; benchmarks/reward.py says how to get one, then\n"
-            "python -m benchmarks.reward --peer-python peers/bin/python"
-        )
-        sys.exit(2 if options.peer_python else 0)
+    peer, versions = found_peer(options.peer_python, "reward")
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         body = compare(Path(folder), options, peer)

@@ -39,14 +39,7 @@ print(*(f"{name} {version(name)}" for name in ("trl", "transformers", "torch")),
 def main() -> None:
     """Measure, print, and write the page when asked."""
     options = arguments()
-    peer = str(Path(options.peer_python or sys.executable).absolute())
-    versions = probe(peer)
-    if versions is None:
-        print(
-            f"skipped: {peer} has no TRL; benchmarks/sft.py says how to get one, then\n"
-            "python -m benchmarks.sft --peer-python peers/bin/python"
-        )
-        sys.exit(2 if options.peer_python else 0)
+    peer, versions = found_peer(options.peer_python, "sft")
     settings = vars(options) | {"dtype": precision(options.dtype)}
     with tempfile.TemporaryDirectory() as folder:
         body = compare(prepare(Path(folder), settings), peer)
@@ -65,6 +58,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=360, help="after which no step is begun")
     parser.add_argument("--conversations", type=int, default=1000)
     return parser.parse_args()
+
+
+def found_peer(given: str | None, benchmark: str) -> tuple[str, str]:
+    """The Python that has TRL, and its versions; ends the benchmark where there is none."""
+    peer = str(Path(given or sys.executable).absolute())
+    versions = probe(peer)
+    if versions is None:
+        print(
+            f"skipped: {peer} has no TRL; benchmarks/{benchmark}.py says how to get one, then\n"
+            f"python -m benchmarks.{benchmark} --peer-python peers/bin/python"
+        )
+        sys.exit(2 if given else 0)
+    return peer, versions
 
 
 def probe(python: str) -> str | None:
