@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -170,18 +172,13 @@ def test_groups_of_version_1_are_made_below_our_own(tmp_path):
 
 
 def test_the_watch_counts_children_and_what_they_hold():
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        held = bytearray(os.urandom(2**20)) * 64
-        os.write(writing, b"1")
-        time.sleep(60)
-        os._exit(len(held) % 2)
-    try:
-        os.read(reading, 1)
-        alone, together = watch.held(child), watch.held(os.getpid())
-        assert 64 * 2**20 < alone < 2**30
+    holding = "held = b'1' * 2**26; print(len(held), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout
+        child.stdout.readline()
+        alone, together = watch.held(child.pid), watch.held(os.getpid())
+        assert 2**26 < alone < 2**28
         assert together > alone
-    finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
+        child.kill()
