@@ -16,7 +16,8 @@ tiny: $(READY)  ## the whole recipe on a laptop: text in, a chat model and its r
 
 # A process a core, up to four, each with a thread: threads of two processes would wait for each other.
 test: $(READY)  ## run the tests
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --maxprocesses 4 \
+		--dist loadfile --no-loadscope-reorder --durations 20
 
 check: $(READY)  ## lint, format, types, and the rules of the house
 	.venv/bin/ruff check
