@@ -1,6 +1,7 @@
 """What the tests share: where the optional shared data lies."""
 
 import signal
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -16,8 +17,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: at the end they would keep one of several workers busy."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")
