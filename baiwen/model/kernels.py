@@ -23,6 +23,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from baiwen.model import chunked, compiled, flash, fused, gathered, paged_cpu
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
+from baiwen.model.pages import Lists, Pages
 
 # A further call of SDPA costs about as much as this many (query, key) pairs in a call of their own.
 CALL = 4096
@@ -116,6 +117,22 @@ def paged(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
     if paged_cpu.fits(q, keys):
         return paged_cpu.attend(q, keys, values, layout)
     return gathered.attend(q.to(keys.dtype), keys, values, layout).to(q.dtype)
+
+
+def prefill(
+    q: Tensor, pages: Pages, place: int, first: int, last: int, lists: Lists | None = None
+) -> tuple[Tensor, Tensor]:
+    """Queries q [T, H, D] of one sequence over its keys: out [T, H, D] and lse [H, T], both fp32.
+
+    Of the keys first ... last - 1 query t sees those up to place + t, and of these, with `lists`,
+    what is listed for its block of `tile` queries. One that sees none gets 0, and -inf as lse.
+    """
+    return gathered.paged(q, pages, place, first, last, lists)
+
+
+def tile(device: torch.device | str = "cpu") -> int:
+    """Queries of a block that share a list, and keys of a block that is listed: see `prefill`."""
+    return gathered.TILE
 
 
 def store(x: Tensor, slab: Tensor, slots: Tensor) -> None:

@@ -1,0 +1,58 @@
+"""What a chunk of one sequence's queries attends over: its pages, and lists of what they see.
+
+    pages = Pages(keys, values, layout.tables[number])       # of one layer; the cache's own slabs
+    lists = Lists(firsts, ends, heads=2)                     # None: all keys up to the query's own
+    out, lse = kernels.prefill(q, pages, place=done, first=0, last=seen, lists=lists)
+
+S keys of the sequence, K key heads, H query heads, D head size, n blocks of queries, L list heads.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Keys and values of one sequence, i in block table[i // block_size] of a cache."""
+
+    keys: Tensor  # [blocks, block_size, K, D] fp32, bf16, or int8 with scales
+    values: Tensor  # as the keys
+    table: Tensor  # [m] int32, m * block_size >= S; beyond S it is not read
+    scales: tuple[Tensor, Tensor] | None = (
+        None  # int8: what codes are times, [blocks, block_size, K]
+    )
+
+    def read(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [n, K, D], in fp32, at the places [n] of the sequence."""
+        size = self.keys.shape[1]
+        slots = self.table.long()[places // size] * size + places % size
+        found = [slab.flatten(0, 1)[slots].float() for slab in (self.keys, self.values)]
+        for codes, scales in zip(found, self.scales or (), strict=bool(self.scales)):
+            codes *= scales.flatten(0, 1)[slots][..., None]
+        return found[0], found[1]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The keys that each block of `kernels.tile()` queries may see.
+
+    Blocks of as many keys by their first places, which may be any, and keys alone: rising, in none
+    of the blocks, and none behind the first query. List i belongs to (block of queries, list head).
+    """
+
+    firsts: Tensor  # int32, of blocks, rising and disjoint within a list
+    ends: Tensor  # int64 [n * L + 1]: list i is firsts[ends[i] : ends[i + 1]]
+    heads: int  # L: K, a list for all query heads of a key head, or H
+    columns: Tensor | None = None  # int32
+    column_ends: Tensor | None = None  # int64 [n * L + 1]
+
+    def places(self, number: int, tile: int) -> Tensor:
+        """All keys of a list, int64: columns, then blocks of `tile`, whatever exists of them."""
+        firsts = self.firsts[self.ends[number] : self.ends[number + 1]].long()
+        blocks = (firsts[:, None] + torch.arange(tile, device=firsts.device)).flatten()
+        if self.columns is None or self.column_ends is None:
+            return blocks
+        first, last = self.column_ends[number : number + 2]
+        return torch.cat((self.columns[first:last].long(), blocks))
