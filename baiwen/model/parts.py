@@ -57,8 +57,8 @@ def backward(
     """Gradients of q, k and v by this part; grad, out and lse are those of all parts together."""
     square = q.shape[1] == k.shape[1]
     if mask is None and causal and square and flash.fits(q, k, v, out, grad):
-        inputs = (x.contiguous() for x in (q, k, v, out))
-        return flash.backward(*inputs, lse.contiguous(), grad, flash.whole_rows(q))
+        q, k, v, out, lse = (x.contiguous() for x in (q, k, v, out, lse))
+        return flash.backward(q, k, v, out, lse, grad, flash.whole_rows(q))
     if mask is None and _aten_takes(q, k, causal):
         return _aten_backward(grad, q, k, v, out, lse, causal)
     return _plain_backward(grad, q, k, v, out, lse, causal, mask)
