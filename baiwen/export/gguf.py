@@ -151,7 +151,8 @@ def _context(config: ModelConfig) -> int:
     longest = config.max_position_embeddings
     if (yarn := config.rope_scaling) is not None:
         longest = max(longest, int(yarn.factor * yarn.original_max_position_embeddings))
-    return min(longest, config.longest_input or longest)
+    chunks = config.dual_chunk_attention_config  # which llama.cpp does not have
+    return min(longest, chunks.plain) if chunks else longest
 
 
 def _refuse(config: ModelConfig, folder: Path) -> None:

@@ -5,8 +5,9 @@ B batch, T tokens, C hidden size, H query heads, K key heads, D head size.
 
 from torch import Tensor, nn
 
-from baiwen.model import kernels
+from baiwen.model import dca, kernels
 from baiwen.model.config import ModelConfig
+from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
 from baiwen.model.paged import Step
 
@@ -32,14 +33,20 @@ class Attention(nn.Module):
         rope: tuple[Tensor, Tensor],
         documents: Documents | None = None,
         cache: Step | None = None,
+        turns: Turns | None = None,
     ) -> Tensor:
-        """[B, T, C] -> [B, T, C]; with a cache the tokens also see what it holds."""
+        """[B, T, C] -> [B, T, C]; with a cache the tokens also see what it holds.
+
+        With `turns` by dual chunk attention; a cache knows its own.
+        """
         q, k, v = self._heads(x)  # [B, T, H or K, D]
         q, k = kernels.rotate(q, k, *rope)
-        if cache is None:
-            out = kernels.attend(q, k, v, documents)
-        else:
+        if cache is not None:
             out = cache.attend(self.layer, q, k, v)
+        elif turns is not None:
+            out = dca.attend(q, k, v, documents, turns)
+        else:
+            out = kernels.attend(q, k, v, documents)
         return self.o_proj(out.flatten(2))
 
     def _heads(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ computation in a way that is not built here is refused.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -48,6 +48,37 @@ class Yarn:
     beta_slow: float = 1.0
 
 
+Cap = Literal["code", "paper"]
+
+
+@dataclass(frozen=True)
+class DualChunk:
+    """Dual chunk attention (An et al., 2024): `dual_chunk_attention_config` of config.json.
+
+    No query stands farther from a key than the model was trained for, however long the input.
+    """
+
+    chunk_size: int  # the trained length
+    local_size: int  # the distance up to which every pair keeps its own
+    original_max_position_embeddings: int  # the temperature rises with the length beyond it
+    cap: Cap = "code"  # farthest position of a query: chunk_size, or one less in the "paper"
+
+    @property
+    def length(self) -> int:
+        """Tokens of a chunk: a key of place j stands at j modulo this."""
+        return self.chunk_size - self.local_size
+
+    @property
+    def farthest(self) -> int:
+        """Where a query stands for all keys that are two chunks away, or more."""
+        return self.chunk_size if self.cap == "code" else self.chunk_size - 1
+
+    @property
+    def plain(self) -> int:
+        """The longest input for which dual chunk attention is plain attention, in tokens."""
+        return min(self.chunk_size, 2 * self.length)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The shape of one model. Lengths in tokens, sizes in elements."""
@@ -62,7 +93,7 @@ class ModelConfig:
     rms_norm_eps: float = 1e-6
     rope_theta: float = 1_000_000.0
     rope_scaling: Yarn | None = None
-    dual_chunk_attention_config: Mapping[str, Any] | None = None
+    dual_chunk_attention_config: DualChunk | None = None
     tie_word_embeddings: bool = False
     initializer_range: float = 0.02
     bos_token_id: int | None = None
@@ -101,16 +132,6 @@ class ModelConfig:
         kind = "Qwen2Moe" if self.is_moe else "Qwen2"
         return f"{kind}For{'RewardModel' if self.reward else 'CausalLM'}"
 
-    @property
-    def longest_input(self) -> int | None:
-        """The length in tokens up to which plain attention is exact; None: no limit.
-
-        The 1M models were trained with dual chunk attention, which equals plain attention up to
-        `original_max_position_embeddings` (spec 6.2).
-        """
-        chunks = self.dual_chunk_attention_config
-        return None if chunks is None else chunks["original_max_position_embeddings"]
-
     def sparse(self, layer: int) -> bool:
         """Whether layer `layer` (from 0) is a mixture of experts (spec 1.4)."""
         if not self.is_moe or layer in self.mlp_only_layers:
@@ -139,6 +160,7 @@ class ModelConfig:
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         values.update(_rope(raw, source))
+        values["dual_chunk_attention_config"] = _dual_chunk(raw, source)
         _check_types(values, source)
         try:
             config = cls(**values)
@@ -164,10 +186,11 @@ class ModelConfig:
                 name: value for name, value in scaling.items() if value is not None
             }
             values["rope_scaling"] = scaling
-        if values["dual_chunk_attention_config"] is None:
-            del values["dual_chunk_attention_config"]
-        else:
-            values["dual_chunk_attention_config"] = dict(self.dual_chunk_attention_config or {})
+        chunks = values.pop("dual_chunk_attention_config")
+        if chunks is not None:
+            if chunks["cap"] == "code":  # what every other reader takes for granted
+                del chunks["cap"]
+            values["dual_chunk_attention_config"] = chunks
         values |= {
             "architectures": [self.architecture],
             "model_type": ARCHITECTURES[self.architecture],
@@ -206,7 +229,25 @@ def _problems(config: ModelConfig) -> list[str]:
             f"torch_dtype = {config.torch_dtype!r} is none of {', '.join(DTYPES)}",
         ),
     ]
-    return [problem for holds, problem in rules if not holds] + _moe_problems(config)
+    problems = [problem for holds, problem in rules if not holds]
+    return problems + _position_problems(config) + _moe_problems(config)
+
+
+def _position_problems(config: ModelConfig) -> list[str]:
+    problems = []
+    yarn, chunks = config.rope_scaling, config.dual_chunk_attention_config
+    if yarn is not None and yarn.factor < 1:
+        problems.append(
+            f"rope_scaling: factor = {yarn.factor} is below 1; YaRN stretches positions, so give "
+            "the longest input / original_max_position_embeddings, or take rope_scaling out"
+        )
+    if chunks is not None and chunks.chunk_size <= chunks.local_size:
+        problems.append(
+            f"dual_chunk_attention_config: chunk_size = {chunks.chunk_size} is not above "
+            f"local_size = {chunks.local_size}; chunk_size is the length that the model was "
+            "trained at, local_size the part of it that stays exact (the 1M models: 262144, 8192)"
+        )
+    return problems
 
 
 def _moe_problems(config: ModelConfig) -> list[str]:
@@ -242,8 +283,7 @@ def _refuse_unsupported(raw: Mapping[str, Any], source: str) -> None:
             f"Baiwen reads {', '.join(ARCHITECTURES)}"
         )
     moe = ARCHITECTURES[architectures[0]] == "qwen2_moe"
-    chunks, window = raw.get("dual_chunk_attention_config"), raw.get("use_sliding_window")
-    layers = raw.get("layer_types") or []
+    window, layers = raw.get("use_sliding_window"), raw.get("layer_types") or []
     rules = [
         (
             raw.get("model_type", ARCHITECTURES[architectures[0]])
@@ -259,14 +299,6 @@ def _refuse_unsupported(raw: Mapping[str, Any], source: str) -> None:
         (
             not window and isinstance(layers, list) and {*map(str, layers)} <= {"full_attention"},
             "use_sliding_window = true is not built; no published Qwen2.5 uses it",
-        ),
-        (
-            chunks is None
-            or (
-                isinstance(chunks, dict)
-                and type(chunks.get("original_max_position_embeddings")) is int
-            ),
-            "dual_chunk_attention_config lacks original_max_position_embeddings",
         ),
         (raw.get("qkv_bias", True) is True, "qkv_bias = false is not built"),
         (not raw.get("use_mrope"), "use_mrope = true belongs to the vision models"),
@@ -311,6 +343,30 @@ def _rope(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
         if type(value) not in (int, float) or value <= 0:
             raise UserError(f"{source}: rope_scaling: {name} = {value!r} must be a number above 0")
     return {"rope_theta": theta, "rope_scaling": Yarn(**scaling)}
+
+
+def _dual_chunk(raw: Mapping[str, Any], source: str) -> DualChunk | None:
+    """`dual_chunk_attention_config`; vLLM's keys for choosing keys sparsely are not ours."""
+    given, name = raw.get("dual_chunk_attention_config"), "dual_chunk_attention_config"
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise UserError(f"{source}: {name} = {given!r} must be an object, or null")
+    values = {key: v for key, v in given.items() if not key.startswith("sparse_attention_")}
+    *sizes, cap = (field.name for field in dataclasses.fields(DualChunk))
+    if not set(sizes) <= values.keys() <= {*sizes, cap}:
+        raise UserError(
+            f"{source}: {name} needs {', '.join(sizes)} and may hold {cap}; "
+            f"it holds {', '.join(map(str, given)) or 'nothing'}"
+        )
+    for key in sizes:
+        if type(values[key]) is not int or values[key] <= 0:
+            raise UserError(f"{source}: {name}: {key} = {values[key]!r} must be an integer above 0")
+    if values.get(cap, "code") not in get_args(Cap):
+        raise UserError(
+            f"{source}: {name}: {cap} = {values[cap]!r} must be one of {', '.join(get_args(Cap))}"
+        )
+    return DualChunk(**values)
 
 
 def _check_types(values: Mapping[str, Any], source: str) -> None:

@@ -86,6 +86,15 @@ class Documents:
         return max(self.seen)
 
     @cached_property
+    def together(self) -> tuple[int, ...]:
+        """Of each document the most tokens that it or one with which it shares a trunk sees."""
+        roots = [trunk if trunk >= 0 else n for n, trunk in enumerate(self.trunks)]
+        most = list(self.seen)
+        for root, seen in zip(roots, self.seen, strict=False):
+            most[root] = max(most[root], seen)
+        return tuple(most[root] for root in roots) or self.seen
+
+    @cached_property
     def whole_rows(self) -> bool:
         """Whether every row is one document, so that plain causal attention is enough."""
         return len(self.lengths) == self.rows

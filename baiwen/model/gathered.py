@@ -10,6 +10,7 @@ D head size.
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -87,9 +88,14 @@ def _over(
 def attend(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
     """q [N, H, D] over keys and values [blocks, block_size, K, D] -> [N, H, D]."""
     out = torch.empty_like(q)
-    for group in layout.groups:
-        out.index_copy_(0, group.rows, _together(q, keys, values, group))
+    fill(q, keys, values, layout.groups, out)
     return out
+
+
+def fill(q: Tensor, keys: Tensor, values: Tensor, groups: Iterable[Group], out: Tensor) -> None:
+    """The rows of `out` that belong to the groups."""
+    for group in groups:
+        out.index_copy_(0, group.rows, _together(q, keys, values, group).to(out.dtype))
 
 
 def _together(q: Tensor, keys: Tensor, values: Tensor, group: Group) -> Tensor:

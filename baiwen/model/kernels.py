@@ -11,7 +11,7 @@ B batch, T tokens, S keys, H query heads, K key heads, D head size, n documents.
 
 import operator
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
 
-from baiwen.model import chunked, compiled, flash, fused, gathered, paged_cpu
+from baiwen.model import chunked, compiled, dca, flash, fused, gathered, paged_cpu
+from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
 from baiwen.model.pages import Lists, Pages
@@ -108,15 +109,46 @@ def causal(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     return out.transpose(1, 2)
 
 
-def paged(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
+def paged(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    layout: Layout,
+    turns: Turns | None = None,
+    choose: Callable[..., Sequence[Lists | None]] | None = None,
+) -> Tensor:
     """Causal attention of many sequences over the blocks that hold their keys: [N, H, D].
 
     q [N, H, D] of a step's tokens, flattened; keys and values [blocks, block_size, K, D] with those
-    of the step stored already.
+    of the step stored already. With `turns` by dual chunk attention; `choose` says for the number
+    of a sequence, some of its queries, its pages, the first query's place and a `dca.Piece` which
+    keys each part of it sees.
     """
+    if turns is None and choose is None:
+        if paged_cpu.fits(q, keys):
+            return paged_cpu.attend(q, keys, values, layout)
+        return gathered.attend(q.to(keys.dtype), keys, values, layout).to(q.dtype)
+    out = q.new_empty(q.shape, dtype=torch.float32)
+    _decode(q, keys, values, layout, turns, out)
+    for number in layout.long:
+        rows, pages = layout.rows(number), Pages(keys, values, layout.tables[number])
+        place = int(layout.totals[number] - layout.counts[number])
+        chosen = choose and partial(choose, number)
+        turning = turns and turns.rows(rows)
+        out[rows] = dca.prefill(q[rows], pages, place, turning, prefill, chosen)
+    return out.to(q.dtype)
+
+
+def _decode(
+    q: Tensor, keys: Tensor, values: Tensor, layout: Layout, turns: Turns | None, out: Tensor
+) -> None:
+    """Fill `out` fp32 for the sequences of a step that have few queries."""
     if paged_cpu.fits(q, keys):
-        return paged_cpu.attend(q, keys, values, layout)
-    return gathered.attend(q.to(keys.dtype), keys, values, layout).to(q.dtype)
+        paged_cpu.decode(q, keys, values, layout, turns, out)
+    elif turns is not None:
+        dca.decode(q, keys, values, layout, turns, out)
+    else:
+        gathered.fill(q.to(keys.dtype), keys, values, layout.few, out)
 
 
 def prefill(

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baiwen.model.rope import Mixed, Rope
+
 ALIKE = 1.25  # decodes share a call while the longest has at most so many times the shortest's keys
 FEW = 8  # tokens of a sequence that each read their keys alone on a CPU: no gathering pays
 PIECE = 512  # queries of a chunk that share a mask [PIECE, keys]
@@ -45,6 +47,7 @@ class Layout:
     counts: np.ndarray  # [n], tokens of each sequence in this step, on the host
     totals: np.ndarray  # [n], `lengths` on the host
     block_size: int
+    ropes: tuple[Rope, ...] = ()  # of the n sequences; (): what the model's configuration says
 
     @classmethod
     def of(
@@ -54,8 +57,10 @@ class Layout:
         counts: Sequence[int],
         block_size: int,
         device: torch.device | str,
+        ropes: Sequence[Rope] = (),
     ) -> "Layout":
         """The layout of `counts` [n] tokens after the `done` [n] ones; tables [n, M] int32."""
+        assert len(ropes) in (0, len(counts))
         before, many = np.asarray(done, np.int64), np.asarray(counts, np.int64)
         starts = np.concatenate(([0], many.cumsum()))
         sequence = np.repeat(np.arange(len(many)), many)  # [N]
@@ -76,6 +81,7 @@ class Layout:
             many,
             totals,
             block_size,
+            tuple(ropes),
         )
 
     @cached_property
@@ -84,9 +90,28 @@ class Layout:
         return [int(number) for number in np.flatnonzero(self.counts > FEW)]
 
     @cached_property
+    def rope(self) -> Rope | Mixed | None:
+        """The ropes of the step's tokens."""
+        if not self.ropes:
+            return None
+        sequences = np.repeat(np.arange(len(self.counts)), self.counts)
+        return Mixed.of(self.ropes, torch.from_numpy(sequences).to(self.tables.device))
+
+    def rows(self, number: int) -> slice:
+        """The places of a sequence's tokens among the N."""
+        first = int(self.counts[:number].sum())
+        return slice(first, first + int(self.counts[number]))
+
+    @cached_property
     def groups(self) -> list[Group]:
         """The step as calls of SDPA: decodes of similar length together, chunks in pieces."""
-        return [*self._decodes(), *self._chunks()]
+        return [*self.few, *self._chunks(np.array(self.long, int))]
+
+    @cached_property
+    def few(self) -> list[Group]:
+        """Those of the sequences with at most FEW tokens."""
+        some = np.flatnonzero((self.counts > 1) & (self.counts <= FEW))
+        return [*self._decodes(), *self._chunks(some)]
 
     def _decodes(self) -> Iterator[Group]:
         alone = np.flatnonzero(self.counts == 1)
@@ -97,8 +122,8 @@ class Layout:
             yield self._group(order[:size], 0, 1)
             order = order[size:]
 
-    def _chunks(self) -> Iterator[Group]:
-        for number in np.flatnonzero(self.counts > 1):
+    def _chunks(self, numbers: np.ndarray) -> Iterator[Group]:
+        for number in numbers:
             for first in range(0, self.counts[number], PIECE):
                 count = min(PIECE, self.counts[number] - first)
                 yield self._group(np.array([number]), first, count)

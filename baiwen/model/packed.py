@@ -24,7 +24,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baiwen.errors import UserError
-from baiwen.model import kernels
 from baiwen.model.attention import Attention
 from baiwen.model.codes import PANEL, decode, encode
 from baiwen.model.layers import MLP
@@ -163,7 +162,7 @@ class FusedBlock:
             *(qkv.codes, qkv.bias, qkv.padded, self.queries, self.keys, self.size),
             *(*rope, step.layout.slots, keys, values, keys.dtype == torch.bfloat16, q),
         )
-        attended = kernels.paged(q, keys, values, step.layout)
+        attended = step.read(self.layer, q)
         native.block_rest(
             *(bits, attended, o.in_features, x, count, hidden, o.codes),
             *(after.weight, after.eps, gate_up.codes, down.in_features, down.codes),

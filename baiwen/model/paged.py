@@ -9,16 +9,20 @@ Which sequence owns which blocks is not known here: `engine.blocks` keeps those 
 N tokens of a step, L layers, K key heads, H query heads, D head size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from baiwen.model import kernels
+from baiwen.model import dca, kernels, rope
 from baiwen.model.config import ModelConfig
+from baiwen.model.dca import Piece, Turns
 from baiwen.model.layout import Layout
+from baiwen.model.pages import Lists, Pages
 
 
 class PagedCache:
@@ -32,7 +36,7 @@ class PagedCache:
         device: torch.device | str,
         dtype: torch.dtype,
     ) -> None:
-        self.block_size = block_size
+        self.config, self.block_size = config, block_size
         layers, heads, size = (
             config.num_hidden_layers,
             config.num_key_value_heads,
@@ -58,27 +62,50 @@ class PagedCache:
             self.slabs[:, :, pairs[:, 0]] = self.slabs[:, :, pairs[:, 1]]
 
 
+class Choose(Protocol):
+    """Which keys a chunk of a prompt sees: for each part of a piece lists, or None for all."""
+
+    def __call__(
+        self, layer: int, sequence: int, q: Tensor, pages: Pages, place: int, piece: Piece, /
+    ) -> Sequence[Lists | None]:
+        """Queries q [T, H, D] of the piece, the first at `place` of sequence `sequence`."""
+
+
 @dataclass(frozen=True)
 class Step:
     """What one forward sees of the cache: the `cache=` of the model."""
 
     cache: PagedCache
     layout: Layout
+    choose: Choose | None = None  # None: chunks of prompts see every key before them
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence, those of this step included."""
-        return int(self.layout.totals.max())
+    def tables(self, tokens: int) -> tuple[Tensor, Tensor]:
+        """The rotary tables [1, N, 1, D] of the step's tokens."""
+        positions = self.layout.positions[None]  # [1, N]
+        assert tokens == positions.shape[1]
+        config = self.cache.config
+        if config.dual_chunk_attention_config is not None:
+            positions = positions % config.dual_chunk_attention_config.length
+        return rope.tables(config, positions, self.layout.rope)
 
-    def extend(self, tokens: int) -> Tensor:
-        """The positions [1, N] of the step's tokens."""
-        assert tokens == len(self.layout.positions)
-        return self.layout.positions[None]
+    @cached_property
+    def turns(self) -> Turns | None:
+        """How queries turn further for keys of older chunks; None where there are none."""
+        config = self.cache.config
+        chunks = config.dual_chunk_attention_config
+        if chunks is None or self.layout.totals.max() <= chunks.length:
+            return None
+        return dca.turns(config, self.layout.positions, self.layout.rope)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store k and v [1, N, K, D]; let q [1, N, H, D] see all of its sequence up to itself."""
         self.cache.store(layer, self.layout.slots, k[0], v[0])
-        return kernels.paged(q[0], *self.cache.layer(layer), self.layout)[None]
+        return self.read(layer, q[0])[None]
+
+    def read(self, layer: int, q: Tensor) -> Tensor:
+        """What q [N, H, D] sees of its sequences, where the step's keys are stored already."""
+        choose = self.choose and partial(self.choose, layer)
+        return kernels.paged(q, *self.cache.layer(layer), self.layout, self.turns, choose)
 
 
 def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:

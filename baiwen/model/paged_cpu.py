@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from baiwen.model import flash
+from baiwen.model.dca import Turns
 from baiwen.model.layout import FEW, Layout
 from baiwen.model.native.build import FLOATS, library
 
@@ -43,23 +44,27 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
     """q [N, H, D], keys and values [blocks, block_size, K, D] -> [N, H, D], in q's dtype."""
     rows = _rows(q)
     out = rows.new_empty(q.shape)
-    if len(layout.long) < len(layout.counts):
-        _decode(rows, keys, values, layout, out)
+    decode(rows, keys, values, layout, None, out)
     for number in layout.long:
         first, last = layout.starts[number : number + 2].tolist()
         out[first:last] = _chunk(rows[first:last], keys, values, layout, number)
     return out.to(q.dtype)
 
 
-def _decode(q: Tensor, keys: Tensor, values: Tensor, layout: Layout, out: Tensor) -> None:
-    """Fill `out` for the sequences with few queries."""
-    native = library("paged")
+def decode(
+    q: Tensor, keys: Tensor, values: Tensor, layout: Layout, turns: Turns | None, out: Tensor
+) -> None:
+    """Fill `out` [N, H, D] fp32 for the sequences with few queries."""
+    if len(layout.long) == len(layout.counts):
+        return
+    native, rows = library("paged"), _rows(q)
     assert native
     heads, size = q.shape[1:]
     native.paged_decode(
-        *(q, q.stride(0), keys, values, keys.dtype == torch.bfloat16),
+        *(rows, rows.stride(0), keys, values, keys.dtype == torch.bfloat16),
         *(layout.tables, layout.tables.shape[1], layout.starts, layout.lengths),
         *(len(layout.counts), FEW, heads, keys.shape[2], size, layout.block_size),
+        *((turns.length, *turns.succ, *turns.inter) if turns else (0, None, None, None, None)),
         *(1 / math.sqrt(size), out),
     )
 

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from baiwen.errors import UserError
-from baiwen.model import rope
+from baiwen.model import dca
 from baiwen.model.attention import Attention
 from baiwen.model.config import ModelConfig
+from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
 from baiwen.model.layers import MLP, RMSNorm
 from baiwen.model.moe import MoE, Routing, stack
@@ -60,12 +60,13 @@ class Block(nn.Module):
         rope: tuple[Tensor, Tensor],
         documents: Documents | None = None,
         cache: Step | None = None,
+        turns: Turns | None = None,
     ) -> tuple[Tensor, Routing | None]:
         """[B, T, C] -> [B, T, C], and what a sparse layer's router did."""
         if self.fused is not None and cache is not None:
             return self.fused(x, rope, cache), None
         x, normed = self.input_layernorm.add(x, None)
-        attended = self.self_attn(normed, rope, documents, cache)
+        attended = self.self_attn(normed, rope, documents, cache, turns)
         x, normed = self.post_attention_layernorm.add(x, attended)
         if isinstance(self.mlp, MLP):
             return x + self.mlp(normed), None
@@ -101,23 +102,24 @@ class Model(nn.Module):
     ) -> tuple[Tensor, Routing | None]:
         """tokens [B, T] -> hidden states [B, T, C] after the final norm, and the routers' record.
 
-        positions [B, T] default to those of `documents`, of the cache, or 0 ... T-1. Raises
-        UserError beyond the length where plain attention is exact.
+        positions [B, T] default to those of `documents` or 0 ... T-1; a cache knows its own.
         """
-        self._refuse_too_long(tokens, documents, cache)
+        turns = None
         if cache is not None:
-            positions = cache.extend(tokens.shape[1])
-        elif positions is None:
-            positions = _positions(tokens, documents)
-        angles = rope.tables(self.config, positions)
+            angles = cache.tables(tokens.shape[1])
+        else:
+            positions = _positions(tokens, documents) if positions is None else positions
+            angles, turns = dca.angles(self.config, positions, documents)
         x = self.model.embed_tokens(tokens)  # [B, T, C]
         routings = []
         recompute = self.checkpoint_blocks and torch.is_grad_enabled() and cache is None
         for block in self.model.layers:
             if recompute:
-                x, routing = checkpoint(block, x, angles, documents, use_reentrant=False)
+                x, routing = checkpoint(
+                    block, x, angles, documents, None, turns, use_reentrant=False
+                )
             else:
-                x, routing = block(x, angles, documents, cache)
+                x, routing = block(x, angles, documents, cache, turns)
             routings.append(routing)
         return self.model.norm(x), stack(routings)
 
@@ -133,23 +135,6 @@ class Model(nn.Module):
                 parameter.copy_(drawn)
             else:
                 parameter.fill_(0 if name.endswith("bias") else 1)
-
-    def _refuse_too_long(
-        self, tokens: Tensor, documents: Documents | None, cache: Step | None
-    ) -> None:
-        limit = self.config.longest_input
-        if limit is None:
-            return
-        length = tokens.shape[1]
-        if documents is not None:
-            length = documents.longest
-        elif cache is not None:
-            length = cache.longest
-        if length > limit:
-            raise UserError(
-                f"an input of {length} tokens needs dual chunk attention, which is not built; "
-                f"plain attention is exact up to {limit} tokens for this model"
-            )
 
 
 class Transformer(Model):

@@ -3,11 +3,12 @@
 import pytest
 
 from baiwen.errors import UserError
-from baiwen.model.config import ModelConfig
+from baiwen.model.config import DualChunk, ModelConfig
 from baiwen.model.sizes import SIZES
 
 RAW = SIZES["0.5b"].to_dict()
 MOE = SIZES["a2.7b"].to_dict()
+CHUNKS = {"chunk_size": 8, "local_size": 2, "original_max_position_embeddings": 8}
 
 REFUSED = [
     ({"architectures": ["LlamaForCausalLM"]}, "not ours"),
@@ -27,7 +28,7 @@ REFUSED = [
     ({"eos_token_id": "<|im_end|>"}, "eos_token_id = .* must be of type int"),
     ({"rope_scaling": [4.0]}, "rope_scaling = .* must be an object"),
     ({"layer_types": 24}, "use_sliding_window"),
-    ({"dual_chunk_attention_config": 8}, "original_max_position_embeddings"),
+    ({"dual_chunk_attention_config": 8}, "dual_chunk_attention_config = 8 must be an object"),
     ({"hidden_size": "896"}, "must be of type int"),
     ({"rms_norm_eps": True}, "must be of type float"),
     ({"torch_dtype": "float8"}, "torch_dtype"),
@@ -36,7 +37,14 @@ REFUSED = [
     ({"rope_scaling": {"type": "yarn"}}, "factor"),
     ({"rope_scaling": {"type": "yarn", "factor": -4}}, "above 0"),
     ({"rope_scaling": {"type": "yarn", "factor": 4, "mscale": 2.0}}, "mscale"),
-    ({"dual_chunk_attention_config": {"chunk_size": 8}}, "original_max_position_embeddings"),
+    ({"rope_scaling": {"type": "yarn", "factor": 0.5}}, "factor = 0.5 is below 1"),
+    ({"dual_chunk_attention_config": {"chunk_size": 8}}, "needs chunk_size, local_size, original"),
+    ({"dual_chunk_attention_config": CHUNKS | {"local": 2}}, "it holds .*, local$"),
+    ({"dual_chunk_attention_config": CHUNKS | {"chunk_size": "8"}}, "chunk_size = '8' must be"),
+    ({"dual_chunk_attention_config": CHUNKS | {"local_size": True}}, "local_size = True must be"),
+    ({"dual_chunk_attention_config": CHUNKS | {"local_size": 0}}, "local_size = 0 must be"),
+    ({"dual_chunk_attention_config": CHUNKS | {"local_size": 8}}, "8 is not above local_size = 8"),
+    ({"dual_chunk_attention_config": CHUNKS | {"cap": "tight"}}, "cap = 'tight' .* code, paper"),
 ]
 
 
@@ -72,7 +80,7 @@ def test_a_field_of_any_type_is_read_or_refused_but_breaks_nothing(raw):
             except UserError as error:
                 assert "config.json" in str(error)
             else:
-                config.sparse(1), config.longest_input, config.to_dict()
+                config.sparse(1), config.to_dict()
 
 
 def test_an_absent_rope_theta_is_that_of_transformers():
@@ -98,6 +106,18 @@ def test_default_rope_scaling_is_none():
 @pytest.mark.parametrize("size", SIZES)
 def test_a_configuration_survives_its_file(size):
     assert ModelConfig.from_dict(SIZES[size].to_dict()) == SIZES[size]
+
+
+def test_dual_chunks_are_read_without_what_vllm_keeps_beside_them_and_survive_their_file():
+    beside = {"sparse_attention_enabled": True, "sparse_attention_last_q": 64}
+    beside |= {"sparse_attention_config": {"0": {}}, "sparse_attention_threshold": 32768}
+    for cap in ({}, {"cap": "code"}, {"cap": "paper"}):
+        given = CHUNKS | cap
+        config = ModelConfig.from_dict(RAW | {"dual_chunk_attention_config": given | beside})
+        assert config.dual_chunk_attention_config == DualChunk(**given)
+        assert ModelConfig.from_dict(config.to_dict()) == config
+        written = config.to_dict()["dual_chunk_attention_config"]
+        assert written == (given if cap == {"cap": "paper"} else CHUNKS)
 
 
 def test_layers_are_sparse_by_step_and_exception():

@@ -198,10 +198,7 @@ def test_a_tree_gives_the_states_and_gradients_of_its_answers_in_rows_of_their_o
         assert outputs.routing.counts.sum(1).tolist() == [52, 52]
 
 
-def test_a_branch_that_is_too_long_with_its_trunk_is_refused():
-    chunks = {"chunk_size": 8, "local_size": 2, "original_max_position_embeddings": 8}
-    model = Transformer(dataclasses.replace(DENSE, dual_chunk_attention_config=chunks))
-    row = torch.zeros(1, 12, dtype=torch.long)
-    model(row, documents=Documents.of([[4, 4, 4]], trunks=[[-1, 0, 0]]))
-    with pytest.raises(UserError, match="9 tokens needs dual chunk attention"):
-        model(row, documents=Documents.of([[4, 5, 3]], trunks=[[-1, 0, 0]]))
+def test_a_document_is_as_long_as_the_longest_that_shares_its_trunk():
+    documents = Documents.of([[4, 5, 2, 3], [6, 8]], trunks=[[-1, 0, 0, -1], [-1, -1]])
+    assert documents.together == (9, 9, 9, 3, 6, 8)
+    assert Documents.of([[4, 2]]).together == (4, 2)

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from baiwen.errors import UserError
 from baiwen.model import kernels, rope
-from baiwen.model.config import Yarn
+from baiwen.model.config import DualChunk, Yarn
+from baiwen.model.rope import Mixed, Rope
 from baiwen.model.sizes import SIZES
 
 YARN = Yarn(factor=4.0, original_max_position_embeddings=32768)
@@ -19,19 +21,53 @@ def test_yarn_ramps_between_the_published_dimensions(head_dim, low, high):
 
 
 def test_yarn_has_the_published_temperature():
-    assert rope.yarn_temperature(YARN) == pytest.approx(1.138629, abs=1e-6)
-    assert rope.yarn_temperature(YARN) ** 2 == pytest.approx(1.296477, abs=1e-6)
+    found = rope.of(replace(SIZES["7b"], rope_scaling=YARN))
+    assert found.temperature == pytest.approx(1.138629, abs=1e-6)
+    assert found.temperature**2 == pytest.approx(1.296477, abs=1e-6)
 
 
 def test_yarn_keeps_fast_rotations_and_divides_slow_ones():
-    config = SIZES["7b"]
-    plain, one = rope.rotary_frequencies(config)
-    stretched, _ = rope.rotary_frequencies(replace(config, rope_scaling=YARN))
-    assert one == 1.0
-    assert torch.equal(stretched[:24], plain[:24])
-    torch.testing.assert_close(stretched[40:], plain[40:] / 4)
-    middle = (31 - 23) / (40 - 23)
-    torch.testing.assert_close(stretched[31], plain[31] * (1 - middle + middle / 4))
+    config = replace(SIZES["7b"], max_position_embeddings=32768)
+    plain = rope.rotary_frequencies(config, Rope())
+    for asked in (config, replace(config, rope_scaling=YARN)):
+        stretched = rope.rotary_frequencies(asked, rope.stretched(asked, 4.0))
+        assert torch.equal(stretched[:24], plain[:24])
+        torch.testing.assert_close(stretched[40:], plain[40:] / 4)
+        middle = (31 - 23) / (40 - 23)
+        torch.testing.assert_close(stretched[31], plain[31] * (1 - middle + middle / 4))
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.0, math.nan])
+def test_a_factor_below_one_is_refused(factor):
+    with pytest.raises(UserError, match="below 1"):
+        rope.stretched(SIZES["7b"], factor)
+
+
+def test_a_static_factor_is_that_of_any_length_and_only_its_own_temperature_is_given():
+    config = replace(SIZES["7b"], rope_scaling=replace(YARN, attention_factor=1.5))
+    assert rope.of(config) == rope.of(config, 100) == rope.of(config, 10**6) == Rope(4.0, 1.5)
+    assert rope.stretched(config, 2.0) == Rope(2.0, pytest.approx(1 + 0.1 * math.log(2)))
+    assert rope.of(SIZES["7b"], 10**6) == Rope()
+
+
+def test_dual_chunks_take_the_temperature_of_the_length_alone():
+    config = replace(SIZES["7b"], dual_chunk_attention_config=DualChunk(32768, 2048, 32768))
+    assert rope.of(config) == rope.of(config, 32768) == Rope()
+    assert rope.of(config, 4 * 32768) == Rope(1.0, pytest.approx(1.138629, abs=1e-6))
+
+
+def test_tokens_of_different_ropes_have_each_the_table_of_its_own():
+    config, places = SIZES["tiny"], torch.tensor([5, 900, 3, 77, 12])
+    ropes = [Rope(), Rope(4.0, 1.1), Rope(1.0, 1.2), Rope(4.0, 1.1)]
+    sequences = torch.tensor([1, 0, 2, 3, 3])
+    mixed = Mixed.of(ropes, sequences)
+    assert len(mixed.ropes) == 3
+    for kind, together in enumerate(rope.tables(config, places[None], mixed)):
+        assert together.shape == (1, 5, 1, config.head_dim)
+        for token, sequence in enumerate(sequences.tolist()):
+            alone = rope.tables(config, places[token][None, None], ropes[sequence])[kind]
+            torch.testing.assert_close(together[:, token : token + 1], alone, atol=1e-6, rtol=0)
+    assert Mixed.of([Rope(2.0), Rope(2.0)], sequences % 2) == Rope(2.0)
 
 
 def test_scores_depend_on_the_distance_alone():

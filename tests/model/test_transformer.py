@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
@@ -92,20 +91,6 @@ def test_positions_may_be_those_of_one_row():
     model, tokens = build(DENSE), draw(3, 6)
     found = model(tokens, positions=torch.arange(6)[None]).hidden
     assert torch.equal(found, model(tokens).hidden)
-
-
-def test_dual_chunk_models_refuse_what_plain_attention_gets_wrong():
-    model = build(
-        replace(DENSE, dual_chunk_attention_config={"original_max_position_embeddings": 8})
-    )
-    model(draw(1, 8))
-    model(draw(1, 12), documents=Documents.of([[8, 4]]))
-    with pytest.raises(UserError, match="9 tokens needs dual chunk attention"):
-        model(draw(1, 9))
-    cache = PagedCache(model.config, blocks=3, block_size=4, device="cpu", dtype=torch.float32)
-    in_pieces(model, draw(1, 8), [8], cache)
-    with pytest.raises(UserError, match="9 tokens"):
-        in_pieces(model, draw(1, 9), [8, 1], cache)
 
 
 def in_pieces(model, tokens, pieces, cache):

@@ -5,6 +5,9 @@
 // maximum, a sum and a weighted sum of values (FlashDecoding; Dao et al., 2023), which are merged in
 // the order of the keys. A query's result depends on its own sequence alone, to the bit.
 //
+// With dual chunk attention (dca.py) a query is turned further for the keys of older chunks: tasks
+// end where chunks do, and each turns its query as its keys want it.
+//
 // N queries, H query heads, K key heads, G = H / K, D head size.
 #include "vector.h"
 
@@ -19,9 +22,22 @@ constexpr int MOST = 8;         // query heads at a time
 constexpr float LOG2E = 1.44269504f;
 constexpr float LOWEST = -1e30f;
 
+// By how much queries turn further: cosines and sines, [N][D] each; the first half of the sines
+// is negated. Null: not at all.
+struct Turn {
+    const float *cosine = nullptr, *sine = nullptr;
+};
+
+// For keys of the query's own chunk of `length` tokens, of the one before, and of older ones.
+struct Turns {
+    int64_t length;  // 0: all keys are of one chunk
+    Turn of[3];
+};
+
 struct Task {
     int64_t query, head, first, last;  // keys first ... last - 1
     const int32_t *table;
+    const Turn *turn;
 };
 
 struct Shape {
@@ -108,16 +124,22 @@ void attend(const Task &task, const Shape &shape, const float *q, const T *keys,
 // The tasks of all queries of the sequences with at most `few` of them.
 std::vector<Task> tasks(const Shape &shape, const int32_t *tables, int64_t width,
                         const int32_t *starts, const int32_t *lengths, int64_t sequences,
-                        int64_t few) {
+                        int64_t few, const Turns &turns) {
     std::vector<Task> made;
     for (int64_t s = 0; s < sequences; s++) {
         const int64_t count = starts[s + 1] - starts[s];
         for (int64_t t = 0; t < count && count <= few; t++) {
             const int64_t keys = lengths[s] - count + t + 1;
+            const int64_t own = turns.length ? (keys - 1) / turns.length * turns.length : 0;
+            const int64_t before = std::max<int64_t>(own - turns.length, 0);
+            const int64_t ends[] = {before, own, keys};  // of keys that the query asks alike
             for (int64_t head = 0; head < shape.key_heads; head++)
-                for (int64_t first = 0; first < keys; first += SPLIT)
-                    made.push_back({starts[s] + t, head, first, std::min(first + SPLIT, keys),
-                                    tables + s * width});
+                for (int64_t i = 0, first = 0; i < 3; i++)
+                    for (int64_t last; first < ends[i]; first = last) {
+                        last = std::min(first + SPLIT, ends[i]);
+                        made.push_back({starts[s] + t, head, first, last, tables + s * width,
+                                        &turns.of[2 - i]});
+                    }
         }
     }
     return made;
@@ -145,6 +167,23 @@ size_t merge(const std::vector<Task> &made, size_t begin, const Shape &shape,
     return end;
 }
 
+// The query heads q [G][D] of a task, turned as its keys want them and scaled: to [G][D].
+void prepare(const Task &task, const Shape &shape, const float *q, float scale, float *to) {
+    const int64_t size = shape.size, half = size / 2, group = shape.group();
+    if (!task.turn->cosine) {
+        for (int64_t d = 0; d < group * size; d++) to[d] = q[d] * scale;
+        return;
+    }
+    const float *cosine = task.turn->cosine + task.query * size;
+    const float *sine = task.turn->sine + task.query * size;
+    for (int64_t r = 0; r < group; r++, q += size, to += size)
+        for (int64_t d = 0; d < half; d++) {
+            const float one = q[d], other = q[d + half];
+            to[d] = (one * cosine[d] + other * sine[d]) * scale;
+            to[d + half] = (other * cosine[d + half] + one * sine[d + half]) * scale;
+        }
+}
+
 template <typename T>
 void decode(const float *q, int64_t q_stride, const T *keys, const T *values, const Shape &shape,
             const std::vector<Task> &made, float scale, float *out) {
@@ -157,7 +196,7 @@ void decode(const float *q, int64_t q_stride, const T *keys, const T *values, co
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < count; i++) {
             const float *from = q + made[i].query * q_stride + made[i].head * group * size;
-            for (int64_t d = 0; d < group * size; d++) scaled[d] = from[d] * scale * LOG2E;
+            prepare(made[i], shape, from, scale * LOG2E, scaled.data());
             attend<T>(made[i], shape, scaled.data(), keys, values, &states[i * group],
                       &sums[i * group * size]);
         }
@@ -183,14 +222,18 @@ extern "C" int64_t paged_lanes() { return W; }
 
 // q [N, H, D] (tokens q_stride apart), keys and values [blocks, block_size, K, D] fp32 or bf16
 // (`half`); tables [sequences, width], starts [sequences + 1], lengths [sequences] as in
-// layout.py -> out [N, H, D], of those sequences that have at most `few` queries.
+// layout.py -> out [N, H, D], of those sequences that have at most `few` queries. Where `length` is
+// not 0, it is that of chunks; cosines and sines [N, D] turn queries further.
 extern "C" void paged_decode(const float *q, int64_t q_stride, const void *keys,
                              const void *values, bool half, const int32_t *tables, int64_t width,
                              const int32_t *starts, const int32_t *lengths, int64_t sequences,
                              int64_t few, int64_t heads, int64_t key_heads, int64_t size,
-                             int64_t block_size, float scale, float *out) {
+                             int64_t block_size, int64_t length, const float *succ_cosine,
+                             const float *succ_sine, const float *inter_cosine,
+                             const float *inter_sine, float scale, float *out) {
     const Shape shape{heads, key_heads, size, block_size};
-    const auto made = tasks(shape, tables, width, starts, lengths, sequences, few);
+    const Turns turns{length, {{}, {succ_cosine, succ_sine}, {inter_cosine, inter_sine}}};
+    const auto made = tasks(shape, tables, width, starts, lengths, sequences, few, turns);
     if (half)
         decode(q, q_stride, static_cast<const bf16 *>(keys), static_cast<const bf16 *>(values),
                shape, made, scale, out);
