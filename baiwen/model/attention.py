@@ -5,7 +5,7 @@ B batch, T tokens, C hidden size, H query heads, K key heads, D head size.
 
 from torch import Tensor, nn
 
-from baiwen.model import dca, kernels
+from baiwen.model import dual, kernels
 from baiwen.model.config import ModelConfig
 from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
@@ -44,7 +44,7 @@ class Attention(nn.Module):
         if cache is not None:
             out = cache.attend(self.layer, q, k, v)
         elif turns is not None:
-            out = dca.attend(q, k, v, documents, turns)
+            out = dual.attend(q, k, v, documents, turns)
         else:
             out = kernels.attend(q, k, v, documents)
         return self.o_proj(out.flatten(2))

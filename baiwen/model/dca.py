@@ -8,7 +8,7 @@ Rotations add up: q and k are turned to their places in their chunks like any ot
 turned further by `turns` where it asks older keys. Nothing else in the model knows.
 
     turning = turns(config, positions)                    # [B, T] as they are, not modulo s
-    out = attend(q, k, v, documents, turning)
+    out = dual.attend(q, k, v, documents, turning)
     pieces(first=5, last=9, length=4)[1].parts            # of queries 8: keys 8, 4 ... 7, 0 ... 3
 
 B batch, T tokens, S keys, H query heads, K key heads, G = H / K, D head size.
@@ -22,7 +22,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from baiwen.model import fused, rope
+from baiwen.model import fused, parts, rope
 from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
@@ -139,28 +139,9 @@ def prefill(
                  keys.stop, listed)
             for (kind, keys), listed in zip(piece.parts, lists, strict=True)
         ]  # fmt: skip
-        out[piece.queries] = merge(*zip(*found, strict=True))
+        merged = parts.merge(*zip(*found, strict=True)) if len(found) > 1 else found[0]
+        out[piece.queries] = merged[0]
     return out
-
-
-def merge(outs: Sequence[Tensor], lses: Sequence[Tensor]) -> Tensor:
-    """Attention over some keys and others, [..., T, H, D] with lse [..., H, T], as over all."""
-    if len(outs) == 1:
-        return outs[0]
-    shares = torch.stack(tuple(lses)).softmax(0).transpose(-1, -2)[..., None]  # [p, T, H, 1]
-    return (torch.stack(tuple(outs)) * shares).sum(0)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None, turning: Turns) -> Tensor:
-    """q [B, T, H, D], k and v [B, T, K, D], turned to their places in their chunks -> [B, T, H, D].
-
-    Within documents, or rows where there are none.
-    """
-    rows, tokens = q.shape[:2]
-    documents = documents or Documents.of([[tokens]] * rows).to(q.device)
-    chunks = documents.positions // turning.length  # [B, T]
-    apart = (chunks[:, :, None] - chunks[:, None]).masked_fill(~documents.mask[:, 0], -1)
-    return _selected(turning.all(q), k, v, apart)
 
 
 def decode(

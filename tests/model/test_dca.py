@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from baiwen.model import dca, rope
+from baiwen.model import dca, dual, fused, rope
 from baiwen.model.config import DualChunk, ModelConfig
 from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
@@ -101,7 +101,7 @@ def test_pairs_within_the_local_size_keep_their_distance_and_none_is_beyond_the_
 def test_turning_queries_further_is_the_matrix_of_distances(chunks):
     q, k, v = drawn(45)
     within = torch.arange(45) % chunks.length
-    found = dca.attend(
+    found = dual.attend(
         turned(q, within)[None], turned(k, within)[None], v[None], None,
         Turns(chunks.length, *(tuple(x[None] for x in pair) for pair in
               (exact(chunks, 45).succ, exact(chunks, 45).inter))),
@@ -139,9 +139,9 @@ def test_up_to_the_plain_length_distances_are_the_true_ones(chunks):
 def test_turns_are_those_from_the_place_in_the_chunk_on_without_temperature(of):
     places, x = torch.arange(60), torch.randn(60, 1, 16)
     turning = dca.turns(CONFIG, places, of)
-    within = dca.fused.rotate(x, *rope.tables(CONFIG, places % 11, of))
+    within = fused.rotate(x, *rope.tables(CONFIG, places % 11, of))
     for kind, stands in (("succ", (places % 11 + 11).clamp(max=16)), ("inter", places * 0 + 16)):
-        truth = dca.fused.rotate(x, *rope.tables(CONFIG, stands, of))
+        truth = fused.rotate(x, *rope.tables(CONFIG, stands, of))
         torch.testing.assert_close(turning.turn(within, kind), truth, atol=1e-5, rtol=0)
 
 
@@ -210,7 +210,7 @@ def test_the_whole_forward_is_that_of_the_matrix(monkeypatch):
         q, k = (turned(x[0].double(), -(torch.arange(50) % 11)) for x in (q, k))
         return brute(q, k, v[0].double(), distances(CHUNKS, 50))[None].float()
 
-    monkeypatch.setattr(dca, "attend", matrix)
+    monkeypatch.setattr(dual, "attend", matrix)
     torch.testing.assert_close(model(ids[None]).hidden[0], whole, atol=1e-4, rtol=1e-4)
 
 
@@ -277,13 +277,17 @@ def test_below_the_chunk_length_a_cached_forward_is_plain_to_the_bit():
         assert torch.equal(ours, theirs)
 
 
-def test_gradients_reach_queries_keys_and_values_through_every_turn():
-    q, k, v = (x[None].requires_grad_() for x in drawn(24))
-    config = replace(CONFIG, dual_chunk_attention_config=DualChunk(6, 2, 6))
-    turning = dca.turns(config, torch.arange(24)[None])
-    out = dca.attend(q, k, v, None, turning)
-    out[0, -1].sum().backward()
-    assert (k.grad[0].abs().amax((1, 2)) > 0).all() and (v.grad[0].abs().amax((1, 2)) > 0).all()
+def test_a_prompt_goes_on_from_the_blocks_of_another_that_begins_alike():
+    model, of = built(), rope.of(CONFIG, 40)
+    first, cache = torch.arange(40) * 7 % 96, PagedCache(CONFIG, 20, BLOCK, "cpu", torch.float32)
+    second = torch.cat((first[:24], first[24:].flip(0)))
+    blocks = np.arange(20, dtype=np.int32)[::-1]
+    whole = Layout.of(blocks[None, :10], [0], [40], BLOCK, "cpu", [of])
+    model(first[None], cache=Step(cache, whole))
+    shared = np.concatenate((blocks[:6], blocks[10:14]))[None]
+    rest = Layout.of(shared, [24], [16], BLOCK, "cpu", [of])
+    found = model(second[None, 24:], cache=Step(cache, rest)).hidden[0]
+    torch.testing.assert_close(found, model(second[None]).hidden[0, 24:], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", ["7B", "14B"])
