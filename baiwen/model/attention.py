@@ -3,6 +3,8 @@
 B batch, T tokens, C hidden size, H query heads, K key heads, D head size.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from baiwen.model import dual, kernels
@@ -10,6 +12,20 @@ from baiwen.model.config import ModelConfig
 from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
 from baiwen.model.paged import Step
+
+Attend = Callable[[Tensor, Tensor, Tensor, Documents | None, Turns | None], Tensor]
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, documents: Documents | None, turns: Turns | None
+) -> Tensor:
+    """Causal attention within documents, dual chunk attention with `turns`, without a cache.
+
+    q [B, T, H, D], k and v [B, T, K, D] -> [B, T, H, D].
+    """
+    if turns is None:
+        return kernels.attend(q, k, v, documents)
+    return dual.attend(q, k, v, documents, turns)
 
 
 class Attention(nn.Module):
@@ -26,6 +42,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(size, key_size)
         self.o_proj = nn.Linear(size, size, bias=False)
         self.qkv_proj: nn.Linear | None = None  # for all three, in a packed model
+        self.attend: Attend = attend  # another one where ranks share rows
 
     def forward(
         self,
@@ -43,10 +60,8 @@ class Attention(nn.Module):
         q, k = kernels.rotate(q, k, *rope)
         if cache is not None:
             out = cache.attend(self.layer, q, k, v)
-        elif turns is not None:
-            out = dual.attend(q, k, v, documents, turns)
         else:
-            out = kernels.attend(q, k, v, documents)
+            out = self.attend(q, k, v, documents, turns)
         return self.o_proj(out.flatten(2))
 
     def _heads(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -93,7 +93,9 @@ def test_no_part_is_larger_than_its_documents_chunks():
 def test_a_model_learns_through_it(recompute):
     """Gradients of a model whose documents are longer than its chunks, by both forms."""
     documents = DOCUMENTS["packed"]
-    tokens = torch.randint(64, (2, 40), generator=torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    tokens = torch.randint(64, (2, 40), generator=generator)
+    slope = torch.randn(2, 40, 32, generator=generator)
 
     def gradients(form):
         model = Transformer(CONFIG)
@@ -101,12 +103,12 @@ def test_a_model_learns_through_it(recompute):
         model.checkpoint_blocks = recompute
         for block in model.model.layers:
             block.self_attn.attend = form
-        model(tokens, documents=documents).hidden.square().sum().backward()
+        (model(tokens, documents=documents).hidden * slope).sum().backward()
         return {name: parameter.grad for name, parameter in model.named_parameters()}
 
     found = gradients(dual.attend)
     for name, expected in gradients(by_scores).items():
-        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_within_a_chunk_it_is_plain_attention():
