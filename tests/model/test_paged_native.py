@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from baiwen.model import gathered, kernels, paged_cpu
+from baiwen.model import dca, gathered, kernels, paged_cpu
+from baiwen.model.config import DualChunk, ModelConfig
+from baiwen.model.dca import Turns
 from baiwen.model.layout import Layout
 from baiwen.model.native.build import library
 
@@ -57,6 +59,43 @@ def test_decodes_and_chunks_are_those_of_the_plain_form(
     found = paged_cpu.attend(q, keys, values, layout)
     plain = gathered.attend(q, keys.float(), values.float(), layout)
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-5)
+
+
+def turning(heads: tuple[int, int, int], layout: Layout, length: int) -> Turns:
+    """Turns of a model whose heads are these, for chunks of `length` tokens."""
+    query_heads, key_heads, size = heads
+    config = ModelConfig(
+        vocab_size=8, hidden_size=query_heads * size, intermediate_size=8, num_hidden_layers=1,
+        num_attention_heads=query_heads, num_key_value_heads=key_heads,
+        dual_chunk_attention_config=DualChunk(length + 30, 30, length),
+    )  # fmt: skip
+    return dca.turns(config, layout.positions)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("heads", [(14, 2, 64), (4, 4, 32), (12, 1, 16)])
+@pytest.mark.parametrize("length", [50, 700])
+def test_decodes_by_chunks_are_those_of_the_plain_form(
+    length: int, heads: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    q, keys, values, layout = case(
+        [0, 699, 700, 1900, 49, 7, 95], [1, 1, 1, 1, 1, 8, 8], heads, dtype
+    )
+    turns = turning(heads, layout, length)
+    found, plain = torch.empty_like(q), torch.empty_like(q)
+    paged_cpu.decode(q, keys, values, layout, turns, found)
+    dca.decode(q, keys, values, layout, turns, plain)
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-5)
+
+
+def test_a_text_within_one_chunk_is_the_same_to_the_bit_beside_longer_ones() -> None:
+    heads = 14, 2, 64
+    q, keys, values, layout = case([640, 1400], [1, 1], heads)
+    found, plain = torch.empty_like(q), torch.empty_like(q)
+    paged_cpu.decode(q, keys, values, layout, turning(heads, layout, 700), found)
+    paged_cpu.decode(q, keys, values, layout, None, plain)
+    assert torch.equal(found[0], plain[0])
+    assert not torch.equal(found[1], plain[1])
 
 
 def test_a_query_is_the_same_to_the_bit_in_any_batch_and_on_any_number_of_threads(
