@@ -41,8 +41,8 @@ class Sparse:
     patterns: Patterns | None = None  # vertical and slash sizes per head; None: by vote
     mass: float = 0.95  # of the attention that chosen blocks are to hold, by vote
     budget: float | None = None  # the most blocks, as a share of those before; None: no limit
-    floor: float = 0.9  # a key head of which less is held of the last queries is read in full
-    last: int = 64  # queries that vote; report: 64
+    floor: float = 0.8  # a key head of which less is held of the last queries is read in full
+    last: int = 64  # queries whose attention says what is missed; report: 64
     sink: int = 64  # first keys that are always seen
     local: int = 128  # keys before each query that are always seen
     dense_layers: int = 0  # first layers, which are read densely
@@ -160,10 +160,10 @@ def _by_vote(
     near = grid.near(sparse.sink, sparse.local)
     shares = votes.expected(counted, grid)
     chosen = votes.pick(shares, grid, near, sparse.mass, sparse.budget)
-    lowest = votes.held(counted, chosen, grid).unflatten(0, (len(chosen), -1)).mean(1)  # [K]
+    lowest = votes.held(counted, chosen).unflatten(0, (len(chosen), -1)).mean(1)  # [K]
     full = lowest < sparse.floor
     chosen[full] = True
-    return chosen, None, votes.held(counted, chosen, grid), int(full.sum())
+    return chosen, None, votes.held(counted, chosen), int(full.sum())
 
 
 def _by_patterns(
