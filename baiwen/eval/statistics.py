@@ -34,14 +34,14 @@ class Difference(Estimate):
     p: float
 
 
-def proportion(right: int, n: int) -> Estimate:
+def proportion(right: float, n: int) -> Estimate:
     """`right` of `n`, n > 0, with Wilson's interval (1927), which holds at 0 and 1 as well."""
     share = right / n
     low, high = wilson(right, n)
     return Estimate(share, n, math.sqrt(share * (1 - share) / n), low, high)
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
+def wilson(right: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a proportion: the shares that `right` of `n` does not refute."""
     share, shrink = right / n, 1 + Z**2 / n
     centre = (share + Z**2 / (2 * n)) / shrink

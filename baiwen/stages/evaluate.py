@@ -1,10 +1,13 @@
-"""Evaluation: accuracy by task and bits per byte of any checkpoints, and their paired differences.
+"""Evaluation of any checkpoints: accuracy by task, bits per byte, what they find in long texts.
 
 Reads the held-out questions of `instruct` and the held-out documents of `data`; writes
 
     samples-MODEL-FORM.jsonl     every question: prompt, answer, truth, verdict
     compression-MODEL.json       bits per byte beside gzip and xz, by source
-    scores.json                  {"models": {MODEL: {"form", "tasks", "forms", "compression"}},
+    long-MODEL-FORM.jsonl        every long prompt: what was asked, answer, truth, marks
+    long-MODEL.json              their means by task, length and depth, and how the model was read
+    scores.json                  {"models": {MODEL: {"form", "tasks", "forms", "compression",
+                                                     "long"}},
                                   "differences": {"sft - base": {"all": {...}, KIND: {...}}}}
 
 A model's score is that of the better of its forms; both stand in `scores.json`. What an interrupted
@@ -13,7 +16,7 @@ run has finished, a model in a form, lies in `state/` and is not done again.
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import combinations
@@ -29,9 +32,13 @@ from baiwen.config import Input, Knobs
 from baiwen.data import read
 from baiwen.engine import pretrained
 from baiwen.engine.engine import Engine
+from baiwen.engine.reach import Extend, Reach, Way
 from baiwen.errors import UserError
 from baiwen.eval import compression, tasks
+from baiwen.eval.long import haystack, suite
+from baiwen.eval.long.suite import Long
 from baiwen.instruct.task import document
+from baiwen.model import weights
 from baiwen.verify import Verdict
 
 Count = Annotated[int, Field(gt=0)]
@@ -40,12 +47,34 @@ Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]  # part of a file's name
 DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
+class Extension(Knobs):
+    """What is done beyond the trained length (baiwen/engine/reach.py)."""
+
+    dca: bool = True  # distances are cut to trained ones by dual chunk attention; report: true
+    # Of YaRN its temperature, all of it or nothing; none: temperature with dca, yarn without.
+    rope: Way | None = None  # report: yarn; of the 1M models temperature
+    local: Count | None = None  # tokens of distance that dca keeps; none: a 16th of the trained
+    factors: tuple[float, ...] = ()  # that a prompt may be stretched by; none: 1, 2, 3 ...
+
+    @property
+    def built(self) -> Extend:
+        """The same for the engine."""
+        return Extend(self.dca, self.rope, self.local, self.factors)
+
+
 class Model(Knobs):
     """A checkpoint, and how it is asked."""
 
     folder: Input  # an HF folder
-    # chat: the protocol; document: plain text with shots before it; both: the better one counts
+    # chat: the protocol; document: plain text, a task with shots before it; both: the better counts
     forms: Annotated[tuple[FormName, ...], Field(min_length=1)] = ("chat",)
+    context: Count | None = None  # tokens of prompt and answer; none: what config.json says
+    extend: Extension | None = None  # none: config.json, and dca beyond what it says
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How far and how it is read, for the engine."""
+        return {"context": self.context, "extend": self.extend and self.extend.built}
 
 
 class Config(Knobs):
@@ -60,7 +89,8 @@ class Config(Knobs):
     shots: Annotated[int, Field(ge=0)] = 4  # solved instances before a question; report: 0 to 25
     documents: Input | None = None  # held-out documents, heldout.jsonl.zst of `data`
     characters: Count = 1_000_000  # of held-out documents, to the next whole one
-    seed: int = 0  # of the draw of shots and documents
+    long: Long | None = None  # what they find in texts of given lengths
+    seed: int = 0  # of the draw of shots, documents and long texts
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"  # auto, cpu, cuda, cuda:N
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of weights and matmuls
 
@@ -72,11 +102,31 @@ class Config(Knobs):
         return self
 
 
+def check(config: Config, to_come: Sequence[Path]) -> None:
+    """Stop unless there are long texts to read; what lies in `to_come` is not looked for."""
+    place = _place(config)
+    if place and not any(place.is_relative_to(folder) for folder in to_come):
+        try:
+            read.find([place])
+        except UserError as error:
+            raise UserError(f"long.haystack: {error}") from error
+
+
+def reads(config: Config) -> dict[str, list[Path]]:
+    """The files of the long texts."""
+    place = _place(config)
+    try:
+        return {"long.haystack": read.find([place])} if place else {}
+    except UserError:
+        return {}  # gone since the run, or not there yet: `check` tells where it has to be
+
+
 def run(config: Config, folder: files.RunFolder) -> None:
     """Measure every model, then the paired difference of each two."""
     models: dict[str, dict[str, Any]] = {}
     samples: dict[str, list[tasks.Sample]] = {}
     parts = folder.path / "state"
+    _require(config, parts)
     for name, model in config.models.items():
         models[name], samples[name] = _measure(config, name, model, parts)
         log.say(_told(name, models[name]))
@@ -94,12 +144,15 @@ def score_model(
     folder: Path,
     tasks: Path | None = None,
     documents: Path | None = None,
-    forms: Sequence[FormName] = ("chat",),
+    reading: Mapping[str, Any] | None = None,
     **knobs: Any,  # noqa: ANN401 - those of Config
 ) -> dict[str, Any]:
-    """One model's entry of `scores.json`; nothing is written. For `baiwen eval MODEL`."""
+    """One model's entry of `scores.json`; nothing is written. For `baiwen eval MODEL`.
+
+    reading: the knobs of `Model` that are not its folder.
+    """
     given = {"tasks": tasks, "documents": documents, **knobs}
-    models = {"model": {"folder": folder, "forms": forms}}
+    models = {"model": {"folder": folder, **(reading or {})}}
     config = recipes.parse({"out": folder, "models": models, **given}, Config, "the command line")
     return _measure(config, "model", config.models["model"], keep=None)[0]
 
@@ -107,21 +160,27 @@ def score_model(
 class Subject:
     """A checkpoint under test, loaded when the first thing is asked of it."""
 
-    def __init__(self, folder: Path, device: str, dtype: str) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        device: str,
+        dtype: str,
+        **knobs: Any,  # noqa: ANN401 - those of Engine
+    ) -> None:
+        self.folder, self.knobs = folder, knobs
         self.device, self.dtype = dist.place(device, dtype)
 
     @cached_property
     def engine(self) -> Engine:
         """The checkpoint, ready to answer."""
-        return Engine(*pretrained.load(self.folder, self.device, self.dtype))
+        return Engine(*pretrained.load(self.folder, self.device, self.dtype), **self.knobs)
 
 
 def _measure(
     config: Config, name: str, model: Model, keep: Path | None
 ) -> tuple[dict[str, Any], list[tasks.Sample]]:
     """The model's scores, and the samples of its better form; finished parts lie in `keep`."""
-    subject = Subject(model.folder, config.device, config.dtype)
+    subject = Subject(model.folder, config.device, config.dtype, **model.reading)
     scores: dict[str, Any] = {"folder": str(model.folder)}
     best: list[tasks.Sample] = []
     if config.tasks:
@@ -136,6 +195,9 @@ def _measure(
     if config.documents:
         path = keep / f"compression-{name}.json" if keep else None
         scores["compression"] = _compression(config, subject, path)
+    if config.long:
+        path = keep / f"long-{name}.json" if keep else None
+        scores["long"] = _long(config, subject, name, path)
     return scores, best
 
 
@@ -163,6 +225,32 @@ def _compression(config: Config, subject: Subject, path: Path | None) -> dict[st
     if path:
         files.write_json(path, result)
     return result
+
+
+def _long(config: Config, subject: Subject, name: str, path: Path | None) -> dict[str, Any]:
+    """The entry of an earlier run where `path` has it, else measured."""
+    if path and path.is_file():
+        return dict(files.read_json(path))
+    assert config.long
+    forms, keep = config.models[name].forms, path and path.parent
+    entry = suite.measure(subject.engine, config.long, forms, config.seed, name, keep)
+    if path:
+        files.write_json(path, entry)
+    return entry
+
+
+def _require(config: Config, parts: Path) -> None:
+    """Stop before anything is computed where a long text is too long for one of the models."""
+    for name, model in config.models.items():
+        if config.long and not (parts / f"long-{name}.json").is_file():
+            reach = Reach.of(weights.read_config(model.folder), **model.reading)
+            suite.require(config.long, name, reach.context)
+
+
+def _place(config: Config) -> Path | None:
+    """Where the long texts lie, if they are files."""
+    bundled = config.long is None or config.long.haystack in (haystack.BUNDLED, haystack.NOISE)
+    return None if bundled or config.long is None else Path(config.long.haystack)
 
 
 def _ask(config: Config, engine: Engine, form: FormName) -> Iterable[tasks.Sample]:
@@ -212,4 +300,7 @@ def _told(name: str, scores: dict[str, Any]) -> str:
     if "compression" in scores:
         every = scores["compression"]["all"]
         parts.append(f"{every['bits_per_byte']:.3f} bits per byte (xz {every['xz']:.3f})")
+    if "long" in scores:
+        found = scores["long"]["tasks"].items()
+        parts += [f"{task} {score['all']['strict']['value']:.1%}" for task, score in found]
     return f"{name}: {', '.join(parts) or 'nothing to measure'}"

@@ -1,0 +1,57 @@
+"""Scores of the suite: both marks by task, length and depth, each with n and interval.
+
+score(samples)["passkey"]["lengths"]["4096"]["depths"]["0.50"]["strict"]
+    -> {"value": 1.0, "n": 5, "standard_error": 0.0, "low": 0.57, "high": 1.0}
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import fsum
+from typing import Any
+
+from baiwen.eval.long import ruler
+from baiwen.eval.long.answers import Sample
+from baiwen.eval.statistics import proportion
+
+
+def score(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Both marks of each task, by length, and by depth where there is one; and RULER's mean."""
+    tasks: dict[str, list[Sample]] = defaultdict(list)
+    for one in samples:
+        tasks[one.task].append(one)
+    scores = {task: _by_length(of_task) for task, of_task in tasks.items()}
+    all_of_ruler = [one for one in samples if one.task in ruler.TASKS]
+    return scores | ({"ruler": _by_length(all_of_ruler)} if all_of_ruler else {})
+
+
+def mean(samples: Sequence[Sample]) -> float:
+    """The mean strict mark, by which two forms compare."""
+    return fsum(one.strict for one in samples) / len(samples)
+
+
+def _by_length(samples: Sequence[Sample]) -> dict[str, Any]:
+    lengths = sorted({one.length for one in samples})
+    return {"all": _marks(samples)} | {
+        "lengths": {
+            str(length): _by_depth([one for one in samples if one.length == length])
+            for length in lengths
+        }
+    }
+
+
+def _by_depth(samples: Sequence[Sample]) -> dict[str, Any]:
+    depths = sorted({one.depth for one in samples if one.depth is not None})
+    by_depth = {
+        f"{depth:.2f}": _marks([one for one in samples if one.depth == depth]) for depth in depths
+    }
+    return _marks(samples) | ({"depths": by_depth} if depths else {})
+
+
+def _marks(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Both marks' means. No marks from 0 to 1 spread more than rights and wrongs of that mean do,
+    so Wilson's interval of a share holds for them, too."""
+    return {
+        name: asdict(proportion(fsum(getattr(one, name) for one in samples), len(samples)))
+        for name in ("official", "strict")
+    }
