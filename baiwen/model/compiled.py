@@ -47,10 +47,15 @@ def add_rms_norm(
 
 def rotate(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
     """q [B, T, H, D] and k [B, T, K, D] turned by `rope.tables` [B or 1, T, 1, D]."""
-    shape = (*q.shape[:2], 1, q.shape[3])
-    cosine, sine = (table.expand(shape).contiguous() for table in (cosine, sine))
-    turned_q, turned_k = _Rotation.apply(q, k, cosine, sine)
+    turned_q, turned_k = _Rotation.apply(*_tables(q, cosine, sine), q, k)
     return turned_q, turned_k
+
+
+def turn(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """x [B, T, H, D] turned by tables [B or 1, T, 1, D]."""
+    (turned,) = _Rotation.apply(*_tables(x, cosine, sine), x)
+    assert isinstance(turned, Tensor)
+    return turned
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
@@ -116,19 +121,18 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401
-        q: Tensor,
-        k: Tensor,
         cosine: Tensor,
         sine: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+        *heads: Tensor,
+    ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(cosine, sine)
-        return _turn(q, cosine, sine, 1), _turn(k, cosine, sine, 1)
+        return tuple(_turn(x, cosine, sine, 1) for x in heads)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         cosine, sine = ctx.saved_tensors
-        return _turn(grad_q, cosine, sine, -1), _turn(grad_k, cosine, sine, -1), None, None
+        return None, None, *(_turn(grad, cosine, sine, -1) for grad in grads)
 
 
 class _SwiGLU(torch.autograd.Function):
@@ -152,6 +156,12 @@ def _native() -> ctypes.CDLL:
     native = library("layers")
     assert native
     return native
+
+
+def _tables(x: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+    """Tables for each of the tokens of x [B, T, H, D]."""
+    shape = (*x.shape[:2], 1, x.shape[3])
+    return cosine.expand(shape).contiguous(), sine.expand(shape).contiguous()
 
 
 def _turn(x: Tensor, cosine: Tensor, sine: Tensor, sign: float) -> Tensor:

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from baiwen.model import fused, parts, rope
+from baiwen.model import compiled, fused, parts, rope
 from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
@@ -41,10 +41,13 @@ class Turns:
     inter: tuple[Tensor, Tensor]  # for older ones
 
     def turn(self, q: Tensor, kind: Kind) -> Tensor:
-        """Queries [..., T, H, D] that stand at i mod s, as they ask keys of this kind."""
+        """Queries [B, T, H, D] or [T, H, D], which stand at i mod s, for keys of this kind."""
         if kind == "intra":
             return q
-        return fused.rotate(q, *(self.succ if kind == "succ" else self.inter))
+        tables = self.succ if kind == "succ" else self.inter
+        if not compiled.fits(q):
+            return fused.rotate(q, *tables)
+        return compiled.turn(q, *tables) if q.ndim == 4 else compiled.turn(q[None], *tables)[0]
 
     def all(self, q: Tensor) -> Tensor:
         """The queries as they ask keys of each kind, [3, ..., T, H, D]."""
@@ -63,6 +66,12 @@ class Piece:
     queries: slice  # counted from the first query
     place: int  # of the first of them in its text
     parts: tuple[tuple[Kind, slice], ...]  # keys by their places; of "intra" up to the query's own
+
+
+# Which keys some queries of a prompt see, by (layer, number of its sequence in the step, queries
+# [T, H, D] as they stand in their chunk, pages, place of the first one, their piece): lists for
+# each part of the piece, None where it is all keys of the part.
+Choose = Callable[[int, int, Tensor, Pages, int, Piece], Sequence[Lists | None]]
 
 
 def turns(config: ModelConfig, positions: Tensor, of: Rope | Mixed | None = None) -> Turns:

@@ -9,10 +9,9 @@ Which sequence owns which blocks is not known here: `engine.blocks` keeps those 
 N tokens of a step, L layers, K key heads, H query heads, D head size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,9 +19,8 @@ from torch import Tensor
 
 from baiwen.model import dca, kernels, rope
 from baiwen.model.config import ModelConfig
-from baiwen.model.dca import Piece, Turns
+from baiwen.model.dca import Choose, Turns
 from baiwen.model.layout import Layout
-from baiwen.model.pages import Lists, Pages
 
 
 class PagedCache:
@@ -60,15 +58,6 @@ class PagedCache:
         if sources:
             pairs = torch.tensor(list(sources.items()), device=self.slabs.device)
             self.slabs[:, :, pairs[:, 0]] = self.slabs[:, :, pairs[:, 1]]
-
-
-class Choose(Protocol):
-    """Which keys a chunk of a prompt sees: for each part of a piece lists, or None for all."""
-
-    def __call__(
-        self, layer: int, sequence: int, q: Tensor, pages: Pages, place: int, piece: Piece, /
-    ) -> Sequence[Lists | None]:
-        """Queries q [T, H, D] of the piece, the first at `place` of sequence `sequence`."""
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,10 @@ def merge(outs: Sequence[Tensor], lses: Sequence[Tensor]) -> tuple[Tensor, Tenso
     stacked = torch.stack(tuple(lses))  # [P, ..., H, T]
     lse = stacked.logsumexp(0)
     shares = (stacked - _finite(lse)).exp().transpose(-1, -2)[..., None]  # [P, ..., T, H, 1]
-    weighted = [out * share for out, share in zip(outs, shares, strict=True)]
-    return torch.stack(weighted).sum(0), lse
+    whole = outs[0] * shares[0]
+    for out, share in zip(outs[1:], shares[1:], strict=True):
+        whole.addcmul_(out, share)
+    return whole, lse
 
 
 def nothing(q: Tensor) -> tuple[Tensor, Tensor]:
