@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from baiwen import mistakes
 from baiwen.errors import UserError
@@ -40,6 +40,17 @@ _MUST_EXIST = "must exist when the stage starts"
 # A path that a stage reads. It is looked for when the stage starts, not when the recipe is parsed:
 # an earlier recipe of the same folder may still write it.
 Input = Annotated[Path, _MUST_EXIST]
+
+
+def _listed(value: object) -> object:
+    """One path as a tuple of it; after a validator pydantic takes tuples for tuples alone."""
+    if isinstance(value, str | Path):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+# One such path, or a list of them.
+Inputs = Annotated[tuple[Input, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
 class Knobs(BaseModel):

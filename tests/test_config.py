@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from baiwen import config
-from baiwen.config import Input, Knobs
+from baiwen.config import Input, Inputs, Knobs
 from baiwen.errors import UserError
 
 
@@ -199,6 +199,25 @@ def test_inputs_are_found_wherever_they_stand():
         ("mixture.web.path", Path("d")),
         ("sources[0].path", Path("e")),
     ]
+
+
+class Joined(Knobs):
+    parts: Inputs
+
+
+@pytest.mark.parametrize("value", ['"a"', '["a"]', '["a", "b"]'])
+def test_one_path_or_several_are_inputs(source, value):
+    source.write_text(f"parts = {value}", encoding="utf-8")
+    made = config.parse(config.read(source), Joined, source)
+    paths = [Path(name) for name in "ab" if name in value]
+    assert config.inputs(made) == [(f"parts[{i}]", path) for i, path in enumerate(paths)]
+    assert Joined(parts=paths) == Joined(parts=tuple(paths)) == made
+
+
+def test_paths_that_are_none_are_refused(source):
+    for value in ("3", "[]", "[3]"):
+        source.write_text(f"parts = {value}", encoding="utf-8")
+        assert "parts" in complaint(lambda: config.parse(config.read(source), Joined, source))
 
 
 def test_a_missing_input_is_named_with_the_nearest_one(source, tmp_path):

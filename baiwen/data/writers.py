@@ -82,14 +82,20 @@ def source_name(domain: str) -> str:
     return re.sub(r"[^\w.]+", "_", domain).strip("_.") or "unnamed"
 
 
-def by_source(folder: Path | str) -> dict[str, list[Path]]:
-    """The documents files of a data folder, by source."""
+def by_source(*folders: Path | str) -> dict[str, list[Path]]:
+    """The documents files of data folders, by source; those of the first folder come first."""
     found: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(Path(folder).glob("documents-*.jsonl.zst")):
-        if match := re.fullmatch(r"documents-(.+)-\d{5}\.jsonl\.zst", path.name):
-            found[match[1]].append(path)
-    if not found:
-        raise UserError(
-            f"{folder}: holds no documents-NAME-00000.jsonl.zst. Give the folder of a data stage."
-        )
+    for folder in folders:
+        named = [
+            (match[1], path)
+            for path in sorted(Path(folder).glob("documents-*.jsonl.zst"))
+            if (match := re.fullmatch(r"documents-(.+)-\d{5}\.jsonl\.zst", path.name))
+        ]
+        for name, path in named:
+            found[name].append(path)
+        if not named:
+            raise UserError(
+                f"{folder}: holds no documents-NAME-00000.jsonl.zst. Give the folder of a data "
+                "stage."
+            )
     return dict(found)

@@ -1,6 +1,6 @@
 """Documents to token ids, which training reads by memory-map (format: `data/shards.py`).
 
-Reads the folder of a data stage and a tokenizer. Writes, for every source (domain) of documents,
+Reads the folders of data stages and a tokenizer. Writes, for every source (domain) of documents,
 
     NAME/index.json    NAME/tokens-00000.bin    NAME/ends-00000.bin    ...
 
@@ -10,14 +10,14 @@ only the shards that were not finished.
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from baiwen import files, log
-from baiwen.config import Input, Knobs
+from baiwen.config import Input, Inputs, Knobs
 from baiwen.data.executor import cores, ordered
 from baiwen.data.shards import id_type, sweep, write_index
 from baiwen.data.tokenize import jobs, tokenize
@@ -33,15 +33,15 @@ class Config(Knobs):
     """What to tokenize, and with what."""
 
     out: Path  # the run folder
-    documents: Input  # folder of a data stage
+    documents: Inputs  # folder of a data or synthesize stage, or several
     tokenizer: Input  # folder with tokenizer.json
     workers: Annotated[int, Field(ge=0)] = 0  # processes; 0: one a core
 
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Write the shards of every source and its index."""
-    sources, tokenizer = by_source(config.documents), Tokenizer.load(config.tokenizer)
-    _refuse_reserved(sources, config.documents)
+    sources, tokenizer = by_source(*config.documents), Tokenizer.load(config.tokenizer)
+    _refuse_reserved(sources)
     sweep(folder.path, {source: len(paths) for source, paths in sources.items()})
     work = list(jobs(sources, config.tokenizer, folder.path, folder.path / "state"))
     done = ordered(tokenize, work, min(config.workers or cores(), len(work)))
@@ -55,22 +55,23 @@ def run(config: Config, folder: files.RunFolder) -> None:
 
 def check(config: Config, to_come: Sequence[Path]) -> None:
     """Stop where a source has a name that the run folder needs, if the documents are there."""
-    later = any(config.documents.is_relative_to(folder) for folder in to_come)
-    if config.documents.is_dir() and not later:
-        _refuse_reserved(by_source(config.documents), config.documents)
+    for documents in config.documents:
+        later = any(documents.is_relative_to(folder) for folder in to_come)
+        if documents.is_dir() and not later:
+            _refuse_reserved(by_source(documents))
 
 
 def plan(config: Config) -> dict[str, str | int]:
     """How many tokens there will be: the kept bytes, divided as the first documents encode."""
-    if not (config.documents.is_dir() and config.tokenizer.is_dir()):
+    if not all(path.is_dir() for path in (*config.documents, config.tokenizer)):
         return {}
     tokenizer = Tokenizer.load(config.tokenizer)
-    kept = files.read_json(config.documents / "data.json")["kept"]
     size: Counter[str] = Counter()  # several domains may share a source's name
-    for domain, count in kept.items():
-        size[source_name(domain)] += count["bytes"]
+    for documents in config.documents:
+        for domain, count in files.read_json(documents / "data.json")["kept"].items():
+            size[source_name(domain)] += count["bytes"]
     tokens = 0
-    for source, paths in by_source(config.documents).items():
+    for source, paths in by_source(*config.documents).items():
         rows = itertools.islice(files.read_jsonl(paths[0]), SAMPLE)
         texts = [row["text"] for row in rows]
         ids = sum(len(ids) + 1 for ids in tokenizer.encode_many(texts))
@@ -79,11 +80,11 @@ def plan(config: Config) -> dict[str, str | int]:
     return {"tokens (estimate)": tokens, "bytes on disk (estimate)": tokens * width}
 
 
-def _refuse_reserved(sources: Iterable[str], documents: Path) -> None:
-    for source in sources:
+def _refuse_reserved(sources: Mapping[str, Sequence[Path]]) -> None:
+    for source, paths in sources.items():
         if source.lower() in NAMES:
             raise UserError(
-                f"{documents} holds documents of the domain {source!r}, but that is the name of a "
-                "part of every run folder. Give these documents another `meta.domain`, or another "
-                "name in [[extra]], and run the data stage again."
+                f"{paths[0].parent} holds documents of the domain {source!r}, but that is the name "
+                "of a part of every run folder. Give these documents another `meta.domain`, or "
+                "another name in [[extra]], and run the data stage again."
             )

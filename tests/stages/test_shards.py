@@ -46,9 +46,23 @@ def test_every_domain_becomes_a_source_with_a_shard_for_each_file(settings):
     run(settings)
     assert names(settings.out) == ["code", "web"]
     source = Shards.open(settings.out / "web")
-    assert len(source.tokens) == len(list(settings.documents.glob("documents-web-*"))) > 1
+    assert len(source.tokens) == len(list(settings.documents[0].glob("documents-web-*"))) > 1
     assert len(source.ends) == 45
     assert files.complete(settings.out)
+
+
+def test_folders_of_documents_are_read_together(settings, tmp_path):
+    with Writers(tmp_path / "more") as keep:
+        for domain in ("web", "long"):
+            keep.put(document("a few words more", {"domain": domain}))
+    files.write_json(tmp_path / "more" / "data.json", {"kept": {"long": {"bytes": 16}}})
+    both = settings.model_copy(
+        update={"documents": (*settings.documents, tmp_path / "more"), "out": tmp_path / "both"}
+    )
+    assert shards.plan(both)["tokens (estimate)"] > shards.plan(settings)["tokens (estimate)"]
+    run(both)
+    assert names(both.out) == ["code", "long", "web"]
+    assert len(Shards.open(both.out / "web").ends) == 46
 
 
 def test_processes_write_the_same_bytes_as_one(settings, tmp_path):
@@ -95,11 +109,11 @@ def test_a_plan_estimates_the_tokens(settings):
 def test_a_folder_without_documents_is_refused(settings, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="Give the folder of a data stage"):
-        run(settings.model_copy(update={"documents": tmp_path / "empty"}))
+        run(settings.model_copy(update={"documents": (tmp_path / "empty",)}))
 
 
 def test_a_document_without_text_is_named(settings):
-    path = settings.documents / "documents-mine-00000.jsonl.zst"
+    path = settings.documents[0] / "documents-mine-00000.jsonl.zst"
     with files.jsonl_writer(path) as put:
         put({"body": "a"})
     with pytest.raises(UserError, match=f"{path}:1: no string `text`"):
@@ -107,7 +121,7 @@ def test_a_document_without_text_is_named(settings):
 
 
 def test_an_empty_documents_file_is_an_empty_source(settings):
-    with files.jsonl_writer(settings.documents / "documents-none-00000.jsonl.zst"):
+    with files.jsonl_writer(settings.documents[0] / "documents-none-00000.jsonl.zst"):
         pass
     run(settings)
     assert len(Shards.open(settings.out / "none")) == 0
@@ -116,7 +130,7 @@ def test_an_empty_documents_file_is_an_empty_source(settings):
 def test_a_plan_counts_all_domains_of_a_source(settings):
     planned = shards.plan(settings)
     parts = {name: {"documents": 45, "bytes": 5355} for name in ("code", "web!", "(web)")}
-    files.write_json(settings.documents / "data.json", {"kept": parts})
+    files.write_json(settings.documents[0] / "data.json", {"kept": parts})
     assert shards.plan(settings)["tokens (estimate)"] > 1.4 * planned["tokens (estimate)"]
 
 
@@ -124,8 +138,8 @@ def test_a_resumed_run_leaves_nothing_of_documents_that_are_gone(settings, tmp_p
     with monkeypatch.context() as unsealed, pytest.raises(KeyboardInterrupt):
         unsealed.setattr(shards.log, "say", _interrupt)  # after the first source's index
         run(settings)
-    files_of_code = sorted(settings.documents.glob("documents-code-*"))
-    for path in [*settings.documents.glob("documents-web-*"), files_of_code[-1]]:
+    files_of_code = sorted(settings.documents[0].glob("documents-code-*"))
+    for path in [*settings.documents[0].glob("documents-web-*"), files_of_code[-1]]:
         path.unlink()
     run(settings)
     whole = settings.model_copy(update={"out": tmp_path / "whole"})
@@ -140,10 +154,10 @@ def _interrupt(_):
 
 @pytest.mark.parametrize("domain", ["state", "Logs"])
 def test_a_domain_with_a_name_of_the_run_folder_is_refused(settings, domain):
-    with Writers(settings.documents) as keep:
+    with Writers(settings.documents[0]) as keep:
         keep.put(document("a few words", {"domain": domain}))
     with pytest.raises(UserError, match=f"documents of the domain '{domain}', but that is the na"):
         shards.check(settings, to_come=[])
     with pytest.raises(UserError, match="Give these documents another"):
         run(settings)
-    shards.check(settings, to_come=[settings.documents])
+    shards.check(settings, to_come=[settings.documents[0]])

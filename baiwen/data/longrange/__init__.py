@@ -54,8 +54,8 @@ def make(
     texts: of the documents, in order; what is too much is cut off at their end. measure: the length
     of an exercise, in tokens. `Unfit` where they are too short or do not give such an exercise.
     """
-    characters = sum(map(len, texts))
-    short, long = 0, characters + 1  # characters that were too few, and too many
+    whole = characters = sum(map(len, texts))
+    short, long = 0, whole + 1  # characters that were too few, and too many
     for _ in range(TRIES):
         parts = _parts(texts, characters)
         if not parts:
@@ -65,7 +65,7 @@ def make(
         if NEAR * target <= length <= target:
             return exercise
         short, long = (characters, long) if length < target else (short, characters)
-        if long - short == 1:
+        if short == whole:
             raise Unfit("too short")
         guess = int(AIM * characters * target / length)
         characters = guess if short < guess < long else (short + long) // 2

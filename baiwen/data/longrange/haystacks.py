@@ -1,0 +1,89 @@
+"""Haystacks: texts as long as an exercise is to be, out of documents of any length.
+
+    for haystack in haystacks(lambda: documents(paths), wanted, estimate):
+        [part.text for part in haystack.parts]      # stretches of documents, in order
+
+A document that is long enough gives as many stretches as it holds, one after the other. Shorter
+ones, and what is left of the long ones, are joined in the order they come. Nothing but the haystack
+that is being filled is held in memory.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from baiwen.data.document import Document
+
+BORDER = 0.9  # of a stretch: from here on it may end behind a line
+
+
+@dataclass(frozen=True)
+class Part:
+    """A document, or a stretch of one."""
+
+    text: str
+    id: str
+    license: str | None
+
+
+@dataclass(frozen=True)
+class Haystack:
+    """What one exercise is made of."""
+
+    target: int  # tokens that the exercise is to have
+    parts: tuple[Part, ...]
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Where it comes from: the ids of its documents, and their licences."""
+        licenses = sorted({part.license for part in self.parts if part.license})
+        own = {"license": "; ".join(licenses)} if licenses else {}
+        return {"lineage": list(dict.fromkeys(part.id for part in self.parts)), **own}
+
+
+def haystacks(
+    read: Callable[[], Iterable[Document]],
+    wanted: Callable[[int], int],
+    estimate: Callable[[str], float],
+    *,
+    spare: float = 1.15,
+    join: bool = True,
+) -> Iterator[Haystack]:
+    """Haystacks without end, the documents read again and again; none once a reading gives none.
+
+    wanted: the target of the nth haystack, tokens. estimate: tokens of a text, about. spare: how
+    much more a haystack holds than its target. join: whether short documents are joined, or left.
+    """
+    numbers = count()
+    target = wanted(next(numbers))
+    held: list[Part] = []
+    size = 0.0  # of what is held, in tokens
+    gave = True
+    while gave:
+        gave = False
+        for document in read():
+            rest, weight = document.text, estimate(document.text)
+            while weight >= spare * target:
+                cut = _border(rest, int(len(rest) * spare * target / weight))
+                yield Haystack(target, (_part(document, rest[:cut]),))
+                gave, target, rest = True, wanted(next(numbers)), rest[cut:]
+                weight = estimate(rest)
+            if join and rest.strip():
+                held.append(_part(document, rest))
+                size += weight
+            if size >= spare * target:
+                yield Haystack(target, tuple(held))
+                gave, target, held, size = True, wanted(next(numbers)), [], 0.0
+
+
+def _part(document: Document, text: str) -> Part:
+    license = document.meta.get("license")
+    return Part(text, document.id, license if isinstance(license, str) else None)
+
+
+def _border(text: str, most: int) -> int:
+    """The last end of a line or a word among the first `most` characters, if it is near."""
+    least = int(BORDER * most)
+    end = max(text.rfind("\n", least, most), text.rfind(" ", least, most))
+    return end + 1 if end >= 0 else most
