@@ -49,11 +49,23 @@ class World:
     dtype: torch.dtype  # of matmuls under `autocast`; weights stay in their own
     mesh: DeviceMesh | None  # one dimension, "data", over all ranks; None in a single process
     store: torch.distributed.Store | None = None  # of words between the ranks; None as for mesh
+    context: int = 1  # neighbouring ranks that share each row: its tokens are spread over them
+    group: torch.distributed.ProcessGroup | None = None  # of those; None where none are shared
 
     @property
     def main(self) -> bool:
         """Whether this process speaks and writes for all."""
         return self.rank == 0
+
+    @property
+    def share(self) -> int:
+        """Which share of a step's rows this rank reads; ranks that share rows read the same."""
+        return self.rank // self.context
+
+    @property
+    def shares(self) -> int:
+        """Into how many shares the rows of a step are divided."""
+        return self.size // self.context
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context of a forward pass: bf16 autocast where dtype is bf16, else nothing."""
@@ -69,16 +81,22 @@ def session(
     seed: int = 0,
     threads: int | None = None,
     timeout: float = 600.0,
+    context: int = 1,
 ) -> Iterator[World]:
     """Join the processes of torchrun (or stay alone), seed the generators, choose device and dtype.
 
     device: auto | cpu | cuda | cuda:N; dtype: auto | float32 | bfloat16. `threads` bounds torch's
     CPU threads; `timeout` is how many seconds a rank waits in a collective for a silent peer before
-    it fails (at a `barrier` it waits for as long as it takes).
+    it fails (at a `barrier` it waits for as long as it takes); `context` ranks share each row.
     Every rank gets the same seed: what must differ by rank is derived from (seed, step, rank).
     """
     rank, size, local_rank = (int(os.environ.get(name, alone)) for name, alone in RANKS.items())
     place, precision = _place(device, dtype, local_rank, size)
+    if size % context:
+        raise UserError(
+            f"parallel.context = {context} ranks share each row, but there are {size}: start "
+            f"a multiple of {context} with torchrun --nproc-per-node, or change the knob"
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     if place.type == "cpu":
@@ -88,7 +106,8 @@ def session(
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32
     _seed(seed)
     mesh, store = _join(place, size, timeout) if size > 1 else (None, None)
-    world = World(rank, size, local_rank, place, precision, mesh, store)
+    group = torch.distributed.new_subgroups(context)[0] if context > 1 else None
+    world = World(rank, size, local_rank, place, precision, mesh, store, context, group)
     yield world
     # Only on a clean end: after an exception a peer may hang in a collective, and leaving the group
     # would wait for it; the exit of the process is what tells torchrun.

@@ -59,8 +59,8 @@ class Split:
 
     sequence_length: int  # tokens of a row
     tokens_per_step: int  # over all ranks
-    micro_tokens: int  # that one rank computes at once
-    rank: int = 0
+    micro_tokens: int  # that one rank computes at once, or the ranks that share rows together
+    rank: int = 0  # ranks that share rows count as one
     ranks: int = 1
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class Split:
     def of(cls, config: Lengths, world: World) -> "Split":
         """That of a stage with these knobs, on this rank."""
         lengths = config.sequence_length, config.tokens_per_step, config.micro_tokens
-        return cls(*lengths, rank=world.rank, ranks=world.size)
+        return cls(*lengths, rank=world.share, ranks=world.shares)
 
     @property
     def rows(self) -> int:

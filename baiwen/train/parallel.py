@@ -6,17 +6,21 @@ One process: nothing is sharded. Under torchrun every block is an FSDP2 unit (`f
 weights are gathered, in bf16 where the run computes in it, for its forward and its backward pass,
 and its gradients are summed over the ranks in fp32. The root (embedding, final norm, head) is
 gathered in fp32, so that the residual stream stays fp32 as in one process, and stays gathered
-until its backward pass, because the loss multiplies with the head's weight.
+until its backward pass, because the loss multiplies with the head's weight. Ranks that share rows
+(`context.py`) shard weights like any others.
 """
 
-from typing import TypeVar
+from typing import Annotated, Self, TypeVar
 
 import torch
+from pydantic import Field, model_validator
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from baiwen.config import Knobs
 from baiwen.dist import World
 from baiwen.model.transformer import Model
+from baiwen.train import context
+from baiwen.train.context import Form
 
 Kind = TypeVar("Kind", bound=Model)
 
@@ -28,9 +32,33 @@ class Parallel(Knobs):
     compile: bool = False  # torch.compile each block (measured: no gain on the CPU)
 
 
+class ContextParallel(Parallel):
+    """Also rows that ranks share: for losses that are sums over tokens."""
+
+    context: Annotated[int, Field(gt=0)] = 1  # neighbouring ranks that share each row; not reported
+    context_form: Form = "ulysses"  # heads change places (ulysses), or keys go round (ring)
+
+    @model_validator(mode="after")
+    def _eager(self) -> Self:
+        if self.compile and self.context > 1:
+            raise ValueError("compile = true does not trace what ranks exchange: context must be 1")
+        return self
+
+    def check(self, sequence_length: int) -> None:
+        """Raise ValueError where a row does not divide among the ranks that share it."""
+        parts = self.context * (2 if self.context_form == "ring" and self.context > 1 else 1)
+        if sequence_length % parts:
+            raise ValueError(
+                f"sequence_length = {sequence_length} must be a multiple of {parts}, since "
+                f'parallel.context = {self.context} ranks share a row ("{self.context_form}")'
+            )
+
+
 def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
     """Prepare `model` in place for training on `world`; parameter names stay as they are."""
     model.checkpoint_blocks = parallel.activation_checkpointing
+    if isinstance(parallel, ContextParallel) and world.group is not None:
+        context.install(model, parallel.context_form, world)
     if parallel.compile:
         for block in model.model.layers:
             block.forward = torch.compile(block.forward)

@@ -1,4 +1,4 @@
-"""The tiny run of `tiny.py` as a fixture, since test folders are no packages."""
+"""The scripts of this folder as fixtures, since test folders are no packages."""
 
 import importlib.util
 import sys
@@ -10,14 +10,24 @@ import torch
 from baiwen.dist import World
 
 
-@pytest.fixture(scope="session")
-def tiny():
-    path = Path(__file__).with_name("tiny.py")
-    spec = importlib.util.spec_from_file_location("tiny", path)
+def loaded(name):
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["tiny"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return loaded("tiny")
+
+
+@pytest.fixture(scope="session")
+def shared_rows(tiny):
+    assert tiny  # which it imports
+    return loaded("shared_rows")
 
 
 @pytest.fixture

@@ -1,0 +1,84 @@
+"""A step of a model on rows that ranks share, or that one process has; small enough to repeat.
+
+torchrun --nproc-per-node=2 tests/train/shared_rows.py OUT dense-ring moe-ulysses
+"""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import tiny
+import torch
+from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
+
+from baiwen import dist, files
+from baiwen.data.loader import Batch
+from baiwen.errors import UserError
+from baiwen.model.config import DualChunk
+from baiwen.model.documents import Documents
+from baiwen.train.context import share
+from baiwen.train.loop import accumulate, evaluate
+from baiwen.train.losses import lm
+from baiwen.train.parallel import ContextParallel, shard
+
+SHARP = {"initializer_range": 0.3}  # what a token attends to matters
+CONFIGS = {
+    "dense": dataclasses.replace(tiny.CONFIG, **SHARP),
+    "moe": dataclasses.replace(tiny.MOE, **SHARP),
+    "dual": dataclasses.replace(
+        tiny.CONFIG, dual_chunk_attention_config=DualChunk(8, 3, 8), **SHARP
+    ),
+}
+CONFIGS["trees"] = CONFIGS["dense"]
+ROWS = [[24], [5, 13, 6], [1, 22, 1], [11, 2, 2, 9]]
+PADDING = [0, 6, 0, 0]
+TRUNKS = [[-1], [-1, 0, 0], [-1, -1, -1], [-1, 0, 0, -1]]
+
+
+def batch(kind, share=0, shares=1):
+    """A share of four rows of 24 tokens, whose documents end anywhere."""
+    generator = torch.Generator().manual_seed(0)
+    tokens, targets = torch.randint(96, (2, 4, 24), generator=generator)[:, share::shares]
+    mask = torch.rand(4, 24, generator=generator).round(decimals=1)
+    mask[1, -6:] = 0
+    mask = mask[share::shares]
+    lengths, padding, trunks = (x[share::shares] for x in (ROWS, PADDING, TRUNKS))
+    documents = Documents.of(lengths, padding, trunks if kind == "trees" else ())
+    count, real = float(mask.sum(dtype=torch.float64)), mask.numel() - sum(padding)
+    return Batch(tokens, targets, mask, documents.positions, documents, count, real)
+
+
+def step(kind, form, world, recompute=False):
+    """What a step of `world` logs, and its gradients, whole."""
+    knobs = ContextParallel(
+        context=world.context, context_form=form, activation_checkpointing=recompute
+    )
+    model = shard(tiny.model(CONFIGS[kind]), knobs, world)
+    mine = [share(batch(kind, world.share, world.shares), form, world)]
+    metrics = accumulate(model, mine, lm, world, router_z_loss=0.1)
+    found = {name: p.grad for name, p in model.named_parameters()}
+    whole = {n: x.full_tensor() if isinstance(x, DTensor) else x for n, x in found.items()}
+    measured = evaluate(model, mine, lm, world)["heldout_loss"]
+    return metrics | {"measured": torch.tensor(measured)}, whole
+
+
+def run(out, cases):
+    """Each case, on ranks of torchrun of which two, and then all, share rows; by name in `out`."""
+    for ranks in sorted({2, int(os.environ["WORLD_SIZE"])}):
+        with dist.session("cpu", "float32", threads=1, context=ranks) as world:
+            for case in cases:
+                found = step(*case.split("-"), world, recompute=True)
+                for name, tensors in zip(("metrics", "gradients"), found, strict=True):
+                    if world.main:
+                        tensors = {key: x.contiguous() for key, x in tensors.items()}
+                        save_file(tensors, out / f"{case}-{ranks}-{name}")
+            try:
+                step("dual", "ring", world)
+            except UserError as error:
+                files.write_json(out / f"told-{world.rank}.json", str(error))
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), sys.argv[2:])
