@@ -53,7 +53,7 @@ def common(stack: Haystack, rng: Random, length: int) -> Puzzle:
     often, seldom = (6, 1) if length < SHORT else (30, 3)
     seed = rng.getrandbits(64)
     return Puzzle(
-        before=f"{_example(stack, rng, length)}\n{LIST}",
+        before=f"{_example(others, rng, length)}\n{LIST}",
         body=lambda room: _list(stack, asked, others, (often, seldom), Random(seed), room),
         after=LIST_QUESTION,
         cue=LIST_CUE,
@@ -120,10 +120,10 @@ def _numbered(words: Sequence[str], first: int = 0) -> str:
     return "".join(f" {number}. {word}" for number, word in enumerate(words, first + 1))
 
 
-def _example(stack: Haystack, rng: Random, length: int) -> str:
+def _example(others: list[str], rng: Random, length: int) -> str:
     """A small list, the question and its answer."""
     count, often, seldom = (20, 3, 1) if length < SHORT else (40, 10, 3)
-    words = rng.sample(stack.words, count)
+    words = others[-count:]
     entries = words[:COMMON] * often + words[COMMON:] * seldom
     rng.shuffle(entries)
     return f"{LIST}{_numbered(entries)}{LIST_QUESTION}{LIST_CUE}{_numbered(words[:COMMON])}"
