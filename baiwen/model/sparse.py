@@ -87,7 +87,7 @@ class Chooser:
     def parts(self, q: Tensor, piece: Piece) -> list[Part]:
         """What the queries of a piece see, and how they ask."""
         last = q[-self.sparse.last :]
-        if self.config.dual_chunk_attention_config is None:
+        if len(piece.parts) == 1:
             ((_, keys),) = piece.parts
             return [Part(q, last, keys.start, keys.stop)]
         if piece.place not in self._turning:
