@@ -120,8 +120,26 @@ def _model(command: argparse.ArgumentParser, or_else: str = "") -> None:
     command.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, auto (default)")
 
 
+def _reach(command: argparse.ArgumentParser) -> None:
+    """How far a model reads, and how: `commands/loading.py`."""
+    command.add_argument(
+        "--context", type=int, help="tokens of prompt and answer, at most (default: the model's)"
+    )
+    command.add_argument(
+        "--rope",
+        choices=("temperature", "yarn", "none"),
+        help="what YaRN does beyond the trained length (temperature; yarn with --no-dca)",
+    )
+    command.add_argument(
+        "--no-dca", action="store_true", help="no dual chunk attention beyond the trained length"
+    )
+    command.add_argument("--factors", help="that a request may get, as in 1,2,4 (1,2,3,...)")
+    command.add_argument("--kv", choices=("fp32", "bf16"), help="keys and values (as the weights)")
+
+
 def _chat(command: argparse.ArgumentParser) -> None:
     _model(command, ", or the URL of a server")
+    _reach(command)
     command.add_argument("--dtype", default="auto", help="float32, bfloat16, auto (default)")
     command.add_argument("--system", help="the system message (default: the template's)")
     command.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (0.7)")
@@ -141,7 +159,7 @@ def _serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
     command.add_argument("--api-key", help="that requests must send (default: BAIWEN_API_KEY)")
     command.add_argument("--name", help="the model's name in requests (default: its folder's)")
-    command.add_argument("--context", type=int, help="tokens of prompt and answer, at most")
+    _reach(command)
     command.add_argument("--cache-tokens", type=int, help="in the cache (default: by memory)")
     command.add_argument("--sequences", type=int, default=64, help="that run at once (64)")
     command.add_argument("--lookup", type=int, default=0, help="tokens guessed ahead (0)")

@@ -17,7 +17,6 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
-from pathlib import Path
 from typing import TextIO
 
 from baiwen.commands.conversation import (
@@ -53,13 +52,14 @@ def main(options: argparse.Namespace) -> None:
 
 def _source(options: argparse.Namespace) -> AbstractContextManager[Source]:
     if options.model.startswith(("http://", "https://")):
+        for name in ("context", "rope", "no_dca", "factors", "kv"):
+            if getattr(options, name):
+                raise UserError(f"--{name.replace('_', '-')} is for a model that is loaded here")
         key = options.api_key or os.environ.get("BAIWEN_API_KEY")
         return nullcontext(Remote(options.model, key))
     # Loading a model takes torch, and seconds; a server is spoken to at once.
     local = importlib.import_module("baiwen.commands.local")
-    opened: AbstractContextManager[Source] = local.opened(
-        Path(options.model), options.device, options.dtype
-    )
+    opened: AbstractContextManager[Source] = local.opened(options)
     return opened
 
 

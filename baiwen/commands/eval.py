@@ -6,11 +6,18 @@
     source       bits a byte   95 %             gzip -9   xz -9   bytes
     all          1.912         1.880 to 1.944   2.301     2.184   301,224
 
+    $ baiwen eval MODEL --suite long --lengths 4096 8192 --tasks passkey vt
+
+    depth    4,096     8,192
+    0.00     100.0 %   100.0 %
+    all      98.2 %    94.5 %
+
 What the evaluate stage measures (baiwen/stages/evaluate.py), with nothing written. The results go
 to stdout, progress to stderr.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +25,68 @@ from rich.console import Console
 from rich.table import Table
 
 from baiwen import mistakes
+from baiwen.commands import loading
 from baiwen.errors import UserError
 from baiwen.stages import evaluate
+
+LONG = ("lengths", "depths", "keys", "samples", "haystack", "squad", "hotpotqa")  # options and knobs
 
 
 def main(options: argparse.Namespace) -> None:
     """Score the model and print a table for each kind of score."""
-    given = {"tasks": options.tasks, "documents": options.documents}
-    paths = {name: Path(path) for name, path in given.items() if path is not None}
-    if not paths:
-        raise UserError("nothing to score on: give --tasks FILE, --documents FILE or both")
+    given = _given(options)
+    if not given:
+        raise UserError(
+            "nothing to score on: give --tasks FILE, --documents FILE or --suite long --lengths N"
+        )
     model = Path(options.model)
-    for name, path in {"model": model, **paths}.items():
-        if not path.exists():
-            raise UserError(mistakes.missing(f"file of {name}" if name in paths else name, path))
+    for name in ("tasks", "documents"):
+        if name in given and not given[name].exists():
+            raise UserError(mistakes.missing(f"file of {name}", given[name]))
+    if not model.exists():
+        raise UserError(mistakes.missing("model", model))
     scores = evaluate.score_model(
         model,
-        tasks=paths.get("tasks"),
-        documents=paths.get("documents"),
         questions=options.questions,
         device=options.device,
+        reading={"context": options.context, "kv": options.kv, "extend": _extend(options)},
+        **given,
     )
     console = Console(highlight=False)
     if "tasks" in scores:
         console.print(_tasks(scores["tasks"]))
     if "compression" in scores:
         console.print(_compression(scores["compression"]))
+    for table in _long(scores["long"]["tasks"]) if "long" in scores else ():
+        console.print(table)
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """What to score on: knobs of the stage."""
+    given: dict[str, Any] = {}
+    if options.documents is not None:
+        given["documents"] = Path(options.documents)
+    suite = {name: getattr(options, name) for name in LONG}
+    suite = {name: value for name, value in suite.items() if value is not None}
+    if options.suite == "long":
+        if "lengths" not in suite:
+            raise UserError("--suite long needs --lengths, in tokens, as in --lengths 4096 8192")
+        given["long"] = suite | ({"tasks": options.tasks} if options.tasks else {})
+    elif suite:
+        raise UserError(f"--{next(iter(suite))} is for --suite long")
+    elif options.tasks is not None:
+        if len(options.tasks) > 1:
+            raise UserError(f"--tasks takes one file of questions; {len(options.tasks)} were given")
+        given["tasks"] = Path(options.tasks[0])
+    return given
+
+
+def _extend(options: argparse.Namespace) -> dict[str, Any] | None:
+    """How to go beyond the trained length: knobs of the stage, as far as they are given."""
+    extend = loading.extend(options)
+    if extend is None:
+        return None
+    return {"dca": extend.dca, "rope": extend.rope, "factors": extend.ladder}
 
 
 def _tasks(scores: dict[str, dict[str, Any]]) -> Table:
@@ -66,6 +109,36 @@ def _compression(scores: dict[str, Any]) -> Table:
             f"{score['bytes']:,}",
         )
     return table
+
+
+def _long(scores: dict[str, Any]) -> Iterator[Table]:
+    """The grid of the pass key, then the other tasks: our mark, and the official one."""
+    if "passkey" in scores:
+        by_length = scores["passkey"]["lengths"]
+        depths = next(iter(by_length.values()))["depths"]
+        table = _table("passkey, depth", *(f"{int(length):,}" for length in by_length))
+        for depth in depths:
+            found = (marks["depths"][depth]["strict"] for marks in by_length.values())
+            table.add_row(depth, *(f"{100 * mark['value']:.1f} %" for mark in found))
+        table.add_row("all", *(_interval(marks["strict"]) for marks in by_length.values()))
+        yield table
+    others = {task: found["lengths"] for task, found in scores.items() if task != "passkey"}
+    if others:
+        lengths = [f"{int(length):,}" for length in next(iter(others.values()))]
+        table = _table("task: strict (official)", *lengths)
+        for task, by_length in others.items():
+            table.add_row(task, *map(_both, by_length.values()))
+        yield table
+
+
+def _interval(mark: dict[str, float]) -> str:
+    low, high = 100 * mark["low"], 100 * mark["high"]
+    return f"{100 * mark['value']:.1f} % ({low:.1f} to {high:.1f} %, n = {mark['n']})"
+
+
+def _both(marks: dict[str, Any]) -> str:
+    strict, official = marks["strict"], marks["official"]
+    return f"{_interval(strict)} ({100 * official['value']:.1f} %)"
 
 
 def _table(*columns: str) -> Table:

@@ -1,12 +1,13 @@
 """Answers from a model in this process, for `baiwen chat FOLDER`."""
 
+import argparse
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from baiwen import dist, mistakes
+from baiwen.commands import loading
 from baiwen.commands.conversation import Knobs, Messages
-from baiwen.engine import pretrained
 from baiwen.engine.engine import Engine
 from baiwen.engine.sampler import Sampling
 from baiwen.errors import UserError
@@ -33,10 +34,10 @@ class Local:
 
 
 @contextmanager
-def opened(folder: Path, device: str, dtype: str) -> Iterator[Local]:
-    """The model of an HF folder, loaded for as long as the block lasts."""
+def opened(options: argparse.Namespace) -> Iterator[Local]:
+    """The model of the HF folder that the command line names, for as long as the block lasts."""
+    folder = Path(options.model)
     if not folder.is_dir():
         raise UserError(mistakes.missing("model", folder))
-    with dist.session(device, dtype) as world:
-        model, tokenizer = pretrained.load(folder, world.device, world.dtype)
-        yield Local(Engine(model, tokenizer), folder.name)
+    with dist.session(options.device, options.dtype) as world:
+        yield Local(loading.engine(options, folder, world), folder.name)

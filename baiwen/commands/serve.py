@@ -2,6 +2,7 @@
 
     $ baiwen serve runs/tiny/sft
     sft at http://127.0.0.1:8000/v1, chat page at http://127.0.0.1:8000/
+    reads 2,048 tokens, as trained
     $ baiwen serve runs/tiny/reward
     reward at http://127.0.0.1:8000/pooling
 
@@ -18,13 +19,14 @@ from typing import Any
 from fastapi import FastAPI
 
 from baiwen import dist, mistakes
+from baiwen.commands import loading
 from baiwen.engine import pretrained
 from baiwen.engine.engine import Engine
 from baiwen.engine.front import Front
 from baiwen.engine.sampler import Sampling
 from baiwen.engine.scorer import Scorer
 from baiwen.errors import UserError
-from baiwen.model import packed, weights
+from baiwen.model import weights
 from baiwen.serve import app, server
 from baiwen.serve.access import Gate
 from baiwen.serve.limits import Limits
@@ -62,8 +64,9 @@ def main(options: argparse.Namespace) -> None:
             served = _scoring(options, folder, world, name, gate, limits)
             told = f"{name} at {place}/pooling"
         else:
-            served = _language(options, folder, world, name, gate, limits)
-            told = f"{name} at {place}/v1, chat page at {place}/"
+            engine = _engine(options, folder, world)
+            served = _language(engine, folder, name, gate, limits)
+            told = f"{name} at {place}/v1, chat page at {place}/\nreads {engine.told}"
 
         def ready() -> None:
             print(told, flush=True)
@@ -73,20 +76,23 @@ def main(options: argparse.Namespace) -> None:
         server.run(served, listener, options.drain, ready)
 
 
-def _language(
-    options: argparse.Namespace,
-    folder: Path,
-    world: dist.World,
-    name: str,
-    gate: Gate,
-    limits: Limits,
-) -> FastAPI:
-    engine = _engine(options, folder, world)
+def _engine(options: argparse.Namespace, folder: Path, world: dist.World) -> Engine:
+    return loading.engine(
+        options,
+        folder,
+        world,
+        cache_tokens=options.cache_tokens,
+        sequences=options.sequences,
+        lookup=options.lookup,
+    )
+
+
+def _language(engine: Engine, folder: Path, name: str, gate: Gate, limits: Limits) -> FastAPI:
     return app.build(
         Front(engine, max_waiting=limits.waiting),
         engine.tokenizer,
         name,
-        _context(options.context, engine.context),
+        engine.context,
         gate=gate,
         limits=limits,
         defaults=sampling(folder),
@@ -101,13 +107,17 @@ def _scoring(
     gate: Gate,
     limits: Limits,
 ) -> FastAPI:
-    for option in ("weights", "lookup", "cache_tokens", "open"):
+    for option in ("weights", "lookup", "cache_tokens", "open", *loading.OPTIONS):
         if getattr(options, option):
             flag = option.replace("_", "-")
             raise UserError(f"--{flag} is for language models, and {folder} is a reward model")
     model, tokenizer = pretrained.load_reward(folder, world.device, world.dtype)
     scorer = Scorer(model, tokenizer, max_waiting=limits.waiting)
-    context = _context(options.context, scorer.context)
+    context = options.context or scorer.context
+    if context > scorer.context:
+        raise UserError(
+            f"--context {context:,} is more than the {scorer.context:,} tokens that the model reads"
+        )
     return app.build_scoring(scorer, name, context, gate=gate, limits=limits)
 
 
@@ -116,28 +126,6 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not value >= least:  # nan is not, either
             raise UserError(f"--{name.replace('_', '-')} {value} must be at least {least}")
-
-
-def _context(asked: int | None, most: int) -> int:
-    if asked is not None and asked > most:
-        raise UserError(
-            f"--context {asked:,} is more than the {most:,} tokens that the model and the cache "
-            "(--cache-tokens) have room for"
-        )
-    return asked or most
-
-
-def _engine(options: argparse.Namespace, folder: Path, world: dist.World) -> Engine:
-    model, tokenizer = pretrained.load(folder, world.device, world.dtype)
-    if options.weights is not None:
-        packed.pack(model, options.weights)
-    return Engine(
-        model,
-        tokenizer,
-        cache_tokens=options.cache_tokens,
-        sequences=options.sequences,
-        lookup=options.lookup,
-    )
 
 
 def sampling(folder: Path) -> dict[str, Any]:

@@ -1,46 +1,86 @@
 """How much an engine can hold: tokens of one sequence, tokens of its cache.
 
 longest(config)                                # 32768
-affordable([model], longest=32768, sequences=64)
+affordable(size, device, longest=32768, sequences=64)
+check(size, device, context=131072)            # UserError with the figures where that is too much
+
+size: bytes of the keys and values of a token.
 """
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 
+from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
-from baiwen.model.paged import bytes_per_token
-from baiwen.model.transformer import Transformer
+from baiwen.model.transformer import Model
 
+KV = Literal["fp32", "bf16"]  # how keys and values may be kept
 ROOM = 2048  # tokens a sequence that a cache has room for, if memory allows
 SHARE = {"cpu": 0.25, "cuda": 0.8}  # of the free memory, at most
+ASKED = 0.9  # the same for a context that somebody asks for
+GIB = 2**30
+
+
+def trained(config: ModelConfig) -> int:
+    """Tokens of the texts that the model was trained on, at most."""
+    yarn, chunks = config.rope_scaling, config.dual_chunk_attention_config
+    if chunks is not None:
+        return chunks.original_max_position_embeddings
+    return yarn.original_max_position_embeddings if yarn else config.max_position_embeddings
 
 
 def longest(config: ModelConfig) -> int:
-    """Tokens for which the model's attention is exact."""
-    if config.longest_input is not None:
-        return config.longest_input
+    """Tokens that the model reads as its config.json says, by YaRN or dual chunk attention too."""
     yarn = config.rope_scaling
     stretched = yarn.factor * yarn.original_max_position_embeddings if yarn else 0
-    return max(config.max_position_embeddings, int(stretched))
+    return max(config.max_position_embeddings, trained(config), int(stretched))
 
 
-def affordable(models: Sequence[Transformer], longest: int, sequences: int) -> int:
-    """Tokens whose keys and values fit: room for all sequences, as far as memory goes."""
-    weights = [model.model.embed_tokens.weight for model in models]
-    size = sum(
-        bytes_per_token(model.config, weight.dtype)
-        for model, weight in zip(models, weights, strict=True)
+def kept(model: Model, kv: KV | None) -> torch.dtype:
+    """How a model's keys and values are kept: as its weights, unless told."""
+    if kv is None:
+        return model.model.embed_tokens.weight.dtype
+    if kv not in get_args(KV):
+        raise UserError(f"kv = {kv!r} is none of {', '.join(get_args(KV))}")
+    return torch.float32 if kv == "fp32" else torch.bfloat16
+
+
+def affordable(
+    size: int, device: torch.device, longest: int, sequences: int, context: int | None = None
+) -> int:
+    """Tokens whose keys and values fit: room for all sequences, as far as memory goes.
+
+    A context that is asked for has room in any case, or else a UserError.
+    """
+    if context is not None:
+        check(size, device, context)
+    share = int(SHARE[device.type] * free(device))
+    return max(min(share // size, max(longest, sequences * ROOM)), context or 0)
+
+
+def check(size: int, device: torch.device, context: int, weights: int = 0) -> None:
+    """UserError where the free memory does not hold a context beside `weights` bytes."""
+    room = free(device)
+    if size * context + weights <= ASKED * room:
+        return
+    most = max(int(ASKED * room - weights) // size, 0)
+    beside = f" and {weights / GIB:.1f} GiB of weights" if weights else ""
+    raise UserError(
+        f"a context of {context:,} tokens takes {size * context / GIB:.1f} GiB of keys and values "
+        f"({size / 1024:.1f} KiB a token){beside}, and {room / GIB:.1f} GiB of memory are free: "
+        f"{most:,} tokens would fit"
     )
-    device = weights[0].device
+
+
+def free(device: torch.device) -> int:
+    """Bytes of memory that can be had on a device."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-    else:
-        free = _free()
-    return min(int(SHARE[device.type] * free) // size, max(longest, sequences * ROOM))
+        return torch.cuda.mem_get_info(device)[0]
+    return _free()
 
 
 def _free(told: Path = Path("/proc/meminfo")) -> int:

@@ -27,14 +27,25 @@ from torch import Tensor
 
 from baiwen.engine import capacity, choice
 from baiwen.engine.blocks import Blocks
+from baiwen.engine.capacity import KV
 from baiwen.engine.choice import Row
 from baiwen.engine.embed import hidden, packed
 from baiwen.engine.pretrained import check
-from baiwen.engine.request import Completion, Delta, Request, Sample, Token, completions
+from baiwen.engine.reach import Extend, Reach
+from baiwen.engine.request import (
+    Completion,
+    Delta,
+    Reading,
+    Request,
+    Sample,
+    Token,
+    completions,
+)
 from baiwen.engine.runner import Runner
 from baiwen.engine.sampler import Sampling
 from baiwen.engine.scheduler import Chunk, Scheduler
 from baiwen.errors import UserError
+from baiwen.model.paged import bytes_per_token
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 
@@ -49,6 +60,9 @@ DRAFTED = 4  # tokens that a draft guesses ahead, unless told
 class Engine:
     """A model and its tokenizer, ready to answer.
 
+    context: tokens of a prompt and its answer, at most; None: what config.json says. extend: how to
+    go beyond the trained length (`reach.py`), which a longer context does by itself; without a
+    context, to 4 times that length. kv: how keys and values are kept; None: as the weights.
     cache_tokens: tokens whose keys and values are kept; None: by the memory there is.
     step_tokens: most tokens of a forward; None: 512 on a CPU, where answers then never stand still
     for more than a second or two while a prompt is read, 8192 on a GPU. sequences: most samples
@@ -62,6 +76,9 @@ class Engine:
         model: Transformer,
         tokenizer: Tokenizer,
         *,
+        context: int | None = None,
+        extend: Extend | None = None,
+        kv: KV | None = None,
         cache_tokens: int | None = None,
         step_tokens: int | None = None,
         sequences: int = 64,
@@ -81,17 +98,26 @@ class Engine:
             )
         self.model, self.tokenizer = model, tokenizer
         models = [model] if draft is None else [model, draft]
-        longest = min(capacity.longest(one.config) for one in models)
+        longest = min(Reach.of(one.config, context, extend).context for one in models)
+        dtypes = [capacity.kept(one, kv) for one in models]
         if cache_tokens is None:
-            cache_tokens = capacity.affordable(models, longest, sequences)
+            size = sum(map(bytes_per_token, (one.config for one in models), dtypes))
+            device = model.model.norm.weight.device
+            cache_tokens = capacity.affordable(size, device, longest, sequences, context)
+            cache_tokens += -cache_tokens % BLOCK
         blocks = cache_tokens // BLOCK
         self.context = min(longest, blocks * BLOCK)  # tokens of a prompt and its answer
-        if self.context < 2:
-            raise UserError(f"cache_tokens = {cache_tokens} holds no block of {BLOCK} tokens")
-        root = hashlib.sha256(repr(model.config).encode()).digest() if prefix_cache else None
+        if self.context < max(context or 0, 2):
+            raise UserError(
+                f"cache_tokens = {cache_tokens:,} has no room for a context of "
+                f"{max(context or 0, 2):,} tokens"
+            )
+        self.reaches = [Reach.of(one.config, self.context, extend) for one in models]
         self.pool = Blocks(blocks)
-        self.scheduler = Scheduler(self.pool, BLOCK, step_tokens, sequences, root)
-        self.runner = Runner(models, blocks, BLOCK)
+        self.scheduler = Scheduler(self.pool, BLOCK, step_tokens, sequences)
+        configs = [reach.config for reach in self.reaches]
+        self.runner = Runner(models, configs, dtypes, blocks, BLOCK)
+        self._prefix_cache = prefix_cache
         self.ahead = lookup or (DRAFTED if draft else 0)  # tokens that are guessed
         self._guesses = self._drafted if draft else _looked_up
         self._counts: Counter[str] = Counter()
@@ -107,7 +133,8 @@ class Engine:
         ids = self.ids(prompt)
         self.check(ids, sampling)
         number = next(self._numbers)
-        request = Request(number, ids, sampling, self.tokenizer, self.context, first)
+        reading = self._reading(min(len(ids) + sampling.max_tokens, self.context))
+        request = Request(number, ids, sampling, self.tokenizer, self.context, reading, first)
         self._requests.add(request)
         self.scheduler.add(request.sample())
         return request
@@ -142,6 +169,18 @@ class Engine:
                     f"logit_bias or stop_ids: there is no token {token}; the tokenizer has 0 to "
                     f"{len(self.tokenizer) - 1}"
                 )
+
+    def answer(self, prompt: int) -> int:
+        """Tokens for the answer to a prompt of so many, where nobody says how many it may have.
+
+        What fits without a larger factor (`Reach.answer`), which would change how all is read.
+        """
+        return min(reach.answer(prompt) for reach in self.reaches)
+
+    @property
+    def told(self) -> str:
+        """How far and how it reads, in a line."""
+        return self.reaches[0].told
 
     @property
     def unfinished(self) -> int:
@@ -236,14 +275,28 @@ class Engine:
         if not prompts:
             raise UserError("there is nothing to embed")
         every = [self.ids(prompt) for prompt in prompts]
+        most = capacity.longest(self.model.config)
         for ids in every:
             self.check(ids, Sampling(max_tokens=0))
+            if len(ids) > most:
+                raise UserError(
+                    f"a prompt has {len(ids):,} tokens, {len(ids) - most:,} more than the {most:,} "
+                    "that are embedded: without a cache, no request extends what the model reads"
+                )
         found = [
             row.mean(0) if pooling == "mean" else row[-1]
             for batch in packed(every, self.scheduler.step_tokens)
             for row in hidden(self.model, batch)
         ]
         return torch.stack(found)
+
+    def _reading(self, tokens: int) -> Reading:
+        """How a request of so many tokens, its answer included, is read."""
+        ropes = tuple(reach.rope(tokens) for reach in self.reaches)
+        if not self._prefix_cache:
+            return Reading(ropes, None)
+        tag = [(reach.config, rope) for reach, rope in zip(self.reaches, ropes, strict=True)]
+        return Reading(ropes, hashlib.sha256(repr(tag).encode()).digest())
 
     def _finished(self, requests: Sequence[Request]) -> list[Completion]:
         """Step until these are finished; the completions of the first, then of the second, ..."""

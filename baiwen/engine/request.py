@@ -22,10 +22,20 @@ from baiwen.engine.lookup import Lookup
 from baiwen.engine.sampler import Sampling, chance, draw
 from baiwen.engine.text import Text
 from baiwen.errors import UserError
+from baiwen.model.rope import Rope
 from baiwen.tokenizer.stream import StreamDecoder
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a request is read, first token to last; those that share its blocks are read alike."""
+
+    ropes: tuple[Rope, ...]  # by the model, and by its draft if there is one
+    root: bytes | None  # the name that its content begins with; None: it is not shared
+    chunk: int = 0  # tokens of a prompt that are read together, sparsely; 0: densely, any number
 
 
 @dataclass(frozen=True)
@@ -99,10 +109,11 @@ class Request:
         sampling: Sampling,
         tokenizer: Tokenizer,
         limit: int,
+        reading: Reading,
         first: int = 0,
     ) -> None:
         self.number, self.prompt, self.sampling = number, prompt, sampling
-        self.limit = limit  # tokens of prompt and answer together
+        self.limit, self.reading = limit, reading  # tokens of prompt and answer together
         self.first = first  # of the samples that the seed gives this prompt
         self.seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
         self.ends = frozenset(
@@ -161,6 +172,28 @@ class Sample:
     def pending(self) -> int:
         """Tokens whose keys are still to be computed; 1 when the next one can be chosen."""
         return len(self.ids) - self.computed
+
+    @property
+    def together(self) -> int:
+        """Tokens of the prompt that must be computed in one step; 0: any number."""
+        chunk, prompt = self.request.reading.chunk, len(self.request.prompt)
+        if not chunk or self.computed >= prompt:
+            return 0
+        return min((self.computed // chunk + 1) * chunk, prompt) - self.computed
+
+    @property
+    def shareable(self) -> int:
+        """Tokens whose keys are those of every sample that begins so and is read alike.
+
+        Of a prompt that is read in chunks the last, unless it is whole, is its own alone, and so is
+        the answer, which is read token by token.
+        """
+        reading = self.request.reading
+        if reading.root is None:
+            return 0
+        if not reading.chunk:
+            return len(self.ids)
+        return len(self.request.prompt) // reading.chunk * reading.chunk
 
     @property
     def answered(self) -> int:

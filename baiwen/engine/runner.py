@@ -7,6 +7,7 @@ N tokens of the step, n samples, C hidden size.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,20 +17,27 @@ from baiwen.engine import choice
 from baiwen.engine.choice import Row
 from baiwen.engine.request import Sample
 from baiwen.engine.scheduler import Chunk
+from baiwen.model.config import ModelConfig
 from baiwen.model.layout import Layout
 from baiwen.model.paged import PagedCache, Step
 from baiwen.model.transformer import Transformer
 
 
 class Runner:
-    """A model with its cache, and its draft with another."""
+    """A model with its cache, and its draft with another; each cache has its way to read."""
 
-    def __init__(self, models: Sequence[Transformer], blocks: int, block_size: int) -> None:
+    def __init__(
+        self,
+        models: Sequence[Transformer],
+        configs: Sequence[ModelConfig],
+        dtypes: Sequence[torch.dtype],
+        blocks: int,
+        block_size: int,
+    ) -> None:
         self.models = models  # the model, and its draft if there is one
         self.caches = [
-            PagedCache(model.config, blocks, block_size, weight.device, weight.dtype)
-            for model in models
-            for weight in [model.model.embed_tokens.weight]
+            PagedCache(config, blocks, block_size, model.model.norm.weight.device, dtype)
+            for model, config, dtype in zip(models, configs, dtypes, strict=True)
         ]
 
     @property
@@ -49,8 +57,8 @@ class Runner:
         layout = self._layout(samples, [sample.computed for sample in samples], counts)
         tokens = self._sent([token for chunk in chunks for token in chunk.tokens])
         hidden = [
-            model(tokens, cache=Step(cache, layout)).hidden[0]
-            for model, cache in zip(self.models, self.caches, strict=True)
+            model(tokens, cache=self._step(number, layout, samples)).hidden[0]
+            for number, model in enumerate(self.models)
         ]
         return hidden[0]
 
@@ -68,12 +76,17 @@ class Runner:
                 samples, [sample.computed + ahead for sample in samples], [1] * len(samples)
             )
             tokens = self._sent([(guesses[sample] or sample.ids)[-1] for sample in samples])
-            hidden = draft(tokens, cache=Step(self.caches[1], layout)).hidden[0]
+            hidden = draft(tokens, cache=self._step(1, layout, samples)).hidden[0]
             rows = [Row(sample, i, guesses[sample]) for i, sample in enumerate(samples)]
             _, chosen = choice.ids(draft, hidden, rows, known)
             for sample, token in zip(samples, chosen.tolist(), strict=True):
                 guesses[sample].append(token)
         return guesses
+
+    def _step(self, model: int, layout: Layout, samples: Sequence[Sample]) -> Step:
+        """What a model sees of its cache, each sequence with its own rope."""
+        ropes = tuple(sample.request.reading.ropes[model] for sample in samples)
+        return Step(self.caches[model], replace(layout, ropes=ropes))
 
     def _sent(self, ids: list[int]) -> Tensor:
         """Tokens [1, N] on the device."""

@@ -7,7 +7,8 @@
 
 Every sample that only waits for its next token gets it in every step. What is left of the budget
 goes to prompts: half to the one that came first, which therefore always gets on, the rest to the
-shortest, which therefore never wait for a long one to end.
+shortest, which therefore never wait for a long one to end. A prompt that is read sparsely comes in
+whole chunks beside that, whatever else there is: what is chosen of it depends on where they end.
 
 A sample enters in order of arrival, when there are blocks for all it has so far; its answer takes
 further blocks as it grows. When there are none, the sample that came last gives its blocks back and
@@ -52,17 +53,9 @@ class Chunk:
 class Scheduler:
     """Samples that wait and samples that run, and the blocks these have."""
 
-    def __init__(
-        self,
-        pool: Blocks,
-        block_size: int,
-        step_tokens: int,
-        sequences: int,
-        root: bytes | None = None,
-    ) -> None:
+    def __init__(self, pool: Blocks, block_size: int, step_tokens: int, sequences: int) -> None:
         self.pool, self.block_size = pool, block_size
         self.step_tokens, self.sequences = step_tokens, sequences
-        self.root = root  # the name that all content begins with; None: content is not shared
         self.waiting: list[Sample] = []  # in order of arrival
         self.running: list[Sample] = []  # the same
         self.copies: dict[int, int] = {}  # from which block to fill one before the step
@@ -105,14 +98,14 @@ class Scheduler:
         budget = self.step_tokens - sum(chunk.count + len(chunk.guesses) for chunk in chunks)
         served = set(decoding)
         prompts = [sample for sample in self.running if sample not in served]
-        return [*chunks, *_shared(prompts, budget)]
+        whole = [Chunk(sample, sample.together) for sample in prompts if sample.together]
+        shared = _shared([sample for sample in prompts if not sample.together], budget)
+        return [*chunks, *whole[:1], *shared]
 
     def computed(self, sample: Sample, tokens: int) -> None:
         """The keys of `tokens` more of a sample's tokens are in the cache."""
         sample.computed += tokens
-        if self.root is None:
-            return
-        full = sample.computed // self.block_size
+        full = min(sample.computed, sample.shareable) // self.block_size
         for number in range(sample.published, full):
             name = self._name(sample, number)
             self.pool.publish(sample.table[number], name)
@@ -193,37 +186,40 @@ class Scheduler:
         if sample.answered == 0 and sample.index == 0:
             sample.request.cached_tokens = sample.computed
         self.cached_tokens += sample.computed
-        if self.root is not None:
-            full = len(sample.ids) // self.block_size
-            self._due.update(self._name(sample, number) for number in range(len(known), full))
+        full = sample.shareable // self.block_size
+        self._due.update(self._name(sample, number) for number in range(len(known), full))
         return True
 
     def _coming(self, sample: Sample, known: int) -> bool:
         """Whether the block after the known ones is being computed for another sample."""
-        if self.root is None or sample.request.unscored or not self._due:
+        if not self._due or known >= self._findable(sample):
             return False
-        more = known < (len(sample.ids) - 1) // self.block_size
-        return more and self._name(sample, known) in self._due
+        return self._name(sample, known) in self._due
 
     def _known(self, sample: Sample) -> list[int]:
-        """The blocks that hold the beginning of a sample; a token is left, to choose after."""
+        """The blocks that hold the beginning of a sample, as far as whole chunks of it go."""
         known: list[int] = []
-        if self.root is None or sample.request.unscored:
-            return known
-        for number in range((len(sample.ids) - 1) // self.block_size):
+        for number in range(self._findable(sample)):
             block = self.pool.find(self._name(sample, number))
             if block is None:
                 break
             known.append(block)
-        return known
+        chunk = max(sample.request.reading.chunk // self.block_size, 1)  # blocks
+        return known[: len(known) // chunk * chunk]
+
+    def _findable(self, sample: Sample) -> int:
+        """Blocks that another may have computed; a token is left, to choose after."""
+        if sample.request.unscored:
+            return 0
+        return min(sample.shareable, len(sample.ids) - 1) // self.block_size
 
     def _name(self, sample: Sample, number: int) -> bytes:
         """The name of a sample's full block, computed once."""
-        assert self.root is not None
-        names, size = sample.names, self.block_size
+        names, size, root = sample.names, self.block_size, sample.request.reading.root
+        assert root is not None
         if number == len(names):
             ids = sample.ids[number * size : (number + 1) * size]
-            names.append(blocks.name(names[-1] if names else self.root, ids))
+            names.append(blocks.name(names[-1] if names else root, ids))
         return names[number]
 
     def _give_back(self, sample: Sample) -> None:

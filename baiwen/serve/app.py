@@ -131,13 +131,16 @@ def _add_own_routes(app: FastAPI) -> None:
 
 
 def _model(service: Served) -> dict[str, Any]:
-    return {
+    told = {
         "id": service.name,
         "object": "model",
         "created": service.created,
         "owned_by": "baiwen",
         "max_model_len": service.context,
     }
+    if isinstance(service, Service):
+        told["reads"] = service.front.engine.told
+    return told
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

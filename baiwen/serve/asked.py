@@ -92,10 +92,13 @@ def sampling(
 ) -> Sampling:
     """The engine's sampling for a prompt of `prompt` tokens, which stands in the field `param`.
 
-    max_tokens: None for as many as fit the context; stop_ids: beside the ends of turn and text.
+    max_tokens: None for as many as fit the context, without reading the prompt differently for it
+    (`Engine.answer`); stop_ids: beside the ends of turn and text.
     """
     tokenizer = service.tokenizer
     most = answer_tokens(service, prompt, max_tokens, param)
+    if max_tokens is None:
+        most = min(most, service.front.engine.answer(prompt))
     ends = (tokenizer.end_of_turn, tokenizer.end_of_text)
     defaults = (
         OPENAI if any(getattr(asked, name) is not None for name in OPENAI) else service.defaults
