@@ -11,11 +11,13 @@ computation in a way that is not built here is refused.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from baiwen.errors import UserError
+from baiwen.model import positions
+from baiwen.model.positions import DualChunk, Yarn
 
 ARCHITECTURES = {  # and the model_type of each
     "Qwen2ForCausalLM": "qwen2",
@@ -35,48 +37,6 @@ MOE_FIELDS = (
     "mlp_only_layers",
     "router_aux_loss_coef",
 )
-
-
-@dataclass(frozen=True)
-class Yarn:
-    """YaRN with a static factor (Peng et al., 2023): `rope_scaling` of config.json."""
-
-    factor: float
-    original_max_position_embeddings: int
-    attention_factor: float | None = None  # None: 0.1 ln(factor) + 1
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-
-
-Cap = Literal["code", "paper"]
-
-
-@dataclass(frozen=True)
-class DualChunk:
-    """Dual chunk attention (An et al., 2024): `dual_chunk_attention_config` of config.json.
-
-    No query stands farther from a key than the model was trained for, however long the input.
-    """
-
-    chunk_size: int  # the trained length
-    local_size: int  # the distance up to which every pair keeps its own
-    original_max_position_embeddings: int  # the temperature rises with the length beyond it
-    cap: Cap = "code"  # farthest position of a query: chunk_size, or one less in the "paper"
-
-    @property
-    def length(self) -> int:
-        """Tokens of a chunk: a key of place j stands at j modulo this."""
-        return self.chunk_size - self.local_size
-
-    @property
-    def farthest(self) -> int:
-        """Where a query stands for all keys that are two chunks away, or more."""
-        return self.chunk_size if self.cap == "code" else self.chunk_size - 1
-
-    @property
-    def plain(self) -> int:
-        """The longest input for which dual chunk attention is plain attention, in tokens."""
-        return min(self.chunk_size, 2 * self.length)
 
 
 @dataclass(frozen=True)
@@ -159,8 +119,8 @@ class ModelConfig:
         for name in ("mlp_only_layers", "eos_token_id"):
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
-        values.update(_rope(raw, source))
-        values["dual_chunk_attention_config"] = _dual_chunk(raw, source)
+        values["rope_theta"], values["rope_scaling"] = positions.rotary(raw, source)
+        values["dual_chunk_attention_config"] = positions.dual_chunk(raw, source)
         _check_types(values, source)
         try:
             config = cls(**values)
@@ -179,18 +139,8 @@ class ModelConfig:
         del values["reward"]  # the architecture says it
         if not self.is_moe:
             values = {name: value for name, value in values.items() if name not in MOE_FIELDS}
-        scaling = values.pop("rope_scaling")
-        if scaling is not None:
-            # Old readers ask for `type`, new ones for `rope_type` (spec 6.1).
-            scaling = {"type": "yarn", "rope_type": "yarn"} | {
-                name: value for name, value in scaling.items() if value is not None
-            }
-            values["rope_scaling"] = scaling
-        chunks = values.pop("dual_chunk_attention_config")
-        if chunks is not None:
-            if chunks["cap"] == "code":  # what every other reader takes for granted
-                del chunks["cap"]
-            values["dual_chunk_attention_config"] = chunks
+        del values["rope_scaling"], values["dual_chunk_attention_config"]
+        values |= positions.written(self.rope_scaling, self.dual_chunk_attention_config)
         values |= {
             "architectures": [self.architecture],
             "model_type": ARCHITECTURES[self.architecture],
@@ -230,24 +180,8 @@ def _problems(config: ModelConfig) -> list[str]:
         ),
     ]
     problems = [problem for holds, problem in rules if not holds]
-    return problems + _position_problems(config) + _moe_problems(config)
-
-
-def _position_problems(config: ModelConfig) -> list[str]:
-    problems = []
-    yarn, chunks = config.rope_scaling, config.dual_chunk_attention_config
-    if yarn is not None and yarn.factor < 1:
-        problems.append(
-            f"rope_scaling: factor = {yarn.factor} is below 1; YaRN stretches positions, so give "
-            "the longest input / original_max_position_embeddings, or take rope_scaling out"
-        )
-    if chunks is not None and chunks.chunk_size <= chunks.local_size:
-        problems.append(
-            f"dual_chunk_attention_config: chunk_size = {chunks.chunk_size} is not above "
-            f"local_size = {chunks.local_size}; chunk_size is the length that the model was "
-            "trained at, local_size the part of it that stays exact (the 1M models: 262144, 8192)"
-        )
-    return problems
+    chunks = config.dual_chunk_attention_config
+    return problems + positions.problems(config.rope_scaling, chunks) + _moe_problems(config)
 
 
 def _moe_problems(config: ModelConfig) -> list[str]:
@@ -310,63 +244,6 @@ def _refuse_unsupported(raw: Mapping[str, Any], source: str) -> None:
     for holds, problem in rules:
         if not holds:
             raise UserError(f"{source}: {problem}")
-
-
-def _rope(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """`rope_theta` and `rope_scaling`, from either spelling.
-
-    transformers 5 writes `rope_parameters` with `rope_theta` in it, all others the two fields.
-    """
-    scaling = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    if not isinstance(scaling, dict):
-        raise UserError(f"{source}: rope_scaling = {scaling!r} must be an object, or null")
-    scaling = dict(scaling)
-    theta = scaling.pop("rope_theta", raw.get("rope_theta"))
-    theta = 10_000.0 if theta is None else theta
-    kinds = {str(scaling.pop(key)) for key in ("type", "rope_type") if key in scaling}
-    if kinds <= {"default"} and (kinds or not scaling):
-        return {"rope_theta": theta, "rope_scaling": None}
-    if kinds != {"yarn"}:
-        raise UserError(
-            f"{source}: rope_scaling of type {', '.join(sorted(kinds)) or 'unknown'} "
-            "is not built; Baiwen has plain rotary positions and yarn"
-        )
-    scaling.setdefault("original_max_position_embeddings", raw.get("max_position_embeddings"))
-    scaling = {name: value for name, value in scaling.items() if value is not None}
-    known = {field.name for field in dataclasses.fields(Yarn)}
-    if not scaling.keys() <= known or "factor" not in scaling:
-        raise UserError(
-            f"{source}: rope_scaling of type yarn needs `factor` and may hold "
-            f"{', '.join(sorted(known))}; it holds {', '.join(sorted(scaling)) or 'nothing'}"
-        )
-    for name, value in scaling.items():
-        if type(value) not in (int, float) or value <= 0:
-            raise UserError(f"{source}: rope_scaling: {name} = {value!r} must be a number above 0")
-    return {"rope_theta": theta, "rope_scaling": Yarn(**scaling)}
-
-
-def _dual_chunk(raw: Mapping[str, Any], source: str) -> DualChunk | None:
-    """`dual_chunk_attention_config`; vLLM's keys for choosing keys sparsely are not ours."""
-    given, name = raw.get("dual_chunk_attention_config"), "dual_chunk_attention_config"
-    if given is None:
-        return None
-    if not isinstance(given, dict):
-        raise UserError(f"{source}: {name} = {given!r} must be an object, or null")
-    values = {key: v for key, v in given.items() if not key.startswith("sparse_attention_")}
-    *sizes, cap = (field.name for field in dataclasses.fields(DualChunk))
-    if not set(sizes) <= values.keys() <= {*sizes, cap}:
-        raise UserError(
-            f"{source}: {name} needs {', '.join(sizes)} and may hold {cap}; "
-            f"it holds {', '.join(map(str, given)) or 'nothing'}"
-        )
-    for key in sizes:
-        if type(values[key]) is not int or values[key] <= 0:
-            raise UserError(f"{source}: {name}: {key} = {values[key]!r} must be an integer above 0")
-    if values.get(cap, "code") not in get_args(Cap):
-        raise UserError(
-            f"{source}: {name}: {cap} = {values[cap]!r} must be one of {', '.join(get_args(Cap))}"
-        )
-    return DualChunk(**values)
 
 
 def _check_types(values: Mapping[str, Any], source: str) -> None:

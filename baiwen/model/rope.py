@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from baiwen.errors import UserError
-from baiwen.model.config import ModelConfig, Yarn
+from baiwen.model.config import ModelConfig
+from baiwen.model.positions import Yarn
 
 
 @dataclass(frozen=True)

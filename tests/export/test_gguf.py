@@ -20,7 +20,8 @@ from baiwen.errors import UserError
 from baiwen.export import gguf
 from baiwen.export.compare import compare
 from baiwen.model import weights
-from baiwen.model.config import ModelConfig, Yarn
+from baiwen.model.config import ModelConfig
+from baiwen.model.positions import Yarn
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer import Tokenizer, bpe, template
 

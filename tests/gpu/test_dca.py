@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from baiwen.model import rope
-from baiwen.model.config import DualChunk, ModelConfig
+from baiwen.model.config import ModelConfig
 from baiwen.model.layout import Layout
 from baiwen.model.paged import PagedCache, Step
+from baiwen.model.positions import DualChunk
 from baiwen.model.rope import Rope
 from baiwen.model.transformer import Transformer
 

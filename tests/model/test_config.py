@@ -3,7 +3,8 @@
 import pytest
 
 from baiwen.errors import UserError
-from baiwen.model.config import DualChunk, ModelConfig
+from baiwen.model.config import ModelConfig
+from baiwen.model.positions import DualChunk
 from baiwen.model.sizes import SIZES
 
 RAW = SIZES["0.5b"].to_dict()

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from baiwen.model import dca, dual, fused, rope
-from baiwen.model.config import DualChunk, ModelConfig
+from baiwen.model.config import ModelConfig
 from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
 from baiwen.model.packed import pack
 from baiwen.model.paged import PagedCache, Step
+from baiwen.model.positions import DualChunk
 from baiwen.model.rope import Rope
 from baiwen.model.transformer import Transformer
 

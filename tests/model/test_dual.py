@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from baiwen.model import dca, dual, kernels
-from baiwen.model.config import DualChunk, ModelConfig
+from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
+from baiwen.model.positions import DualChunk
 from baiwen.model.transformer import Transformer
 
 CONFIG = ModelConfig(

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from baiwen.model import dca, gathered, kernels, paged_cpu
-from baiwen.model.config import DualChunk, ModelConfig
+from baiwen.model.config import ModelConfig
 from baiwen.model.dca import Turns
 from baiwen.model.layout import Layout
 from baiwen.model.native.build import library
+from baiwen.model.positions import DualChunk
 
 BLOCK = 16
 Case = tuple[Tensor, Tensor, Tensor, Layout]

@@ -8,7 +8,7 @@ import torch
 
 from baiwen.errors import UserError
 from baiwen.model import kernels, rope
-from baiwen.model.config import DualChunk, Yarn
+from baiwen.model.positions import DualChunk, Yarn
 from baiwen.model.rope import Mixed, Rope
 from baiwen.model.sizes import SIZES
 

@@ -16,8 +16,8 @@ from torch.distributed.tensor import DTensor
 from baiwen import dist, files
 from baiwen.data.loader import Batch
 from baiwen.errors import UserError
-from baiwen.model.config import DualChunk
 from baiwen.model.documents import Documents
+from baiwen.model.positions import DualChunk
 from baiwen.train.context import share
 from baiwen.train.loop import accumulate, evaluate
 from baiwen.train.losses import lm
