@@ -59,7 +59,7 @@ class Split:
 
     sequence_length: int  # tokens of a row
     tokens_per_step: int  # over all ranks
-    micro_tokens: int  # that one rank computes at once, or the ranks that share rows together
+    micro_tokens: int  # that one rank, or those that share rows, compute at once
     rank: int = 0  # ranks that share rows count as one
     ranks: int = 1
 

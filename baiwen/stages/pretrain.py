@@ -11,6 +11,7 @@
 Writes an HF folder with `metrics.jsonl`, `rows.json` (what was loaded) and `device.json`. To extend
 the context, give `start`, a longer `sequence_length`, a larger `rope_theta` (adjusted base
 frequency, Xiong et al., 2023) and `mixture.long_share`: config.json then says what was trained.
+Rows that no device holds are shared by several: `parallel.context`.
 """
 
 import math
@@ -35,15 +36,16 @@ from baiwen.dist import World
 from baiwen.errors import UserError
 from baiwen.mistakes import nearest
 from baiwen.model import count, weights
-from baiwen.model.config import ModelConfig
+from baiwen.model.config import DualChunk, ModelConfig
 from baiwen.model.sizes import SIZES
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
+from baiwen.train.context import share
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
 from baiwen.train.optim import Optim
-from baiwen.train.parallel import Parallel, shard
+from baiwen.train.parallel import ContextParallel, shard
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
 
@@ -51,6 +53,13 @@ Count = Annotated[int, Field(gt=0)]
 ROWS_OF_VOCABULARY = (
     128  # an embedding's rows are a multiple of it, as those of the published sizes
 )
+
+
+class Chunks(Knobs):
+    """Dual chunk attention: no distance of two tokens exceeds `chunk_size` (spec 6.2)."""
+
+    chunk_size: Count  # tokens of the longest distance; the 1M models: 262144, the trained length
+    local_size: Count  # tokens up to which every distance stays true; the 1M models: 8192
 
 
 class Config(Knobs):
@@ -67,12 +76,14 @@ class Config(Knobs):
     heldout_tokens: Count = 65_536  # of them that are measured
     sequence_length: Count = 4096  # tokens of a row; report: 4096, then 32768
     tokens_per_step: Count = 2**20  # over all ranks; not reported
-    micro_tokens: Count = 8192  # that one rank computes at once
+    micro_tokens: Count = 8192  # that one rank, or those that share rows, compute at once
     steps: Count | None = None  # of the optimizer; or
     tokens: Count | None = None  # to train on; report: 18e12; or
     epochs: Annotated[float, Field(gt=0)] | None = None  # over the shards
     # Base of the rotary frequencies; none: that of size or start. Report: 1e4, from 32768 on 1e6.
     rope_theta: Annotated[float, Field(gt=0)] | None = None
+    # Dual chunk attention; none: that of size or start. Report: when served, of training unknown.
+    dual_chunk: Chunks | None = None
     # Weight of the balance of experts; none: that of size or start. Published MoEs: 0.001.
     router_aux_loss_coef: Annotated[float, Field(ge=0)] | None = None
     router_z_loss: Annotated[float, Field(ge=0)] = 0.0  # of the experts; unknown (ST-MoE: 1e-3)
@@ -81,7 +92,7 @@ class Config(Knobs):
     optim: Optim = Optim()
     schedule: Schedule = Schedule()
     loop: Loop = Loop()
-    parallel: Parallel = Parallel()
+    parallel: ContextParallel = ContextParallel()
     seed: int = 0  # of the weights and of the order of rows
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of matmuls; the weights train in fp32
@@ -104,12 +115,14 @@ class Config(Knobs):
         if self.loop.keep_best and self.heldout is None:
             raise ValueError("loop.keep_best needs heldout, whose loss says which is the best")
         Split(self.sequence_length, self.tokens_per_step, self.micro_tokens)  # on any ranks
+        self.parallel.check(self.sequence_length)
         return self
 
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Train and write the model."""
-    with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
+    place = config.device, config.dtype, config.seed, config.threads
+    with dist.session(*place, context=config.parallel.context) as world:
         tokenizer = Tokenizer.load(config.tokenizer)
         pools = mixture.pools(
             config.shards, tokenizer.fingerprint, config.sequence_length, config.mixture
@@ -118,9 +131,10 @@ def run(config: Config, folder: files.RunFolder) -> None:
         if world.main:
             files.write_json(folder.path / "rows.json", loader.describe())
         model = shard(_model(config, tokenizer), config.parallel, world)
+        shared = partial(share, form=config.parallel.context_form, world=world)
         best = train(
             model,
-            loader.step,
+            lambda step: [shared(batch) for batch in loader.step(step)],
             partial(lm, z_loss=config.z_loss),
             steps=_steps(config, loader),
             optim=config.optim,
@@ -128,7 +142,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
             loop=config.loop,
             world=world,
             out=folder.path,
-            heldout=_heldout(config, tokenizer, world),
+            heldout=[shared(batch) for batch in _heldout(config, tokenizer, world)],
             flops_per_token=count.flops_per_token(model.config, config.sequence_length),
             router_z_loss=config.router_z_loss,
         )
@@ -187,11 +201,15 @@ def _shape(config: Config) -> ModelConfig:
         length = max(length, shape.max_position_embeddings)
     else:
         shape = SIZES[config.size or ""]
-    theta, balance = config.rope_theta, config.router_aux_loss_coef
+    theta, balance, chunks = config.rope_theta, config.router_aux_loss_coef, config.dual_chunk
+    dual = shape.dual_chunk_attention_config
+    if chunks is not None:
+        dual = DualChunk(chunks.chunk_size, chunks.local_size, chunks.chunk_size)
     return replace(
         shape,
         max_position_embeddings=length,
         rope_theta=shape.rope_theta if theta is None else theta,
+        dual_chunk_attention_config=dual,
         router_aux_loss_coef=shape.router_aux_loss_coef if balance is None else balance,
     )
 

@@ -30,12 +30,15 @@ class Training(Protocol):
     micro_tokens: int
     optim: Optim
     loop: Loop
-    parallel: Parallel
     seed: int
     device: str
     dtype: Literal["auto", "bfloat16", "float32"]
     threads: int | None
     save_dtype: Literal["bfloat16", "float32"]
+
+    @property
+    def parallel(self) -> Parallel:
+        """Or one with more knobs."""
 
 
 def figures(
@@ -84,7 +87,7 @@ def _on(world: World, shape: ModelConfig, flops: float, config: Training) -> dic
 def _memory(shape: ModelConfig, world: World, config: Training) -> dict[str, int]:
     """Bytes of one process at its peak, by what holds them."""
     size, on_cpu = world.dtype.itemsize, world.device.type == "cpu"
-    tokens = config.micro_tokens
+    tokens = config.micro_tokens // config.parallel.sharing
     recompute = config.parallel.activation_checkpointing
     held = count.training_memory(shape, tokens, checkpoint_blocks=recompute, itemsize=size)
     # Of a chunk its logits, fp32 probabilities and their gradient; of the head a cast and an fp32

@@ -31,6 +31,11 @@ class Parallel(Knobs):
     activation_checkpointing: bool = False  # keep only each block's input, compute the rest again
     compile: bool = False  # torch.compile each block (measured: no gain on the CPU)
 
+    @property
+    def sharing(self) -> int:
+        """How many ranks share each row."""
+        return 1
+
 
 class ContextParallel(Parallel):
     """Also rows that ranks share: for losses that are sums over tokens."""
@@ -43,6 +48,11 @@ class ContextParallel(Parallel):
         if self.compile and self.context > 1:
             raise ValueError("compile = true does not trace what ranks exchange: context must be 1")
         return self
+
+    @property
+    def sharing(self) -> int:
+        """How many ranks share each row."""
+        return self.context
 
     def check(self, sequence_length: int) -> None:
         """Raise ValueError where a row does not divide among the ranks that share it."""

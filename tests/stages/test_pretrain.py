@@ -17,6 +17,7 @@ from baiwen import files, stages
 from baiwen.data import shards
 from baiwen.errors import UserError
 from baiwen.model import weights
+from baiwen.model.config import DualChunk
 from baiwen.tokenizer import train
 from baiwen.tokenizer.tokenizer import Tokenizer
 
@@ -149,6 +150,24 @@ def test_longer_context_writes_its_base_and_length(base, extended):
     assert (before.rope_theta, after.rope_theta) == (10_000.0, 50_000.0)
     assert after.max_position_embeddings == 64
     assert len(list(files.read_jsonl(extended / "metrics.jsonl"))) == 3  # 300 tokens of 128 a step
+
+
+def test_dual_chunk_attention_is_trained_with_and_written(extended):
+    text = EXTEND.replace("tokens = 300", "tokens = 100")
+    run("dual", f"{text}[dual_chunk]\nchunk_size = 24\nlocal_size = 8\n")
+    folder = extended.with_name("dual")
+    assert weights.read_config(folder).dual_chunk_attention_config == DualChunk(24, 8, 24)
+    (dual,) = files.read_jsonl(folder / "metrics.jsonl")
+    plain = next(files.read_jsonl(extended / "metrics.jsonl"))
+    assert dual["tokens"] == plain["tokens"]
+    assert dual["loss"] != plain["loss"]  # of the same rows by the same weights
+
+
+def test_rows_that_ranks_share_must_divide_and_ranks_be_there(base):
+    with pytest.raises(UserError, match=r"32 must be a multiple of 3, since parallel\.context = 3"):
+        run("shared", f"{PRETRAIN}[parallel]\ncontext = 3\n")
+    with pytest.raises(UserError, match=r"parallel\.context = 2 ranks share .* but there are 1"):
+        run("shared", f"{PRETRAIN}[parallel]\ncontext = 2\n")
 
 
 def test_a_chat_model_ends_its_turn(extended):
