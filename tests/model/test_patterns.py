@@ -59,5 +59,5 @@ def test_a_file_that_does_not_fit_is_refused(raw, told, tmp_path):
 
 def test_a_file_that_is_no_json_is_refused(tmp_path):
     (tmp_path / "patterns.json").write_text("[")
-    with pytest.raises(UserError, match="patterns.json: this is not JSON"):
+    with pytest.raises(UserError, match=r"patterns\.json: this is not JSON"):
         patterns.read(tmp_path / "patterns.json", SHAPE)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_what_is_seen_is_every_block_of_a_diagonal_or_a_crowd_and_the_other_colu
         queries = range(start, start + TILE)
         crossed = {(query - int(d)) // TILE for query in queries for d in distances}
         crowds = {b for b in range(-(-S // TILE)) if (columns // TILE == b).sum() >= TILE / 2}
-        blocks = {b for b in crossed | crowds if 0 <= b and b * TILE < min(start + TILE, S)}
+        blocks = {b for b in crossed | crowds if b >= 0 and b * TILE < min(start + TILE, S)}
         assert set(chosen[head, row].nonzero()[:, 0].tolist()) == blocks
         others = sorted(int(c) for c in columns if int(c) // TILE not in blocks and c < start)
         assert alone[(alone[:, 0] == row) & (alone[:, 1] == head), 2].tolist() == others
@@ -90,7 +91,7 @@ def test_thirty_columns_are_a_hundred_more(case):
 def test_a_part_of_which_nothing_is_chosen_gives_five_keys(case):
     (whole,), pages, _ = case
     cuts = (0, 40, 120, S)
-    parts = [replace(whole, first=a, last=b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [replace(whole, first=a, last=b) for a, b in pairwise(cuts)]
     parts[1] = replace(parts[1], straight=torch.zeros_like(whole.straight))  # the least of interest
     grid = Grid.of(parts, T, PLACE, TILE)
     chosen, alone, _ = slashes.choose(parts, pages, grid, [Head(31, 100)] * HEADS)
@@ -114,9 +115,6 @@ def test_with_dual_chunks_a_straight_line_stays_straight():
     keys = fused.rotate(vector.expand(S, 1, size), *rope.tables(config, stands))
     ahead = torch.tensor(back % chunks.length)  # where a straight query meets what lies `back`
     q = fused.rotate(keys[PLACE:], *rope.tables(config, -ahead - chunks.chunk_size))
-    slab = torch.zeros(90, 4, 1, size)
-    slab.flatten(0, 1)[:S] = keys
-    pages = Pages(slab, slab, torch.arange(90).int())
     piece = pieces(PLACE, S, chunks.length)[-2]  # a whole chunk
     q = q[piece.queries]
     chooser = sparse.Chooser(config, sparse.Sparse(last=VOTERS))

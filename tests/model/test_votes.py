@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def drawn(cuts, scale=1.0):
     slab = torch.randn(40, 4, KEYS, SIZE, generator=generator)
     pages = Pages(slab, slab, table)
     parts = []
-    for first, last in zip(cuts, cuts[1:], strict=False):
+    for first, last in pairwise(cuts):
         q = scale * torch.randn(T, HEADS, SIZE, generator=generator)
         parts.append(Part(q, q[-20:], first, last))
     return parts, pages, Grid.of(parts, T, PLACE, TILE)
