@@ -36,7 +36,8 @@ from baiwen.dist import World
 from baiwen.errors import UserError
 from baiwen.mistakes import nearest
 from baiwen.model import count, weights
-from baiwen.model.config import DualChunk, ModelConfig
+from baiwen.model.config import ModelConfig
+from baiwen.model.positions import DualChunk
 from baiwen.model.sizes import SIZES
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
