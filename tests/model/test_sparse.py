@@ -9,12 +9,12 @@ import torch
 
 from baiwen.errors import UserError
 from baiwen.model import kernels, sparse
-from baiwen.model.config import DualChunk
 from baiwen.model.dca import pieces
 from baiwen.model.layout import Layout
 from baiwen.model.paged import PagedCache, Step
 from baiwen.model.pages import Pages
 from baiwen.model.patterns import Head, Patterns
+from baiwen.model.positions import DualChunk
 from baiwen.model.sizes import SIZES
 from baiwen.model.sparse import Chooser, Sparse, among, together
 from baiwen.model.transformer import Transformer
