@@ -17,7 +17,7 @@ from baiwen import files, stages
 from baiwen.data import shards
 from baiwen.errors import UserError
 from baiwen.model import weights
-from baiwen.model.config import DualChunk
+from baiwen.model.positions import DualChunk
 from baiwen.tokenizer import train
 from baiwen.tokenizer.tokenizer import Tokenizer
 
