@@ -30,6 +30,7 @@ from baiwen.model.pages import Lists, Pages
 from baiwen.model.rope import Mixed, Rope
 
 Kind = Literal["intra", "succ", "inter"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Turns:
 
     def all(self, q: Tensor) -> Tensor:
         """The queries as they ask keys of each kind, [3, ..., T, H, D]."""
-        return torch.stack([self.turn(q, kind) for kind in get_args(Kind)])
+        return torch.stack([self.turn(q, kind) for kind in KINDS])
 
     def rows(self, rows: slice | Tensor) -> "Turns":
         """Those of some of the tokens [N], where there is one dimension of them."""
@@ -114,12 +115,8 @@ def pieces(first: int, last: int, length: int | None) -> list[Piece]:
     for chunk in range(first // step, -(-last // step)):
         begin, start, end = chunk * step, max(first, chunk * step), min(last, (chunk + 1) * step)
         before = max(begin - step, 0)
-        parts: tuple[tuple[Kind, slice], ...] = (
-            ("intra", slice(begin, end)),
-            ("succ", slice(before, begin)),
-            ("inter", slice(0, before)),
-        )
-        seen = tuple((kind, keys) for kind, keys in parts if keys.start < keys.stop)
+        keys = slice(begin, end), slice(before, begin), slice(0, before)
+        seen = tuple(part for part in zip(KINDS, keys, strict=True) if part[1].start < part[1].stop)
         found.append(Piece(slice(start - first, end - first), start, seen))
     return found
 
@@ -156,7 +153,10 @@ def prefill(
 def decode(
     q: Tensor, keys: Tensor, values: Tensor, layout: Layout, turning: Turns, out: Tensor
 ) -> None:
-    """Fill `out` for the sequences of a step that have few queries (`kernels.paged`)."""
+    """Fill `out` [N, H, D] fp32 for the sequences of a step that have few queries.
+
+    q [N, H, D], keys and values [blocks, block_size, K, D]: see `kernels.paged`.
+    """
     for group in layout.few:
         k, v = (slab[group.tables].flatten(1, 2) for slab in (keys, values))  # [g, S, K, D]
         asked = turning.rows(group.rows).all(q[group.rows])  # [3, g * T, H, D]
@@ -164,12 +164,12 @@ def decode(
         chunks = layout.positions[group.rows].view(*shape, 1) // turning.length
         apart = chunks - torch.arange(k.shape[1], device=k.device) // turning.length  # [g, T, S]
         apart.masked_fill_(~group.mask[:, 0], -1)
-        found = _selected(asked.unflatten(1, shape), k.to(q.dtype), v.to(q.dtype), apart)
+        found = _selected(asked.float().unflatten(1, shape), k.float(), v.float(), apart)
         out[group.rows] = found.flatten(0, 1)
 
 
 def _selected(q: Tensor, k: Tensor, v: Tensor, apart: Tensor) -> Tensor:
-    """The scores of all three turns, of which each pair takes its own: for short texts and tests.
+    """The scores of all three turns, of which each pair of query and key takes its own.
 
     q [3, B, T, H, D], k and v [B, S, K, D]; apart [B, T, S]: chunks from the key's to the query's,
     below 0 where it is not seen. -> [B, T, H, D]

@@ -29,9 +29,7 @@ class Rope:
     """How the positions of one text become angles; texts that share keys share it."""
 
     factor: float = 1.0  # slow rotations are divided by it
-    temperature: float = (
-        1.0  # sqrt(1/t): cosine and sine, of queries and keys, are multiplied by it
-    )
+    temperature: float = 1.0  # sqrt(1/t): queries and keys are multiplied by it
 
 
 @dataclass(frozen=True)
