@@ -11,9 +11,11 @@ differs from a padded one in nothing but its speed.
     pool = conversations.pool("train.jsonl", tokenizer="runs/tiny/extend", sequence_length=512)
     loader = Loader([pool], split, seed=0)
     steps = loader.steps(epochs=2)
+
+Several files are a mixture, as the sources of pre-training are: `pools`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 
 from baiwen import files, log
 from baiwen.data.executor import ordered
+from baiwen.data.mixture import Mixture, Source, mixed, used
 from baiwen.data.pack import best_fit
 from baiwen.data.pool import Pieces, Pool
 from baiwen.errors import UserError
@@ -53,6 +56,25 @@ class Conversations:
         return self.mask[start:stop]
 
 
+def pools(
+    paths: Mapping[str, Path],
+    tokenizer: Path | str,
+    sequence_length: int,
+    mixture: Mixture,
+    *,
+    train: Train = "all",
+    too_long: TooLong = "drop",
+    workers: int = 1,
+) -> list[Pool]:
+    """The conversations of several files by name, each as `pool`'s, weighted by the mixture."""
+    sources = {}
+    for name in used(list(paths), mixture):
+        rendered = render(paths[name], tokenizer, train=train, workers=workers)
+        fitted = _fitted(paths[name], rendered, sequence_length, too_long)
+        sources[name] = Source(fitted.lengths, partial(_packed, name, fitted, sequence_length))
+    return mixed(sources, sequence_length, mixture)
+
+
 def pool(
     path: Path | str,
     tokenizer: Path | str,
@@ -68,24 +90,8 @@ def pool(
     conversation that cannot be rendered or has nothing to learn, and shows the latter.
     """
     rendered = render(path, tokenizer, train=train, workers=workers)
-    fitted = _fit(rendered, sequence_length, too_long)
-    dropped = len(rendered.lengths) - len(fitted.lengths)
-    longer = int((rendered.lengths > sequence_length).sum())
-    if not len(fitted.lengths):
-        raise UserError(
-            f"{path}: all {len(rendered.lengths):,} conversations are longer than sequence_length "
-            f"= {sequence_length:,} (the shortest has {rendered.lengths.min():,} tokens). Raise it."
-        )
-    if longer:
-        log.say(
-            f"{path}: {longer:,} of {len(rendered.lengths):,} conversations are longer than "
-            f"{sequence_length:,} tokens: {dropped:,} dropped, {longer - dropped:,} truncated"
-        )
-    ends = np.cumsum(fitted.lengths)
-    whole = np.ones(len(ends), dtype=bool)
-    pieces = Pieces(ends - fitted.lengths, fitted.lengths, whole)
-    rows = best_fit(fitted.lengths, sequence_length)
-    return Pool(Path(path).name, fitted, pieces, rows)
+    fitted = _fitted(path, rendered, sequence_length, too_long)
+    return _packed(Path(path).name, fitted, sequence_length)
 
 
 def render(
@@ -158,6 +164,36 @@ def _rendered(
 
 
 _tokenizer = cache(Tokenizer.load)
+
+
+def _packed(
+    name: str, conversations: Conversations, size: int, kept: np.ndarray | None = None
+) -> Pool:
+    """Conversations, or only those where `kept` [conversations] is true, packed into rows."""
+    lengths = conversations.lengths
+    pieces = Pieces(np.cumsum(lengths) - lengths, lengths, np.ones(len(lengths), dtype=bool))
+    chosen = pieces if kept is None else pieces[kept]
+    return Pool(name, conversations, chosen, best_fit(chosen.length, size))
+
+
+def _fitted(
+    path: Path | str, rendered: Conversations, size: int, too_long: TooLong
+) -> Conversations:
+    """Those of a file that fit into a row; says how many do not, or stops where none does."""
+    fitted = _fit(rendered, size, too_long)
+    dropped = len(rendered.lengths) - len(fitted.lengths)
+    longer = int((rendered.lengths > size).sum())
+    if not len(fitted.lengths):
+        raise UserError(
+            f"{path}: all {len(rendered.lengths):,} conversations are longer than sequence_length "
+            f"= {size:,} (the shortest has {rendered.lengths.min():,} tokens). Raise it."
+        )
+    if longer:
+        log.say(
+            f"{path}: {longer:,} of {len(rendered.lengths):,} conversations are longer than "
+            f"{size:,} tokens: {dropped:,} dropped, {longer - dropped:,} truncated"
+        )
+    return fitted
 
 
 def _fit(rendered: Conversations, size: int, too_long: TooLong) -> Conversations:

@@ -1,15 +1,16 @@
-"""Which share of the rows each source gives, and each length of document.
+"""Which share of the rows each source gives, and each length of document or conversation.
 
     [mixture]
     weights = {tasks = 0.2, code = 0.3}     # of all rows; the other sources share the rest by size
     long_share = 0.4                        # report: 40 % at the longest, 60 % shorter
 
-With `long_share`, every source is parted into its long documents and the rest, packed apart, and
-each kind gives its share of the rows. Within a kind the sources keep their weights' proportions.
+With `long_share`, every source is parted into its long texts and the rest, packed apart, and each
+kind gives its share of the rows. Within a kind the sources keep their weights' proportions.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -33,8 +34,16 @@ class Mixture(Knobs):
     """The shares of a run's rows."""
 
     weights: dict[str, Weight] | None = None  # of the rows, by source; the others share the rest
-    long_share: Share | None = None  # of the rows, from long documents; report: 0.4 (Turbo 1M)
-    long_at: Count | None = None  # tokens that make a document long; none: half of sequence_length
+    long_share: Share | None = None  # of the rows, from long texts; report: 0.4 (Turbo), 0.75 (1M)
+    long_at: Count | None = None  # tokens that make a text long; none: half of sequence_length
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a source has to give: texts of these lengths, and the way to pack some of them."""
+
+    lengths: np.ndarray  # int64 [n]: tokens of each document or conversation
+    pack: Callable[[np.ndarray | None], Pool]  # those where bool [n] is true, or all, in rows
 
 
 def pools(
@@ -42,20 +51,31 @@ def pools(
 ) -> list[Pool]:
     """The sources below `folder`, packed into rows and weighted; `fingerprint`: the tokenizer's."""
     mixture = mixture or Mixture()
-    folder, names = Path(folder), shards.names(folder)
-    _check_weights(mixture.weights, names)
-    used = [name for name in names if not mixture.weights or mixture.weights.get(name) != 0]
-    sources = {name: Shards.open(folder / name, fingerprint) for name in used}
-    for name, source in sources.items():
+    folder, sources = Path(folder), {}
+    for name in used(shards.names(folder), mixture):
+        source = Shards.open(folder / name, fingerprint)
         if len(source) < sequence_length:
             raise UserError(
                 f"{source.folder}: {len(source):,} tokens are less than one row of sequence_length "
                 f"= {sequence_length:,}. Give it more text, shorten the rows, or leave it out "
                 f"(mixture.weights.{name} = 0)."
             )
+        sources[name] = Source(source.lengths, partial(_pool, name, source, sequence_length))
+    return mixed(sources, sequence_length, mixture)
+
+
+def used(names: Sequence[str], mixture: Mixture) -> list[str]:
+    """Those of the sources that give any rows; a `UserError` where the weights do not fit them."""
+    _check_weights(mixture.weights, names)
+    return [name for name in names if not mixture.weights or mixture.weights.get(name) != 0]
+
+
+def mixed(sources: Mapping[str, Source], sequence_length: int, mixture: Mixture) -> list[Pool]:
+    """The sources that are used, packed into rows and weighted."""
     if mixture.long_share is None:
-        packed = {name: _pool(name, sources[name], sequence_length) for name in sources}
-        return _weighted(packed, mixture.weights, 1)
+        return _weighted(
+            {name: source.pack(None) for name, source in sources.items()}, mixture.weights, 1
+        )
     shares = {"long": mixture.long_share, "short": 1 - mixture.long_share}
     return [
         pool
@@ -86,27 +106,27 @@ def _check_weights(weights: Mapping[str, float] | None, names: Sequence[str]) ->
 
 
 def _of_length(
-    kind: str, sources: Mapping[str, Shards], sequence_length: int, mixture: Mixture
+    kind: str, sources: Mapping[str, Source], sequence_length: int, mixture: Mixture
 ) -> dict[str, Pool]:
-    """The long or the short documents of every source that has a row's worth of them."""
+    """The long or the short texts of every source that has a row's worth of them."""
     at = mixture.long_at or sequence_length // 2
     found = {}
     for name, source in sources.items():
         kept = source.lengths >= at if kind == "long" else source.lengths < at
-        pool = _pool(f"{name} ({kind})", source, sequence_length, kept)
+        pool = source.pack(kept)
         if pool.tokens >= sequence_length:
-            found[name] = pool
+            found[name] = replace(pool, name=f"{name} ({kind})")
     if not found:
         longest = max(int(source.lengths.max()) for source in sources.values())
         raise UserError(
-            f"mixture.long_share = {mixture.long_share}: no source has a row of documents with "
+            f"mixture.long_share = {mixture.long_share}: no source fills a row with texts of "
             f"{'at least' if kind == 'long' else 'fewer than'} {at:,} tokens (the longest has "
             f"{longest:,}). Change long_at or long_share."
         )
     return found
 
 
-def _pool(name: str, source: Shards, sequence_length: int, kept: np.ndarray | None = None) -> Pool:
+def _pool(name: str, source: Shards, sequence_length: int, kept: np.ndarray | None) -> Pool:
     """A source, or only its documents where `kept` [documents] is true, packed into rows."""
     pieces = cut(source.ends, sequence_length, kept)
     return Pool(name, source, pieces, best_fit(pieces.length, sequence_length))

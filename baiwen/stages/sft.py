@@ -7,12 +7,15 @@
     sequence_length = 512        # report: 32768
 
 Conversations are packed whole into rows, do not see each other, and only what the assistant says is
-learned. Writes an HF folder of a chat model with `metrics.jsonl`, `rows.json` and `device.json`.
+learned. Several files are a mixture: for the second stage of long context (spec 10) short and long
+ones, `data = {short = "...", long = "..."}`, with `mixture.weights` or `mixture.long_share`.
+Writes an HF folder of a chat model with `metrics.jsonl`, `rows.json` and `device.json`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -23,16 +26,18 @@ from baiwen import dist, files
 from baiwen.config import Input, Knobs
 from baiwen.data import conversations
 from baiwen.data.loader import Batch, Loader, Split, sample
+from baiwen.data.mixture import Mixture
 from baiwen.data.pool import Pool
 from baiwen.dist import World
 from baiwen.model import count, weights
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
+from baiwen.train.context import share
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
 from baiwen.train.optim import Optim
-from baiwen.train.parallel import Parallel, shard
+from baiwen.train.parallel import ContextParallel, shard
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
 
@@ -46,19 +51,21 @@ class Config(Knobs):
 
     out: Path  # the run folder
     start: Input  # the model to teach: an HF folder with its tokenizer
-    data: Input  # conversations (JSONL: messages, tools); report: over a million
+    # conversations (JSONL: messages, tools), or several files by name; report: over a million
+    data: Input | dict[str, Input]
+    mixture: Mixture = Mixture()
     heldout: Input | None = None  # conversations whose loss is measured every loop.eval_every steps
     heldout_tokens: Count = 65_536  # of them that are measured
     epochs: Annotated[float, Field(gt=0)] = 2  # report: 2
     sequence_length: Count = 32_768  # tokens of a row; report: 32768
     tokens_per_step: Count = 2**20  # over all ranks; not reported
-    micro_tokens: Count = 32_768  # that one rank computes at once
+    micro_tokens: Count = 32_768  # that one rank, or those that share rows, compute at once
     train: conversations.Train = "all"  # which turns of the assistant are learned: all, last
     too_long: conversations.TooLong = "drop"  # conversations longer than a row: drop, truncate
     optim: Optim = Optim(lr=7e-6)  # report: 7e-6, weight decay 0.1, clip 1.0
     schedule: Schedule = Schedule(final_lr=7e-7)  # report: to 7e-7, by a shape it does not name
     loop: Loop = Loop()
-    parallel: Parallel = Parallel()
+    parallel: ContextParallel = ContextParallel()
     seed: int = 0  # of the order of rows
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of matmuls; the weights train in fp32
@@ -71,20 +78,25 @@ class Config(Knobs):
         if self.loop.keep_best and self.heldout is None:
             raise ValueError("loop.keep_best needs heldout, whose loss says which is the best")
         Split(self.sequence_length, self.tokens_per_step, self.micro_tokens)  # on any ranks
+        self.parallel.check(self.sequence_length)
         return self
 
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Teach the model and write it."""
-    with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
+    place = config.device, config.dtype, config.seed, config.threads
+    with dist.session(*place, context=config.parallel.context) as world:
         tokenizer = Tokenizer.load(config.start)
-        loader = Loader([_pool(config, config.data)], Split.of(config, world), config.seed)
+        loader = Loader(
+            _pools(config, _files(config), config.mixture), Split.of(config, world), config.seed
+        )
         if world.main:
             files.write_json(folder.path / "rows.json", loader.describe())
         model = shard(_model(config), config.parallel, world)
+        shared = partial(share, form=config.parallel.context_form, world=world)
         best = train(
             model,
-            loader.step,
+            lambda step: [shared(batch) for batch in loader.step(step)],
             lm,
             steps=loader.steps(config.epochs),
             optim=config.optim,
@@ -92,7 +104,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
             loop=config.loop,
             world=world,
             out=folder.path,
-            heldout=_heldout(config, world),
+            heldout=[shared(batch) for batch in _heldout(config, world)],
             flops_per_token=count.flops_per_token(model.config, config.sequence_length),
         )
         dtype = getattr(torch, config.save_dtype)
@@ -101,20 +113,28 @@ def run(config: Config, folder: files.RunFolder) -> None:
 
 def plan(config: Config) -> dict[str, str | int]:
     """What a run would take on this machine; nothing before its inputs are there."""
-    if not (config.start.exists() and config.data.exists()):
+    paths = _files(config)
+    if not all(path.exists() for path in (config.start, *paths.values())):
         return {}
-    tokens = math.ceil(config.epochs * _pool(config, config.data).tokens)
+    pools = _pools(config, paths, config.mixture)
+    tokens = math.ceil(config.epochs * sum(pool.tokens for pool in pools))
     length, step = config.sequence_length, config.tokens_per_step
     return estimate.figures(
         weights.read_config(config.start), tokens, config, length=length, step=step
     )
 
 
-def _pool(config: Config, path: Path) -> Pool:
-    return conversations.pool(
-        path,
+def _files(config: Config) -> dict[str, Path]:
+    """The files of conversations by name."""
+    return config.data if isinstance(config.data, dict) else {config.data.name: config.data}
+
+
+def _pools(config: Config, paths: Mapping[str, Path], mixture: Mixture) -> list[Pool]:
+    return conversations.pools(
+        paths,
         config.start,
         config.sequence_length,
+        mixture,
         train=config.train,
         too_long=config.too_long,
         workers=config.workers,
@@ -133,4 +153,5 @@ def _heldout(config: Config, world: World) -> Sequence[Batch]:
     """This rank's share of the held-out rows."""
     if config.heldout is None:
         return ()
-    return sample(_pool(config, config.heldout), Split.of(config, world), config.heldout_tokens)
+    (pool,) = _pools(config, {config.heldout.name: config.heldout}, Mixture())
+    return sample(pool, Split.of(config, world), config.heldout_tokens)

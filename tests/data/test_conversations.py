@@ -4,6 +4,7 @@ import pytest
 
 from baiwen.data import conversations
 from baiwen.data.loader import Loader, Split, assemble
+from baiwen.data.mixture import Mixture
 from baiwen.errors import UserError
 
 SIZE = 256  # tokens of a row
@@ -70,6 +71,38 @@ def test_two_epochs_show_every_conversation_twice_or_more(rows, tokenizer_folder
     loader = Loader([pool], Split(SIZE, 4 * SIZE, SIZE))
     drawn = [loader.row(i)[1] for i in range(loader.steps(2) * 4)]
     assert all(drawn.count(row) in (2, 3) for row in range(len(pool.rows)))
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Short conversations, and long ones with a few short ones among them."""
+    short = [conversation(n % 17) for n in range(200)]
+    long = [conversation(100 + n) for n in range(9)] + short[:30]
+    rows = {"short": short, "long": long}
+    return {name: write(tmp_path / f"{name}.jsonl", rows[name]) for name in rows}
+
+
+def test_files_are_a_mixture_by_weight(paths, tokenizer_folder):
+    mixture = Mixture(weights={"long": 0.25})
+    found = conversations.pools(paths, tokenizer_folder, SIZE, mixture)
+    assert {pool.name: pool.weight for pool in found} == {"short": 0.75, "long": 0.25}
+    assert [len(pool.pieces) for pool in found] == [200, 39]
+
+
+def test_long_share_parts_every_file_by_the_length_of_its_conversations(paths, tokenizer_folder):
+    mixture = Mixture(long_share=0.4, long_at=150)
+    found = conversations.pools(paths, tokenizer_folder, SIZE, mixture)
+    assert [pool.name for pool in found] == ["long (long)", "short (short)", "long (short)"]
+    assert sum(pool.weight for pool in found[1:]) == pytest.approx(0.6)
+    assert min(found[0].pieces.length) >= 150 > max(found[1].pieces.length)
+
+
+def test_a_file_without_weight_is_not_read(paths, tokenizer_folder, tmp_path):
+    paths["none"] = tmp_path / "is-not-there.jsonl"
+    mixture = Mixture(weights={"none": 0, "short": 1, "long": 1})
+    assert len(conversations.pools(paths, tokenizer_folder, SIZE, mixture)) == 2
+    with pytest.raises(UserError, match=r"no source 'lon'\. Did you mean long\?"):
+        conversations.pools(paths, tokenizer_folder, SIZE, Mixture(weights={"lon": 1}))
 
 
 def test_long_conversations_are_dropped_and_counted(tokenizer_folder, tmp_path, capsys):

@@ -73,7 +73,7 @@ def test_weights_keep_their_proportions_within_each_length(folder, tokenizer):
         (Mixture(weights={"long": 1}), 64, "nothing is left of the rows for both, short."),
         (Mixture(weights={"long": 0, "short": 0, "both": 0}), 64, "all weights are 0"),
         (Mixture(), 100_000, "are less than one row of sequence_length = 100,000"),
-        (Mixture(long_share=0.5, long_at=500), 64, "with at least 500 tokens (the longest has 94)"),
+        (Mixture(long_share=0.5, long_at=500), 64, "of at least 500 tokens (the longest has 94)"),
     ],
 )
 def test_a_mixture_that_cannot_be_is_explained(folder, tokenizer, mixture, length, message):
