@@ -77,12 +77,13 @@ class Grid:
         late = self.ends[None] > (self.queries - local + 1)[:, None]
         return ((self.firsts < first + sink) | late) & self.seen
 
-    def share(self, chosen: Tensor, alone: Tensor | None = None) -> float:
-        """Of the keys that the blocks of queries may see, the share that `lists` would list."""
+    def density(self, chosen: Tensor, alone: Tensor | None = None) -> Tensor:
+        """Of the keys that the blocks of queries may see, the share that `lists` lists, [L]."""
         widths = (self.ends - self.firsts).double()
-        whole = (self.seen * widths).sum() * len(chosen)
-        listed = ((chosen & self.seen) * widths).sum() + (0 if alone is None else len(alone))
-        return (listed / whole).item()
+        listed = ((chosen & self.seen) * widths).sum((1, 2))
+        if alone is not None:
+            listed += torch.bincount(alone[:, 1], minlength=len(chosen))
+        return listed / (self.seen * widths).sum()
 
     def lists(self, chosen: Tensor, alone: Tensor | None = None) -> list[Lists]:
         """What is chosen [L, n, b], and keys alone [c, 3] (block of queries, list head, key)."""

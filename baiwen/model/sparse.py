@@ -148,7 +148,7 @@ def choose(
     if end:
         chosen[:, -1] = True
         alone = None if alone is None else alone[alone[:, 0] < chosen.shape[1] - 1]
-    density = grid.share(chosen, alone)
+    density = grid.density(chosen, alone).mean().item()
     return grid.lists(chosen, alone)[::-1], Chosen(layer, queries, recall, density, full)
 
 
@@ -196,15 +196,19 @@ def recall(
     parts: Sequence[Part], pages: Pages, place: int, lists: Sequence[Lists | None]
 ) -> Tensor:
     """Of the attention of each query, what the lists hold: exp(lse_sparse - lse_full), [H, T]."""
+    whole = log_sums(parts, pages, place, [None] * len(parts))
+    return (log_sums(parts, pages, place, lists) - whole).exp()
 
-    def over(listed: Sequence[Lists | None]) -> Tensor:
-        found = [
-            kernels.prefill(part.q, pages, place, part.first, part.last, one)[1]
-            for part, one in zip(parts, listed, strict=True)
-        ]
-        return torch.stack(found).logsumexp(0)
 
-    return (over(lists) - over([None] * len(parts))).exp()
+def log_sums(
+    parts: Sequence[Part], pages: Pages, place: int, lists: Sequence[Lists | None]
+) -> Tensor:
+    """The log-sum-exp of what each query sees of all parts, [H, T]."""
+    found = [
+        kernels.prefill(part.q, pages, place, part.first, part.last, listed)[1]
+        for part, listed in zip(parts, lists, strict=True)
+    ]
+    return torch.stack(found).logsumexp(0)
 
 
 def _problems(sparse: Sparse) -> list[str]:
