@@ -172,9 +172,24 @@ def _serve(command: argparse.ArgumentParser) -> None:
 
 def _eval(command: argparse.ArgumentParser) -> None:
     _model(command)
-    command.add_argument("--tasks", help="held-out questions (heldout.jsonl of `instruct`)")
+    command.add_argument(
+        "--tasks",
+        nargs="+",
+        help="held-out questions (heldout.jsonl of `instruct`); with --suite long: passkey, ruler, "
+        "or tasks of RULER by name (all)",
+    )
     command.add_argument("--documents", help="held-out documents (JSONL, .gz, .zst)")
     command.add_argument("--questions", type=int, help="how many of each kind (default: all)")
+    command.add_argument("--suite", choices=("long",), help="long: pass key and RULER")
+    _reach(command)
+    long = command.add_argument_group("the suite `long`")
+    long.add_argument("--lengths", type=int, nargs="+", help="tokens of prompt and answer")
+    long.add_argument("--depths", type=int, help="of the pass key, from begin to end (11)")
+    long.add_argument("--keys", type=int, help="at each depth and length (5)")
+    long.add_argument("--samples", type=int, help="of each task of RULER at each length (20)")
+    long.add_argument("--haystack", help="documents (file, folder, glob), noise, stdlib (default)")
+    long.add_argument("--squad", help="questions for qa_1, in SQuAD's JSON (none: left out)")
+    long.add_argument("--hotpotqa", help="questions for qa_2, in HotpotQA's JSON (none: left out)")
 
 
 def _export(command: argparse.ArgumentParser) -> None:

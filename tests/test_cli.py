@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args
 
 import pytest
@@ -441,7 +442,8 @@ def _fields(
             yield from _fields(field.annotation, inner, f"{key}{name}.")
             continue
         yield f"{key}{name}", (table, field, default)
-        step = ".NAME" if getattr(field.annotation, "__origin__", None) is dict else "[N]"
+        many = ".NAME" if getattr(field.annotation, "__origin__", None) is dict else "[N]"
+        step = "" if isinstance(field.annotation, UnionType) else many
         for part in get_args(field.annotation):
             if isinstance(part, type) and issubclass(part, Knobs):
                 yield from _fields(part, None, f"{key}{name}{step}.")
@@ -572,7 +574,38 @@ def test_eval_takes_a_model_by_any_path(model, capsys, monkeypatch):
 
 
 def test_eval_needs_something_to_score_on(model, capsys):
-    assert "give --tasks FILE, --documents FILE or both" in failing(capsys, "eval", str(model))
+    told = failing(capsys, "eval", str(model))
+    assert "give --tasks FILE, --documents FILE or --suite long --lengths N" in told
+
+
+def test_eval_prints_the_grid_of_the_pass_key_and_ruler_in_both_marks(model, capsys, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be, that is a question which many have asked\n\n" * 400)
+    arguments = ["--suite", "long", "--lengths", "1200", "1500", "--depths", "3", "--keys", "1"]
+    arguments += ["--samples", "1", "--tasks", "passkey", "niah_single_2", "qa_1"]
+    assert cli.main(["eval", str(model), *arguments, "--haystack", str(text)]) == 0
+    out, progress = capsys.readouterr()
+    rows = [line.split() for line in out.splitlines() if line]
+    assert rows[0] == ["pass", "key,", "depth", "1,200", "1,500"]
+    assert [row[0] for row in rows[1:5]] == ["0.00", "0.50", "1.00", "all"]
+    assert ["niah_single_2", *["0.0", "/", "0.0", "%"] * 2] in rows
+    assert "reads 2,048 tokens, as trained" in progress
+    assert "qa_1 is left out: no questions on documents: give squad = FILE" in progress
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--suite", "long"], "--suite long needs --lengths"),
+        (["--lengths", "512"], "--lengths is for --suite long"),
+        (["--tasks", "a.jsonl", "b.jsonl"], "--tasks takes one file of questions; 2 were given"),
+        (["--suite", "long", "--lengths", "9000"], "lengths = 9,000 are beyond it"),
+        (["--suite", "long", "--lengths", "512", "--tasks", "needle"], "no task needle"),
+        (["--suite", "long", "--lengths", "512", "--squad", "no.json"], "no.json"),
+    ],
+)
+def test_eval_tells_what_it_cannot_ask_of_long_texts(model, capsys, arguments, told):
+    assert told in failing(capsys, "eval", str(model), *arguments)
 
 
 def test_the_doctor_finds_no_fault_here(capsys):

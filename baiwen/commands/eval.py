@@ -29,7 +29,15 @@ from baiwen.commands import loading
 from baiwen.errors import UserError
 from baiwen.stages import evaluate
 
-LONG = ("lengths", "depths", "keys", "samples", "haystack", "squad", "hotpotqa")  # options and knobs
+LONG = (
+    "lengths",
+    "depths",
+    "keys",
+    "samples",
+    "haystack",
+    "squad",
+    "hotpotqa",
+)  # options and knobs
 
 
 def main(options: argparse.Namespace) -> None:
@@ -83,10 +91,10 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 def _extend(options: argparse.Namespace) -> dict[str, Any] | None:
     """How to go beyond the trained length: knobs of the stage, as far as they are given."""
-    extend = loading.extend(options)
+    extend = loading.extend_of(options)
     if extend is None:
         return None
-    return {"dca": extend.dca, "rope": extend.rope, "factors": extend.ladder}
+    return {"dca": extend.dca, "rope": extend.rope, "factors": extend.factors}
 
 
 def _tasks(scores: dict[str, dict[str, Any]]) -> Table:
@@ -115,30 +123,26 @@ def _long(scores: dict[str, Any]) -> Iterator[Table]:
     """The grid of the pass key, then the other tasks: our mark, and the official one."""
     if "passkey" in scores:
         by_length = scores["passkey"]["lengths"]
-        depths = next(iter(by_length.values()))["depths"]
-        table = _table("passkey, depth", *(f"{int(length):,}" for length in by_length))
-        for depth in depths:
-            found = (marks["depths"][depth]["strict"] for marks in by_length.values())
-            table.add_row(depth, *(f"{100 * mark['value']:.1f} %" for mark in found))
-        table.add_row("all", *(_interval(marks["strict"]) for marks in by_length.values()))
+        table = _table("pass key, depth", *(f"{int(length):,}" for length in by_length))
+        for depth in next(iter(by_length.values()))["depths"]:
+            marks = [found["depths"][depth]["strict"]["value"] for found in by_length.values()]
+            table.add_row(depth, *(f"{100 * mark:.1f} %" for mark in marks))
+        for name, told in (("value", "all"), ("low", "95 %, from"), ("high", "to")):
+            ends = [found["strict"][name] for found in by_length.values()]
+            table.add_row(told, *(f"{100 * end:.1f} %" for end in ends))
         yield table
     others = {task: found["lengths"] for task, found in scores.items() if task != "passkey"}
     if others:
         lengths = [f"{int(length):,}" for length in next(iter(others.values()))]
-        table = _table("task: strict (official)", *lengths)
+        table = _table("task, ours / official", *lengths)
         for task, by_length in others.items():
             table.add_row(task, *map(_both, by_length.values()))
         yield table
 
 
-def _interval(mark: dict[str, float]) -> str:
-    low, high = 100 * mark["low"], 100 * mark["high"]
-    return f"{100 * mark['value']:.1f} % ({low:.1f} to {high:.1f} %, n = {mark['n']})"
-
-
 def _both(marks: dict[str, Any]) -> str:
-    strict, official = marks["strict"], marks["official"]
-    return f"{_interval(strict)} ({100 * official['value']:.1f} %)"
+    ours, official = (100 * marks[name]["value"] for name in ("strict", "official"))
+    return f"{ours:.1f} / {official:.1f} %"
 
 
 def _table(*columns: str) -> Table:

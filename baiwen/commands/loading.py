@@ -31,17 +31,17 @@ def engine(
 ) -> Engine:
     """The model of a folder, loaded, with the context and the extension that were asked for."""
     packed = getattr(options, "weights", None)
-    extend = _extend(options)
+    extend = extend_of(options)
     _check(weights.read_config(folder), options, extend, world, packed)
     model, tokenizer = pretrained.load(folder, world.device, world.dtype, packed)
     return Engine(model, tokenizer, context=options.context, extend=extend, kv=options.kv, **knobs)
 
 
-def _extend(options: argparse.Namespace) -> Extend | None:
+def extend_of(options: argparse.Namespace) -> Extend | None:
     """How to go beyond the trained length, if the command line says so."""
     if not (options.rope or options.no_dca or options.factors):
         return None
-    return Extend(dca=not options.no_dca, rope=options.rope, ladder=_factors(options.factors))
+    return Extend(dca=not options.no_dca, rope=options.rope, factors=_factors(options.factors))
 
 
 def _factors(text: str | None) -> tuple[float, ...]:

@@ -131,11 +131,12 @@ def _field(field: ast.AnnAssign, table: Table) -> list[Knob]:
 
 
 def _items(name: str, annotation: ast.expr, module: Module) -> Iterator[Knob]:
-    """The knobs of the tables within a list, or within a dict by names of the user's own."""
+    """The knobs of a table that may be absent, of those within a list, or within a dict by name."""
     for node in ast.walk(annotation):
         inner = _find(ast.unparse(node), module) if isinstance(node, ast.Name) else None
         if isinstance(inner, Table):
-            step = ".NAME" if ast.unparse(annotation).startswith("dict") else "[N]"
+            many = ".NAME" if ast.unparse(annotation).startswith("dict") else "[N]"
+            step = "" if isinstance(annotation, ast.BinOp) else many
             for knob in _knobs(inner):
                 yield replace(knob, key=f"{name}{step}.{knob.key}")
 

@@ -31,6 +31,7 @@ from baiwen import dist, files, log
 from baiwen.config import Input, Knobs
 from baiwen.data import read
 from baiwen.engine import pretrained
+from baiwen.engine.capacity import KV
 from baiwen.engine.engine import Engine
 from baiwen.engine.reach import Extend, Reach, Way
 from baiwen.errors import UserError
@@ -44,6 +45,7 @@ from baiwen.verify import Verdict
 Count = Annotated[int, Field(gt=0)]
 FormName = Literal["chat", "document"]
 Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]  # part of a file's name
+COMMAND = "the command line"  # where knobs come from that no recipe gives
 DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
@@ -51,15 +53,11 @@ class Extension(Knobs):
     """What is done beyond the trained length (baiwen/engine/reach.py)."""
 
     dca: bool = True  # distances are cut to trained ones by dual chunk attention; report: true
-    # Of YaRN its temperature, all of it or nothing; none: temperature with dca, yarn without.
-    rope: Way | None = None  # report: yarn; of the 1M models temperature
+    # Of YaRN its temperature, all of it or nothing; none: temperature with dca, yarn without;
+    # report: yarn, of the 1M models temperature
+    rope: Way | None = None
     local: Count | None = None  # tokens of distance that dca keeps; none: a 16th of the trained
     factors: tuple[float, ...] = ()  # that a prompt may be stretched by; none: 1, 2, 3 ...
-
-    @property
-    def built(self) -> Extend:
-        """The same for the engine."""
-        return Extend(self.dca, self.rope, self.local, self.factors)
 
 
 class Model(Knobs):
@@ -70,11 +68,13 @@ class Model(Knobs):
     forms: Annotated[tuple[FormName, ...], Field(min_length=1)] = ("chat",)
     context: Count | None = None  # tokens of prompt and answer; none: what config.json says
     extend: Extension | None = None  # none: config.json, and dca beyond what it says
+    kv: KV | None = None  # fp32, bf16: how keys and values are kept; none: as the weights
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """How far and how it is read, for the engine."""
-        return {"context": self.context, "extend": self.extend and self.extend.built}
+    def extension(self) -> Extend | None:
+        """`extend` for the engine."""
+        own = self.extend
+        return None if own is None else Extend(own.dca, own.rope, own.local, own.factors)
 
 
 class Config(Knobs):
@@ -153,7 +153,8 @@ def score_model(
     """
     given = {"tasks": tasks, "documents": documents, **knobs}
     models = {"model": {"folder": folder, **(reading or {})}}
-    config = recipes.parse({"out": folder, "models": models, **given}, Config, "the command line")
+    config = recipes.parse({"out": folder, "models": models, **given}, Config, COMMAND)
+    recipes.require(config, COMMAND)
     return _measure(config, "model", config.models["model"], keep=None)[0]
 
 
@@ -180,7 +181,8 @@ def _measure(
     config: Config, name: str, model: Model, keep: Path | None
 ) -> tuple[dict[str, Any], list[tasks.Sample]]:
     """The model's scores, and the samples of its better form; finished parts lie in `keep`."""
-    subject = Subject(model.folder, config.device, config.dtype, **model.reading)
+    reading = {"context": model.context, "extend": model.extension, "kv": model.kv}
+    subject = Subject(model.folder, config.device, config.dtype, **reading)
     scores: dict[str, Any] = {"folder": str(model.folder)}
     best: list[tasks.Sample] = []
     if config.tasks:
@@ -243,7 +245,7 @@ def _require(config: Config, parts: Path) -> None:
     """Stop before anything is computed where a long text is too long for one of the models."""
     for name, model in config.models.items():
         if config.long and not (parts / f"long-{name}.json").is_file():
-            reach = Reach.of(weights.read_config(model.folder), **model.reading)
+            reach = Reach.of(weights.read_config(model.folder), model.context, model.extension)
             suite.require(config.long, name, reach.context)
 
 

@@ -40,7 +40,7 @@ class Long(Knobs):
     depths: Count = 11  # of the passkey grid, from the first passage to the last
     keys: Count = 5  # of the grid, at each depth and length
     samples: Count = 20  # of each other task at each length; RULER: 500
-    haystack: str = haystack.BUNDLED  # documents (file, folder, glob), "stdlib" or "noise"
+    haystack: str = "stdlib"  # documents (file, folder, glob), "stdlib" or "noise"
     squad: Input | None = None  # questions for qa_1, in SQuAD's JSON; none: left out
     hotpotqa: Input | None = None  # questions for qa_2, in HotpotQA's JSON; none: left out
 

@@ -9,7 +9,7 @@ from baiwen.eval.long import haystack, questions
 from baiwen.eval.long.cells import Material
 from baiwen.tokenizer import bpe
 
-SYLLABLES = "ba de fi go ku la me ni po ru sa te vi wo".split()
+SYLLABLES = ["ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru", "sa", "te", "vi", "wo"]
 
 
 def paragraphs(count):
