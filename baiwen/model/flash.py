@@ -3,11 +3,14 @@
     if flash.fits(q, k, v):
         out = flash.attend(q, k, v, documents)                   # as kernels.attend, trains
         out, lse = flash.forward(q, k, v, spans)                 # T queries, the last of S keys
+    if flash.reads(q, pages):
+        out, lse = flash.paged(q, pages, place, first, last, lists)      # as kernels.prefill
 
 Nothing of size [T, S] is stored: the logarithm of the sum of exponentials `lse` is kept, from
 which the backward pass computes the probabilities again (Dao, 2023). Documents of a packed row are
 spans of their own, so pairs in different documents cost nothing, and a branch reads its trunk's
-keys where they lie. Sums are in fp32 and their order does not depend on the number of threads.
+keys where they lie; a chunk of a prompt reads the pages of a cache, all or what lists choose. Sums
+are in fp32 and their order does not depend on the number of threads.
 `benchmarks/kernels.py` sets it beside PyTorch's own.
 
 B rows, T queries, S keys, H query heads, K key heads, D head size, n spans.
@@ -21,7 +24,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from baiwen.model.documents import Documents
-from baiwen.model.native.build import library, takes
+from baiwen.model.native.build import FLOATS, library, takes
+from baiwen.model.pages import Lists, Pages
 
 
 def fits(*tensors: Tensor) -> bool:
@@ -43,37 +47,68 @@ def whole_rows(q: Tensor) -> Tensor:
     return torch.tensor([(row, 0, tokens, 0, 0, 0) for row in range(rows)], dtype=torch.int32)
 
 
-def block_size() -> int:
-    """Queries and keys of a block of `forward`."""
-    native = library("attention")
-    assert native
-    return int(native.attention_block())
-
-
-def forward(
-    q: Tensor, k: Tensor, v: Tensor, spans: Tensor, lists: tuple[Tensor, Tensor] | None = None
-) -> tuple[Tensor, Tensor]:
+def forward(q: Tensor, k: Tensor, v: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
     """q [B, T, H, D], k and v [B, S, K, D] -> out [B, T, H, D] and lse [B, H, T] fp32.
 
     Query t is at place S - T + t among the keys. spans [n, 6] int32: row, first query, queries,
-    first key, and the first key and the keys of a trunk, all of which is seen. A span is cut into
-    blocks of `block_size` queries, which see every key from the first to their own, or, with lists
-    (firsts int32, ends int64 [blocks * K + 1]; no trunks), the blocks of `block_size` keys
-    beginning at firsts[ends[i] : ends[i + 1]], rising, where i counts (block, key head). A listed
-    block beyond its queries is not seen. A query that sees no key gets 0, and -inf as lse.
+    first key, and the first key and the keys of a trunk, all of which is seen; of the others every
+    query sees those from the first to its own. One that sees no key gets 0, and -inf as lse.
     """
     native = library("attention")
     assert native
     q, k, v = _rows_of_heads(q), _rows_of_heads(k), _rows_of_heads(v)
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     lse = q.new_empty(q.shape[0], q.shape[2], q.shape[1], dtype=torch.float32)
-    firsts, ends = lists or (None, None)
     scale = 1 / math.sqrt(q.shape[-1])
     native.attention_forward(
         *(q, k, v, out, lse, _strides(q, k, v, out), _shape(q, k), spans, len(spans)),
-        *(firsts, ends, scale, q.dtype == torch.bfloat16),
+        *(scale, q.dtype == torch.bfloat16),
     )
     return out, lse
+
+
+def reads(q: Tensor, pages: Pages) -> bool:
+    """Whether `paged` takes these queries and pages, and is there."""
+    if q.device.type != "cpu" or q.requires_grad or torch.compiler.is_compiling():
+        return False
+    return pages.keys.dtype in (*FLOATS, torch.int8) and library("prefill") is not None
+
+
+def tile() -> int | None:
+    """Queries of a block that share a list in `paged`, and keys of a listed block."""
+    native = library("prefill")
+    return int(native.prefill_block()) if native else None
+
+
+def paged(
+    q: Tensor, pages: Pages, place: int, first: int, last: int, lists: Lists | None = None
+) -> tuple[Tensor, Tensor]:
+    """As `kernels.prefill`: q [T, H, D] -> out [T, H, D] and lse [H, T], both fp32.
+
+    Without lists, what a query gets depends to the bit on its keys alone, not on the other queries.
+    """
+    native = library("prefill")
+    assert native and pages.keys.is_contiguous() and pages.values.is_contiguous()
+    q = _rows_of_heads(q.float()[None])[0]
+    count, heads, size = q.shape
+    out, lse = q.new_empty(q.shape), q.new_empty(heads, count)
+    _, block_size, groups, _ = pages.keys.shape
+    shape = (count, heads, groups, size, block_size, q.stride(0), place, first, last)
+    native.prefill(
+        *(q, pages.keys, pages.values, *(pages.scales or (None, None)), pages.keys.itemsize),
+        *(pages.table.contiguous(), torch.tensor(shape), *_listed(lists, heads, groups, count)),
+        *(1 / math.sqrt(size), torch.get_num_threads(), out, lse),
+    )
+    return out, lse
+
+
+def _listed(lists: Lists | None, heads: int, groups: int, count: int) -> tuple[Any, ...]:
+    """The lists as the kernel takes them."""
+    if lists is None:
+        return 0, None, None, None, None
+    many = -(-count // int(tile() or 0)) * lists.heads + 1
+    assert lists.heads in (heads, groups) and len(lists.ends) == many, "lists of other queries"
+    return lists.heads, lists.firsts, lists.ends, lists.columns, lists.column_ends
 
 
 def backward(

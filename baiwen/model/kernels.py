@@ -159,12 +159,14 @@ def prefill(
     Of the keys first ... last - 1 query t sees those up to place + t, and of these, with `lists`,
     what is listed for its block of `tile` queries. One that sees none gets 0, and -inf as lse.
     """
-    return gathered.paged(q, pages, place, first, last, lists)
+    if flash.reads(q, pages):
+        return flash.paged(q, pages, place, first, last, lists)
+    return gathered.paged(q, pages, place, first, last, lists, tile(q.device))
 
 
 def tile(device: torch.device | str = "cpu") -> int:
     """Queries of a block that share a list, and keys of a block that is listed: see `prefill`."""
-    return gathered.TILE
+    return (torch.device(device).type == "cpu" and flash.tile()) or gathered.TILE
 
 
 def store(x: Tensor, slab: Tensor, slots: Tensor) -> None:

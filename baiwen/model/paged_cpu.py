@@ -1,12 +1,12 @@
-"""Attention over a paged cache on a CPU in C++: decodes over the blocks, prompts over their gather.
+"""Attention over a paged cache on a CPU in C++: of decodes, and of chunks of prompts.
 
     if paged_cpu.fits(q, keys):
         paged_cpu.store(k, keys, layout.slots)
         out = paged_cpu.attend(q, keys, values, layout)          # as kernels.paged
 
-Sequences with few queries read their keys where they lie (`native/paged.cpp`); a chunk of a prompt
-is so much work that its keys are gathered first, for the kernel that also trains (`flash`). A
-query's result depends, to the bit, on its sequence and on which of the two it is.
+Both read keys where they lie: sequences with few queries a query at a time (`native/paged.cpp`), a
+chunk of a prompt by blocks of queries (`flash.paged`). A query's result depends, to the bit, on its
+sequence and on which of the two it is.
 
 N tokens, H query heads, K key heads, D head size, S keys of one sequence.
 """
@@ -20,13 +20,14 @@ from baiwen.model import flash
 from baiwen.model.dca import Turns
 from baiwen.model.layout import FEW, Layout
 from baiwen.model.native.build import FLOATS, library
+from baiwen.model.pages import Pages
 
 
 def fits(q: Tensor, keys: Tensor) -> bool:
     """Whether the kernels take these tensors, and are there."""
     if q.device.type != "cpu" or q.requires_grad or keys.dtype not in FLOATS:
         return False
-    native = library("paged") if library("attention") else None
+    native = library("paged") if library("prefill") else None
     return native is not None and q.shape[-1] % native.paged_lanes() == 0
 
 
@@ -72,9 +73,8 @@ def decode(
 def _chunk(q: Tensor, keys: Tensor, values: Tensor, layout: Layout, number: int) -> Tensor:
     """The queries [T, H, D] of one sequence, which are its last."""
     seen = int(layout.totals[number])
-    blocks = layout.tables[number, : -(-seen // layout.block_size)]
-    k, v = (slab[blocks].flatten(0, 1)[None, :seen].float() for slab in (keys, values))
-    return flash.forward(q[None], k, v, flash.whole_rows(q[None]))[0][0]
+    pages = Pages(keys, values, layout.tables[number])
+    return flash.paged(q, pages, seen - len(q), 0, seen)[0]
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ Case = tuple[Tensor, Tensor, Tensor, Layout]
 
 @pytest.fixture(autouse=True)
 def _compiled() -> None:
-    if library("paged") is None or library("attention") is None:
+    if library("paged") is None or library("prefill") is None:
         pytest.skip("needs a C++ compiler")
 
 

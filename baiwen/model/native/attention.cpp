@@ -12,19 +12,11 @@
 // threads.
 //
 // T queries, S keys, H query heads, K key heads, D head size (P: padded to whole vectors).
-#include "vector.h"
-#include "workspace.h"
-
-#include <algorithm>
-#include <vector>
+#include "forward.h"
 
 namespace {
 
-constexpr int64_t B = W == 16 ? 96 : 48;  // queries and keys of a block: whole tiles either way
-static_assert(B % MR == 0 && B % NR == 0);
-
-constexpr float LOG2E = 1.44269504f;  // queries are scaled by it, so that 2^score is needed
-constexpr float LOWEST = -1e30f;  // below every score, and finite: a difference of two is 0
+static_assert(B % MR == 0 && B % NR == 0);  // a block of the backward pass is whole tiles either way
 
 // One tensor of heads: element (row, token, head, d) is at row * rows + token * tokens + head * D.
 template <typename T>
@@ -40,52 +32,6 @@ struct Span {
     int64_t row, query, queries, key;
     int64_t trunk, shared;  // first key and keys of the trunk
 };
-
-thread_local Workspace workspace;  // of the one task that a thread works on
-
-// Copies `count` tokens to [padded count][P], zeros beyond.
-template <typename T>
-void gather(const T *from, int64_t stride, int64_t count, int64_t size, float scale, float *to,
-            int64_t padded, int64_t width) {
-    for (int64_t i = 0; i < count; i++) {
-        int64_t d = 0;
-        for (; d < size; d += 16) __builtin_prefetch(from + (i + 8) * stride + d);
-        for (d = 0; d + W <= size; d += W) store(to + i * width + d, load(from + i * stride + d) * scale);
-        for (; d < size; d++) to[i * width + d] = widen(from[i * stride + d]) * scale;
-        for (; d < width; d++) to[i * width + d] = 0;
-    }
-    std::fill(to + count * width, to + padded * width, 0.f);
-}
-
-// [B][P] -> [P][B].
-void transpose(const float *from, int64_t width, float *to) {
-    for (int64_t i = 0; i < B; i += 4)
-        for (int64_t d = 0; d < width; d += 4) {
-            const float *at = from + i * width + d;
-#ifdef __SSE__
-            __m128 a = _mm_load_ps(at), b = _mm_load_ps(at + width), c = _mm_load_ps(at + 2 * width),
-                   e = _mm_load_ps(at + 3 * width);
-            _MM_TRANSPOSE4_PS(a, b, c, e);
-            float *out = to + d * B + i;
-            _mm_store_ps(out, a), _mm_store_ps(out + B, b);
-            _mm_store_ps(out + 2 * B, c), _mm_store_ps(out + 3 * B, e);
-#else
-            for (int64_t p = 0; p < 4; p++)
-                for (int64_t j = 0; j < 4; j++) to[(d + p) * B + i + j] = at[j * width + p];
-#endif
-        }
-}
-
-template <typename T>
-void scatter(const float *from, int64_t width, int64_t count, int64_t size, T *to, int64_t stride,
-             const float *scale, float every) {
-    for (int64_t i = 0; i < count; i++) {
-        float by = scale ? scale[i] : every;
-        int64_t d = 0;
-        for (; d + W <= size; d += W) store(to + i * stride + d, load(from + i * width + d) * by);
-        for (; d < size; d++) narrow(from[i * width + d] * by, to + i * stride + d);
-    }
-}
 
 // scores[key][query] = keys[key] . queries[query] for the keys that panels of queries may see;
 // `ahead`: how far the first query is after the first key.
@@ -130,40 +76,26 @@ struct Sight {
     vi of(int64_t key) const { return first >= int32_t(key) + vi{}; }
 };
 
-// What a block of queries gathers.
-struct Queries {
-    float *turned, *out;         // [P][B] scaled, [B][P]
-    float *most, *sums, *scale;  // [B]
-};
+// The keys of a span and a key head, as `Asked` reads them; those before the first are its trunk's.
+template <typename T>
+struct Keys {
+    const Heads<const T> &k, &v;
+    const Span &span;
+    int64_t group;
 
-// Scores become 2^(score - running maximum); sums and gathered values are rescaled.
-void soften(float *scores, int64_t count, int64_t queries, int64_t ahead, int64_t width,
-            const Queries &block) {
-    for (int64_t q = 0; q < queries; q += W) {
-        Sight sight(q, count, ahead);
-        float *column = scores + q;
-        vf before = load(block.most + q), most = before, total = vf{};
-        for (int64_t k = 0; k < sight.whole; k++) most = larger(load(column + k * B), most);
-        for (int64_t k = sight.whole; k < sight.seen; k++)
-            most = sight.of(k) ? larger(load(column + k * B), most) : most;
-        for (int64_t k = 0; k < sight.seen; k++) {
-            vf x = power_of_two(load(column + k * B) - most);
-            if (k >= sight.whole) x = sight.of(k) ? x : vf{};
-            store(column + k * B, x);
-            total += x;
-        }
-        for (int64_t k = sight.seen; k < count; k++) store(column + k * B, vf{});
-        vf shrink = power_of_two(before - most);
-        store(block.scale + q, shrink);
-        store(block.sums + q, load(block.sums + q) * shrink + total);
-        store(block.most + q, most);
+    void operator()(Run run, float *key, float *value, int64_t step) const {
+        int64_t before = span.shared ? std::clamp(span.key - run.first, int64_t(0), run.count) : 0;
+        int64_t trunk = run.first + span.trunk + span.shared - span.key, own = run.first + before;
+        part(k, trunk, before, key, step), part(v, trunk, before, value, step);
+        part(k, own, run.count - before, key + before * step, step);
+        part(v, own, run.count - before, value + before * step, step);
     }
-    for (int64_t q = 0; q < queries; q++)
-        for (int64_t d = 0; block.scale[q] != 1 && d < width; d += W) {
-            float *at = block.out + q * width + d;
-            store(at, load(at) * block.scale[q]);
-        }
-}
+
+    void part(const Heads<const T> &from, int64_t token, int64_t count, float *to,
+              int64_t step) const {
+        gather(from(span.row, token, group), from.tokens, count, from.size, 1.f, to, count, step);
+    }
+};
 
 template <typename T>
 struct Forward {
@@ -173,63 +105,19 @@ struct Forward {
     int64_t queries, keys, heads, groups, size;
     float scale;
 
-    void run(const Span &task, int64_t group, const int32_t *firsts, int64_t blocks) const {
-        int64_t shared = heads / groups, wide = round_up(size, NR), tokens = B * wide;
-        workspace.reserve(shared * (2 * tokens + 3 * B) + 2 * tokens + B * B, 5 * shared + 3);
-        std::vector<Queries> asked(shared);
-        float *key = workspace.take(tokens), *value = workspace.take(tokens);
-        float *scores = workspace.take(B * B);
-        for (int64_t g = 0; g < shared; g++) asked[g] = start(task, group * shared + g, key);
-        int64_t place = task.query + keys - queries;  // of the first query among the keys
-        int64_t begin = task.key - task.shared, end = place + task.queries;
-        int64_t count = firsts ? blocks : (end - begin + B - 1) / B;
-        for (int64_t i = 0; i < count; i++) {
-            int64_t first = firsts ? firsts[i] : begin + i * B;
-            int64_t here = std::min(B, end - first);
-            if (here <= 0 || (firsts && first < 0)) continue;  // listed, but no query may see it
-            read(k, task, first, here, group, key);
-            read(v, task, first, here, group, value);
-            for (const Queries &block : asked) {
-                products(key, wide, block.turned, here, task.queries, place - first, scores);
-                soften(scores, here, task.queries, place - first, wide, block);
-                gather_rows(scores, value, wide, here, task.queries, place - first, block.out);
-            }
+    void run(const Span &task, int64_t group) const {
+        int64_t shared = heads / groups, place = task.query + keys - queries;
+        int64_t first = task.key - task.shared, last = place + task.queries;
+        Keys<T> read{k, v, task, group};
+        Asked asked(shared, task.queries, size, place);
+        for (int64_t i = 0; i < shared; i++)
+            asked.take(i, q(task.row, task.query, group * shared + i), q.tokens, scale);
+        if (first < last) asked.meet({{first, last - first}}, read);
+        for (int64_t i = 0; i < shared; i++) {
+            int64_t head = group * shared + i;
+            asked.give(i, out(task.row, task.query, head), out.tokens,
+                       lse + (task.row * heads + head) * queries + task.query);
         }
-        for (int64_t g = 0; g < shared; g++) finish(task, group * shared + g, asked[g]);
-    }
-
-    // Copies a block of keys or values; those before the span's first key are its trunk's.
-    void read(const Heads<const T> &from, const Span &task, int64_t first, int64_t count,
-              int64_t group, float *to) const {
-        int64_t wide = round_up(size, NR), apart = task.trunk + task.shared - task.key;
-        int64_t before = task.shared ? std::clamp(task.key - first, int64_t(0), count) : 0;
-        gather(from(task.row, first + apart, group), from.tokens, before, size, 1.f, to, before, wide);
-        gather(from(task.row, first + before, group), from.tokens, count - before, size, 1.f,
-               to + before * wide, B - before, wide);
-    }
-
-    Queries start(const Span &task, int64_t head, float *copied) const {
-        int64_t wide = round_up(size, NR);
-        Queries block{workspace.take(B * wide), workspace.take(B * wide), workspace.take(B),
-                      workspace.take(B), workspace.take(B)};
-        gather(q(task.row, task.query, head), q.tokens, task.queries, size, scale * LOG2E, copied, B,
-               wide);
-        transpose(copied, wide, block.turned);
-        std::fill_n(block.out, B * wide, 0.f);
-        std::fill_n(block.most, B, LOWEST);
-        std::fill_n(block.sums, B, 0.f);
-        return block;
-    }
-
-    void finish(const Span &task, int64_t head, const Queries &block) const {
-        float *logs = lse + (task.row * heads + head) * queries + task.query;
-        for (int64_t i = 0; i < task.queries; i++) {
-            float total = block.sums[i];
-            logs[i] = total == 0 ? -INFINITY : (block.most[i] + std::log2(total)) / LOG2E;
-            block.scale[i] = total == 0 ? 0 : 1 / total;
-        }
-        scatter(block.out, round_up(size, NR), task.queries, size, out(task.row, task.query, head),
-                out.tokens, block.scale, 1.f);
     }
 };
 
@@ -321,8 +209,8 @@ struct Backward {
             block.logs[i] = i < asked ? logs[i] * LOG2E : 0;
         }
         gather(q(row, query, head), q.tokens, asked, size, scale * LOG2E, block.rows, B, block.wide);
-        transpose(block.rows, block.wide, block.turned);
-        transpose(block.slopes, block.wide, block.slopes_turned);
+        transpose(block.rows, block.wide, B, block.wide, block.turned, B);
+        transpose(block.slopes, block.wide, B, block.wide, block.slopes_turned, B);
         std::fill_n(block.sums, B * block.wide, 0.f);
     }
 
@@ -363,17 +251,12 @@ std::vector<Span> pieces(const int32_t *spans, int64_t count, int64_t most) {
 }
 
 template <typename T>
-void forward(const Forward<T> &job, const int32_t *spans, int64_t count, const int32_t *firsts,
-             const int64_t *ends) {
+void forward(const Forward<T> &job, const int32_t *spans, int64_t count) {
     std::vector<Span> tasks = pieces(spans, count, B);
     int64_t last = int64_t(tasks.size()) - 1;
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t number = last; number >= 0; number--)  // the last of a span have most to do
-        for (int64_t group = 0; group < job.groups; group++) {
-            const int64_t *end = firsts ? ends + number * job.groups + group : nullptr;
-            job.run(tasks[number], group, firsts ? firsts + end[0] : nullptr,
-                    firsts ? end[1] - end[0] : 0);
-        }
+        for (int64_t group = 0; group < job.groups; group++) job.run(tasks[number], group);
 }
 
 template <typename T>
@@ -398,12 +281,12 @@ Heads<T> view(const void *at, const int64_t *strides, int64_t size) {
 template <typename T>
 void attend(const void *q, const void *k, const void *v, void *out, float *lse,
             const int64_t *strides, const int64_t *shape, const int32_t *spans, int64_t count,
-            const int32_t *firsts, const int64_t *ends, float scale) {
+            float scale) {
     int64_t size = shape[4];
     forward<T>({view<const T>(q, strides, size), view<const T>(k, strides + 2, size),
                 view<const T>(v, strides + 4, size), view<T>(out, strides + 6, size), lse, shape[0],
                 shape[1], shape[2], shape[3], size, scale},
-               spans, count, firsts, ends);
+               spans, count);
 }
 
 template <typename T>
@@ -422,21 +305,14 @@ void differentiate(const void *q, const void *k, const void *v, const void *out,
 
 }  // namespace
 
-// Queries of a block at most, and keys.
-extern "C" int64_t attention_block() { return B; }
-
 // q, out [rows, T, H, D], k, v [rows, S, K, D], lse [rows, H, T]; query t stands at key t + S - T.
 // shape: T, S, H, K, D. strides: of row and token of q, k, v, out. spans [count, 6]: row, first
 // query, queries, first key; first key and keys of the trunk. Its queries see the trunk and the keys
-// from the first up to their own, or, without trunks, of these only blocks: n blocks of queries in
-// the order of the spans, each with K lists of the first keys of blocks in rising order; list i is
-// firsts[ends[i]] ... firsts[ends[i + 1] - 1], ends [n * K + 1].
+// from the first up to their own.
 extern "C" void attention_forward(const void *q, const void *k, const void *v, void *out, float *lse,
-                                  const int64_t *strides, const int64_t *shape, const int32_t *tasks,
-                                  int64_t count, const int32_t *firsts, const int64_t *ends,
-                                  float scale, bool half) {
-    (half ? attend<bf16> : attend<float>)(q, k, v, out, lse, strides, shape, tasks, count, firsts,
-                                          ends, scale);
+                                  const int64_t *strides, const int64_t *shape, const int32_t *spans,
+                                  int64_t count, float scale, bool half) {
+    (half ? attend<bf16> : attend<float>)(q, k, v, out, lse, strides, shape, spans, count, scale);
 }
 
 // The gradients where T = S; grad_k and grad_v [rows, T, H, D] are those of every query head.

@@ -30,6 +30,7 @@ typedef float vf __attribute__((vector_size(4 * W)));
 typedef int32_t vi __attribute__((vector_size(4 * W)));
 typedef uint32_t vu __attribute__((vector_size(4 * W)));
 typedef uint16_t vh __attribute__((vector_size(2 * W)));
+typedef int8_t vb __attribute__((vector_size(W)));
 
 struct bf16 {
     uint16_t bits;
@@ -47,6 +48,12 @@ static inline vf load(const bf16 *p) {
     vh bits;
     memcpy(&bits, p, sizeof bits);
     return (vf)(__builtin_convertvector(bits, vu) << 16);
+}
+
+static inline vf load(const int8_t *p) {
+    vb codes;
+    memcpy(&codes, p, sizeof codes);
+    return __builtin_convertvector(codes, vf);
 }
 
 static inline void store(float *p, vf x) { memcpy(p, &x, sizeof x); }
@@ -78,6 +85,8 @@ static inline void store(T *p, vf x, int64_t count) {
 }
 
 static inline float widen(float x) { return x; }
+
+static inline float widen(int8_t x) { return x; }
 
 static inline float widen(bf16 x) {
     uint32_t bits = uint32_t(x.bits) << 16;
@@ -159,30 +168,45 @@ static inline vf sigmoid(vf x) { return 1.f / (1.f + exponential(-x)); }
 
 constexpr int64_t round_up(int64_t x, int64_t step) { return (x + step - 1) / step * step; }
 
-// c[MR][NR] (+)= a[MR][depth] * b[depth][NR]; `across`: a is stored [depth][MR].
-template <bool across>
-static inline void tile(const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
-                        int64_t ldc, int64_t depth, bool add) {
-    vf sums[MR][NV];
+// The same, in a register: else a compiler may load an operand anew for each of its uses.
+static inline vf held(vf x) {
+#if defined(__AVX__)
+    asm("" : "+v"(x));
+#endif
+    return x;
+}
+
+// sums[M][N vectors] = a[M][depth] * b[depth][N vectors]; `across`: a is stored [depth][M].
+template <bool across, int M, int N>
+[[gnu::always_inline]] static inline void multiply(const float *a, int64_t lda, const float *b,
+                                                   int64_t ldb, int64_t depth, vf (&sums)[M][N]) {
 #pragma GCC unroll 16
-    for (int i = 0; i < MR; i++)
+    for (int i = 0; i < M; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < NV; j++) sums[i][j] = vf{};
+        for (int j = 0; j < N; j++) sums[i][j] = vf{};
     for (int64_t p = 0; p < depth; p++) {
-        vf right[NV];
+        vf right[N];
 #pragma GCC unroll 4
-        for (int j = 0; j < NV; j++) right[j] = load(b + p * ldb + j * W);
+        for (int j = 0; j < N; j++) right[j] = held(load(b + p * ldb + j * W));
 #pragma GCC unroll 16
-        for (int i = 0; i < MR; i++) {
+        for (int i = 0; i < M; i++) {
             vf left = all(across ? a[p * lda + i] : a[i * lda + p]);
 #pragma GCC unroll 4
-            for (int j = 0; j < NV; j++) sums[i][j] += left * right[j];
+            for (int j = 0; j < N; j++) sums[i][j] += left * right[j];
         }
     }
+}
+
+// c[M][N vectors] (+)= a[M][depth] * b[depth][N vectors].
+template <bool across, int M = MR, int N = NV>
+static inline void tile(const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
+                        int64_t ldc, int64_t depth, bool add) {
+    vf sums[M][N];
+    multiply<across>(a, lda, b, ldb, depth, sums);
 #pragma GCC unroll 16
-    for (int i = 0; i < MR; i++)
+    for (int i = 0; i < M; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < NV; j++) {
+        for (int j = 0; j < N; j++) {
             float *at = c + i * ldc + j * W;
             store(at, add ? load(at) + sums[i][j] : sums[i][j]);
         }
