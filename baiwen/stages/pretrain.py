@@ -51,9 +51,20 @@ from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
 
 Count = Annotated[int, Field(gt=0)]
-ROWS_OF_VOCABULARY = (
-    128  # an embedding's rows are a multiple of it, as those of the published sizes
+# What makes a size, beside the vocabulary, which is the tokenizer's.
+SHAPE = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "tie_word_embeddings",
+    "num_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "shared_expert_intermediate_size",
 )
+ROWS_OF_VOCABULARY = 128  # that an embedding's are a multiple of, as those of the published sizes
 
 
 class Chunks(Knobs):
@@ -71,8 +82,8 @@ class Config(Knobs):
     out: Path  # the run folder
     shards: Input  # folder of a shards stage: one source a subfolder
     tokenizer: Input  # the one that the shards were written with
-    size: str | None = None  # of a fresh model: a row of baiwen/model/sizes.py
-    start: Input | None = None  # or an HF folder to go on from
+    size: str | None = None  # of a fresh model, or that start must have: baiwen/model/sizes.py
+    start: Input | None = None  # an HF folder to go on from; none: a fresh model
     heldout: Input | None = None  # documents whose loss is measured every loop.eval_every steps
     heldout_tokens: Count = 65_536  # of them that are measured
     sequence_length: Count = 4096  # tokens of a row; report: 4096, then 32768
@@ -109,8 +120,8 @@ class Config(Knobs):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if (self.size is None) == (self.start is None):
-            raise ValueError("needs either size (a fresh model) or start (an HF folder)")
+        if self.size is None and self.start is None:
+            raise ValueError("needs size (a fresh model) or start (an HF folder to go on from)")
         if sum(value is not None for value in (self.steps, self.tokens, self.epochs)) != 1:
             raise ValueError("needs one of steps, tokens and epochs")
         if self.loop.keep_best and self.heldout is None:
@@ -153,7 +164,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
 
 def plan(config: Config) -> dict[str, str | int]:
     """What a run would take on this machine, as far as its inputs are there."""
-    if config.start is not None and not config.start.exists():
+    if config.size is None and not (config.start and config.start.exists()):
         return {}
     length, step = config.sequence_length, config.tokens_per_step
     return estimate.figures(
@@ -197,10 +208,11 @@ def _model(config: Config, tokenizer: Tokenizer) -> Transformer:
 def _shape(config: Config) -> ModelConfig:
     """The configuration of the model to train: that of size or start, with the recipe's changes."""
     length = config.sequence_length
-    if config.start is not None:
+    if config.start is not None and config.start.exists():
         shape = weights.read_config(config.start)
+        _expect(config, shape)
         length = max(length, shape.max_position_embeddings)
-    else:
+    else:  # fresh, or planned before there is anything to go on from
         shape = SIZES[config.size or ""]
     theta, balance, chunks = config.rope_theta, config.router_aux_loss_coef, config.dual_chunk
     dual = shape.dual_chunk_attention_config
@@ -213,6 +225,20 @@ def _shape(config: Config) -> ModelConfig:
         dual_chunk_attention_config=dual,
         router_aux_loss_coef=shape.router_aux_loss_coef if balance is None else balance,
     )
+
+
+def _expect(config: Config, found: ModelConfig) -> None:
+    """Stop where `start` is not of the size that the recipe names beside it."""
+    if config.size is None:
+        return
+    wanted = SIZES[config.size]
+    for name in SHAPE:
+        if getattr(found, name) != getattr(wanted, name):
+            raise UserError(
+                f"start = {config.start}: its {name} is {getattr(found, name)}, but that of size = "
+                f'"{config.size}" is {getattr(wanted, name)}. Give the model of that size, or '
+                "leave size out."
+            )
 
 
 def _heldout(config: Config, tokenizer: Tokenizer, world: World) -> Sequence[Batch]:

@@ -18,6 +18,7 @@ from baiwen.data import shards
 from baiwen.errors import UserError
 from baiwen.model import weights
 from baiwen.model.positions import DualChunk
+from baiwen.stages import pretrain
 from baiwen.tokenizer import train
 from baiwen.tokenizer.tokenizer import Tokenizer
 
@@ -152,6 +153,23 @@ def test_longer_context_writes_its_base_and_length(base, extended):
     assert len(list(files.read_jsonl(extended / "metrics.jsonl"))) == 3  # 300 tokens of 128 a step
 
 
+def test_a_start_that_is_not_of_the_size_beside_it_is_refused(base):
+    with pytest.raises(
+        UserError, match=r"its hidden_size is 128, but that of size = \"0\.5b\" is 896"
+    ):
+        run("other", EXTEND, size="0.5b")
+    run("same", EXTEND.replace("tokens = 300", "tokens = 100"), size="tiny")
+
+
+def test_a_plan_knows_the_size_before_there_is_a_start(place):
+    text = EXTEND.replace('start = "base"', 'start = "is-yet-to-come"')
+    (blind,) = stages.load(recipe("blind", text))
+    (told,) = stages.load(recipe("told", text, size="0.5b"))
+    assert pretrain.plan(blind.config) == {}
+    figures = pretrain.plan(told.config)
+    assert figures["parameters"] == 494_032_768 and figures["tokens"] == 300
+
+
 def test_dual_chunk_attention_is_trained_with_and_written(extended):
     text = EXTEND.replace("tokens = 300", "tokens = 100")
     run("dual", f"{text}[dual_chunk]\nchunk_size = 24\nlocal_size = 8\n")
@@ -187,7 +205,7 @@ def test_a_chat_model_ends_its_turn(extended):
     ("change", "told"),
     [
         ({"size": "0.5B"}, r"Did you mean 0\.5b"),
-        ({"start": "base"}, "needs either size .* or start"),
+        ({"size": None}, "needs size .* or start"),
         ({"epochs": 1.0}, "needs one of steps, tokens and epochs"),
         ({"micro_tokens": 48}, "micro_tokens = 48 must be a multiple of sequence_length = 32"),
         ({"heldout": None}, "keep_best needs heldout"),
