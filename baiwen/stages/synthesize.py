@@ -62,6 +62,7 @@ class Kinds(Knobs):
     reorder: Weight = 1.0  # the right order of shuffled passages
     passkey: Weight = 0.0  # a number hidden in the text
     needle: Weight = 0.0  # several numbers under keys (RULER's form)
+    echo: Weight = 0.0  # words in random order, to be written again; short, for the first steps
 
 
 class Config(Knobs):
@@ -76,7 +77,7 @@ class Config(Knobs):
     kinds: Kinds = Kinds()
     count: Number = 1_000  # documents; report: unknown
     conversations: Number = 0  # for the second stage of sft; report: unknown
-    questions: Count = 2  # about one text, at most; fim, reorder and passkey ask one
+    questions: Count = 2  # about one text, at most; fim, reorder, passkey, echo: one
     join: bool = True  # short documents of a domain, into a long one; false: they fall out
     name: Name = "longrange"  # of the source in the mixture
     seed: int = 0  # of every draw

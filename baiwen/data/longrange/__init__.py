@@ -7,6 +7,7 @@ answers stand far from their questions.
     reorder    passages out of order, and their right order
     passkey    a number hidden in the text (Mohtashami and Jaggi, 2023)
     needle     several numbers under keys, some of which are asked for (RULER's form)
+    echo       words in random order, to be written again: for a model's first steps
 
     exercise = make("keyword", [text, another], "seed 0", measure=tokens_of, target=32_767)
     exercise.text                                # at most 32,767 tokens
@@ -17,6 +18,7 @@ The same texts, seed and target give the same exercise.
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
+from baiwen.data.longrange.echo import echo
 from baiwen.data.longrange.exercise import Exercise, Turn, Unfit
 from baiwen.data.longrange.needles import needle, passkey
 from baiwen.data.longrange.passages import passages
@@ -33,6 +35,7 @@ KINDS: dict[str, Callable[[Sequence[Sequence[str]], Random, int], Exercise]] = {
     "reorder": reorder,
     "passkey": passkey,
     "needle": needle,
+    "echo": echo,
 }
 MOST, SHORT = 1_000, 200  # characters of the longest passages, of long texts and of short ones
 PASSAGES = 10  # that a text has at least, as far as `SHORT` allows

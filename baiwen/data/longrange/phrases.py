@@ -147,6 +147,11 @@ NEEDLE: Phrases = {
     ),
 }
 
+ECHO: Phrases = {
+    "en": (("Repeat the words above.", "\n"),),
+    "zh": (("请重复上面的字。", "\n"),),
+}
+
 _QUALITIES = """amber bitter bright calm clever cold crimson distant early faint gentle golden
 hollow humble icy jolly late lively lonely mellow narrow noble pale patient plain quiet rapid rusty
 silent silver slow solid steady sunny swift tall tidy vivid warm young"""
