@@ -60,6 +60,7 @@ class _Dual(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         q, k, v, out, lse = ctx.saved_tensors
+        grad = grad.contiguous()
         dq, dk, dv = (torch.zeros_like(x, dtype=lse.dtype) for x in (q, k, v))
         for kind, parts in ctx.lists.items():
             slopes = torch.zeros_like(dq)

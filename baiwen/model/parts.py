@@ -111,7 +111,7 @@ def _aten_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     heads = q.shape[2] if causal else k.shape[2]
     inputs = _folded(grad, heads), _folded(q, heads), _spread(k, heads), _spread(v, heads)
-    done = _folded(out, heads), lse.reshape(inputs[1].shape[:3])
+    done = _folded(out, heads), lse.reshape(inputs[1].shape[:3]).contiguous()
     if q.is_cuda:
         unused = torch.empty(2, dtype=torch.uint64, device=q.device)  # of dropout
         sizes = inputs[1].shape[2], inputs[2].shape[2]

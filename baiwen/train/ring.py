@@ -75,6 +75,7 @@ class _Ring(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         q, own, out, lse = ctx.saved_tensors
+        grad = grad.contiguous()
         dq, slopes = (torch.zeros_like(x, dtype=lse.dtype) for x in (q, own))
         for parts, (keys, values) in zip(ctx.rounds, _round(own, ctx.group), strict=True):
             add_gradients((dq, *slopes), grad, q, keys, values, out, lse, parts)
