@@ -1,6 +1,7 @@
 """Every recipe that is shipped, and every override that the README shows."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,58 @@ def test_a_folder_runs_in_order(folder):
         earlier = [before.out for before in recipes[:index]]
         for key, path in config.inputs(recipe.config):
             assert any(path.is_relative_to(out) for out in earlier), f"{recipe.path.name}: {key}"
+
+
+PUBLISHED = {  # rows and rotary bases of each stage (TR 3.3; 1M report, section 3; spec 5)
+    "open": {4096: 1e4, 32768: 1e6},
+    "turbo": {4096: 1e4, 32768: 1e7, 65536: 1e7, 131072: 1e7, 262144: 1e7},
+    "1m": {4096: 1e4, 32768: 1e6, 65536: 1e6, 131072: 5e6, 262144: 1e7},
+}
+
+
+@pytest.mark.parametrize("line", PUBLISHED)
+def test_the_published_lines_grow_as_the_report_says(line):
+    recipes = stages.load(ROOT / "recipes" / "qwen2.5" / line)
+    trained = [recipe.config for recipe in recipes if recipe.stage == "pretrain"]
+    grown = {stage.sequence_length: stage.rope_theta for stage in trained}
+    assert grown == PUBLISHED[line]
+    for before, after in pairwise(trained):
+        assert after.start == before.out
+        assert after.mixture.long_share == (0.75 if line == "1m" else 0.4)
+    taught = [recipe.config for recipe in recipes if recipe.stage == "sft"]
+    assert taught[0].start == trained[-1].out
+    assert [stage.sequence_length for stage in taught] == [32768, 262144][: len(taught)]
+
+
+def test_the_1m_line_ends_with_dual_chunk_attention():
+    recipes = stages.load(ROOT / "recipes" / "qwen2.5" / "1m")
+    *earlier, last = [recipe.config for recipe in recipes if recipe.stage == "pretrain"]
+    assert (last.dual_chunk.chunk_size, last.dual_chunk.local_size) == (262144, 8192)
+    assert all(stage.dual_chunk is None for stage in earlier)
+
+
+@pytest.mark.parametrize("line", PUBLISHED)
+def test_a_size_goes_to_every_stage_of_a_line(line):
+    recipes = stages.load(ROOT / "recipes" / "qwen2.5" / line, ["size=0.5b"])
+    assert {recipe.config.size for recipe in recipes if recipe.stage == "pretrain"} == {"0.5b"}
+
+
+@pytest.mark.parametrize("line", PUBLISHED)
+def test_what_the_published_lines_read_is_written_by_their_data(line):
+    folder = ROOT / "recipes" / "qwen2.5"
+    made = [recipe.out for name in ("data", line) for recipe in stages.load(folder / name)]
+    for recipe in stages.load(folder / line):
+        for key, path in config.inputs(recipe.config):
+            known = any(path.is_relative_to(out) for out in made)
+            assert known or path.name == "conversations.jsonl", f"{recipe.path.name}: {key}"
+    names = {
+        recipe.config.name
+        for recipe in stages.load(folder / "data")
+        if recipe.stage == "synthesize"
+    }
+    for recipe in stages.load(folder / line):
+        weights = getattr(recipe.config, "mixture", None) and recipe.config.mixture.weights
+        assert set(weights or ()) <= names
 
 
 def test_every_override_in_the_documents_exists():

@@ -103,7 +103,10 @@ def plan(config: Config) -> dict[str, str | int]:
     places = _places(config)
     if corpus.NAME in places:
         paths += corpus.modules()
-    paths += read.find(place for place in places if place != corpus.NAME)
+    try:
+        paths += read.find(place for place in places if place != corpus.NAME)
+    except UserError as error:
+        return {"files": f"unknown: {error}"}
     return {"files": len(paths), "bytes on disk": sum(path.stat().st_size for path in paths)}
 
 

@@ -95,6 +95,8 @@ def test_a_plan_counts_files_and_bytes(tmp_path, corpus):
         "bytes on disk": sum(path.stat().st_size for path in corpus.iterdir()),
     }
     assert data.plan(data.Config(out=tmp_path / "out"))["files"] > 300
+    absent = data.Config(out=tmp_path / "out", corpus=str(tmp_path / "none"))
+    assert str(data.plan(absent)["files"]).startswith("unknown: there is no file, folder or glob")
 
 
 def test_the_standard_library_is_the_default_corpus(tmp_path):
