@@ -2,6 +2,7 @@
 
     curves([Curve("training", steps, loss), Curve("held out", steps, loss, dots=True)], lr)
     intervals({"base": {"counting": (0.1, 0.05, 0.2)}, "sft": {...}})
+    grids({"base": Grid(["4k", "8k"], ["0 %", "50 %", "100 %"], shares)}, "length", "depth")
 
 Drawn by matplotlib with text kept as text. Colours are drawn as stand-ins that become CSS variables
 (with a fallback for a figure that is looked at alone). The same data gives the same bytes.
@@ -16,6 +17,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from baiwen.report.words import printable
 
@@ -55,6 +57,7 @@ STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
 }
 WIDTH = 7.6  # inches, of which the page makes its own width
+GRIDS_A_ROW = 4
 POINTS = 400  # of a curve at most; the rest are averaged
 LONGEST_LABEL = 40  # characters
 
@@ -129,6 +132,37 @@ def panels(drawn: Mapping[str, Sequence[Curve]]) -> str:
         return _svg(figure)
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Shares in rows and columns, each a number from 0 to 1."""
+
+    columns: Sequence[str]
+    rows: Sequence[str]
+    shares: Sequence[Sequence[float]]  # by row
+
+
+def grids(drawn: Mapping[str, Grid], across: str, down: str) -> str:
+    """Heat maps beside each other, one a title: the fuller a cell, the larger its share.
+
+    across, down: what columns and rows are.
+    """
+    wide = min(len(drawn), GRIDS_A_ROW)
+    rows = -(-len(drawn) // wide)
+    most = max(len(grid.rows) for grid in drawn.values())
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, rows * (0.8 + 0.19 * most)), layout="constrained")
+        plots = figure.subplots(rows, wide, squeeze=False).flatten()
+        for index, (axes, (title, grid)) in enumerate(zip(plots, drawn.items(), strict=False)):
+            _heat(axes, grid)
+            axes.set_title(_label(title), fontsize=9.5, loc="left")
+            axes.tick_params(labelleft=index % wide == 0)
+        for axes in plots[len(drawn) :]:
+            axes.set_axis_off()
+        figure.supxlabel(across, fontsize=9.5, color=SOFT)
+        figure.supylabel(down, fontsize=9.5, color=SOFT)
+        return _svg(figure)
+
+
 def calibration(points: Sequence[tuple[float, float, int]]) -> str:
     """Observed against predicted shares, both from a half to one; dots grow with their count.
 
@@ -147,6 +181,22 @@ def calibration(points: Sequence[tuple[float, float, int]]) -> str:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:.0%}")
         return _svg(figure)
+
+
+def _heat(axes: Axes, grid: Grid) -> None:
+    for row, shares in enumerate(grid.shares):
+        for column, share in enumerate(shares):
+            cell = Rectangle((column - 0.5, row - 0.5), 1, 1, edgecolor=RULE, linewidth=0.6)
+            cell.set_facecolor((SERIES[0], share))
+            axes.add_patch(cell)
+    axes.set_xticks(range(len(grid.columns)), list(map(_label, grid.columns)))
+    axes.set_yticks(range(len(grid.rows)), list(map(_label, grid.rows)))
+    axes.tick_params(length=0, labelsize=8)
+    axes.set_xlim(-0.5, len(grid.columns) - 0.5)
+    axes.set_ylim(len(grid.rows) - 0.5, -0.5)
+    axes.grid(visible=False)
+    for side in axes.spines.values():
+        side.set_visible(False)
 
 
 def _draw(axes: Axes, curve: Curve, colour: str) -> None:

@@ -8,7 +8,7 @@ numbers come from.
 
 from collections.abc import Sequence
 
-from baiwen.report import alignment, making, results
+from baiwen.report import alignment, long, making, results
 from baiwen.report.page import Section
 from baiwen.report.runs import Run
 
@@ -16,6 +16,7 @@ ALL = {
     "Results": results.results,
     "Accuracy by task": results.accuracy,
     "Bits per byte": results.compression,
+    "Long context": long.long_context,
     "Answers": results.answers,
     "Preference pairs": alignment.preferences,
     "Reward model": alignment.reward_models,

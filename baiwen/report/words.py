@@ -46,6 +46,11 @@ def short(number: float) -> str:
     return f"{number:.3g}"
 
 
+def tokens(length: int) -> str:
+    """A length in tokens, in units of 1,024 where it is a whole number of them: 4K, 128K, 1,000."""
+    return f"{length // 1024}K" if length % 1024 == 0 else count(length)
+
+
 def size(number: float) -> str:
     """Bytes in binary units."""
     for unit, letter in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):

@@ -29,6 +29,25 @@ def bits(value):
     return figures | {"bits_per_byte": value} | interval
 
 
+def long(published):
+    """A model's entry of the long-context suite: a grid of two depths, one task of RULER."""
+
+    def marks(value):
+        mark = {"value": value, "n": 4, "standard_error": 0.1, "low": value / 2, "high": 1.0}
+        return {"official": {**mark, "value": 1.0}, "strict": mark}
+
+    grid = {
+        length: marks(value) | {"depths": {"0.00": marks(value), "1.00": marks(1.0)}}
+        for length, value in (("4096", 0.75), ("131072", 0.25))
+    }
+    ruler = {"all": marks(0.5), "lengths": {"4096": marks(0.5), "131072": marks(0.125)}}
+    tasks = {"passkey": {"all": marks(0.5), "lengths": grid}, "vt": ruler, "ruler": ruler}
+    entry = {"form": "chat", "forms": {"chat": tasks}, "tasks": tasks, "haystack": HOSTILE}
+    entry |= {"extension": f"4,096 tokens {HOSTILE}", "left_out": {"qa_1": HOSTILE}}
+    known = {"model": "Qwen2.5-7B-Instruct", "ruler": {"4096": 0.967}}
+    return entry | {"published": known if published else None}
+
+
 def aligned(folder):
     """What pairs, dpo, reward and grpo leave behind."""
     kind = {"prompts": 30, "right": 0.25, "prompts with pairs": 20, "pairs": 40}
@@ -82,7 +101,7 @@ def folders(tmp_path_factory):
     model["compression"] = {"all": bits(1.9), "sources": {"code": bits(1.5), HOSTILE: bits(2.2)}}
     gain = {"value": 0.5, "n": 20, "standard_error": 0.1, "low": 0.3, "high": 0.7, "p": 1e-9}
     differences = {f"sft - {HOSTILE}": {"all": gain, "sums": gain, HOSTILE: gain}}
-    models = {HOSTILE: model, "sft": model}
+    models = {HOSTILE: model | {"long": long(True)}, "sft": model | {"long": long(False)}}
     write(tmp_path / "evaluate/scores.json", {"models": models, "differences": differences})
     samples = [
         {"kind": kind, "verdict": verdict, "asked": HOSTILE, "answer": f"{HOSTILE}{n}"}

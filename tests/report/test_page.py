@@ -127,7 +127,7 @@ def test_figures_are_drawings_with_real_text(report, hostile):
     drawn = page.figures(report)
     training = {f"loss-{name}.svg" for name in ("pretrain", "sft", "dpo", "grpo")}
     alignment = {"preferences-dpo.svg", "calibration-reward.svg", "rl-grpo.svg"}
-    assert set(drawn) == {"accuracy.svg", *training, *alignment}
+    assert set(drawn) == {"accuracy.svg", "needles-evaluate.svg", *training, *alignment}
     for svg in drawn.values():
         root = ElementTree.fromstring(svg)
         texts = ["".join(element.itertext()) for element in root.iter() if "text" in element.tag]

@@ -1,12 +1,23 @@
 """The sections: what they tell, and that they tell what is there of a run that is half done."""
 
+import re
+
 import pytest
 
 from baiwen.report import page
-from baiwen.report.page import Cards, Samples, Table, Text
+from baiwen.report.page import Cards, Figure, Samples, Table, Text
 from baiwen.report.runs import Run
 from baiwen.report.sections import sections
-from baiwen.report.words import count, duration, percent, points, probability, short, size
+from baiwen.report.words import (
+    count,
+    duration,
+    percent,
+    points,
+    probability,
+    short,
+    size,
+    tokens,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +80,35 @@ def test_the_truth_stands_beside_an_answer_that_is_not_right(made):
     assert all(("truth" in dict(s.parts)) == (s.verdict != "right") for s in samples)
 
 
+def test_the_pass_key_stands_by_length_for_each_model_with_how_it_was_read(made, hostile):
+    assert table(made, "model").rows == [
+        [name, "chat", f"4,096 tokens {hostile}"] for name in (hostile, "sft")
+    ]
+    assert table(made, "pass key, length").rows == [
+        ["4K", "4", *["75.0 % (37.5 % to 100.0 %)"] * 2],
+        ["128K", "4", *["25.0 % (12.5 % to 100.0 %)"] * 2],
+    ]
+
+
+def test_needles_are_drawn_as_full_as_they_are_found(made):
+    drawn = next(block for block in blocks(made, Figure) if block.name.startswith("needles-"))
+    opacities = re.findall(r"fill: var\(--one[^;]*; fill-opacity: ([\d.]+)", drawn.svg)
+    assert sorted(map(float, opacities)) == [0.25, 0.25, 0.75, 0.75]
+    assert {"4K", "128K", "0 %", "100 %", "sft"} <= {*re.findall(r">([^<>]+)</text>", drawn.svg)}
+
+
+def test_ruler_stands_in_both_marks_beside_the_report_where_it_has_the_model(made, hostile):
+    assert table(made, f"{hostile}: ours / official").rows == [
+        ["vt", "50.0 % / 100.0 %", "12.5 % / 100.0 %"],
+        ["mean, 1 of 13 tasks", "50.0 % / 100.0 %", "12.5 % / 100.0 %"],
+        ["95 % interval of ours", "25.0 % to 100.0 %", "6.2 % to 100.0 %"],
+        ["report, Qwen2.5-7B-Instruct, official, 13 tasks", "96.7 %", ""],
+    ]
+    assert len(table(made, "sft: ours / official").rows) == 3
+    told = [block.text for block in blocks(made, Text) if "qa_1" in block.text]
+    assert told == [f"qa_1 is left out: {hostile}"]
+
+
 def test_speed_is_the_median_steps_and_tokens_are_all(made):
     row = next(row for row in table(made, "stage").rows if row[0] == "sft")
     assert row[1:] == ["40", "164k", "1.265", "1.281", "9k", "30.0 %", "1.0 GiB", "0"]
@@ -118,6 +158,8 @@ def test_an_alarm_stands_with_its_steps_and_bound(made, hostile):
         (duration(3.21), "3.2 s"),
         (duration(59.96), "1 min 00 s"),
         (duration(245), "4 min 05 s"),
+        (tokens(131_072), "128K"),
+        (tokens(1000), "1,000"),
         (duration(7322), "2 h 02 min"),
         (count(1234567), "1,234,567"),
         (short(950), "950"),

@@ -135,6 +135,70 @@ def test_a_model_is_asked_where_and_in_what_precision_the_recipe_says(models, dt
             evaluate.Subject(models / "sft", "cuda", dtype)
 
 
+@pytest.fixture(scope="module")
+def long(models, tasks, tmp_path_factory):
+    out = tmp_path_factory.mktemp("long") / "evaluate"
+    documents = str(tasks / "documents.jsonl.zst")
+    asked = {"lengths": [700, 900], "tasks": ["passkey"], "depths": 2, "keys": 1}
+    plain = evaluate.Extension(dca=False, rope="none")
+    asked_of = {
+        "base": evaluate.Model(folder=models / "base", forms=("document", "chat")),
+        "plain": evaluate.Model(folder=models / "sft", context=2048, extend=plain),
+    }
+    suite = evaluate.Long(**asked, haystack=documents)
+    config = evaluate.Config(out=out, device="cpu", models=asked_of, long=suite)
+    into(evaluate, config)
+    return config
+
+
+def test_what_models_find_in_long_texts_stands_with_how_they_were_read(long):
+    scores = files.read_json(long.out / "scores.json")["models"]
+    assert scores["base"]["long"]["extension"] == "1,024 tokens, as trained"
+    assert "2,048 tokens: 1,024 as trained" in scores["plain"]["long"]["extension"]
+    assert set(scores["base"]["long"]["forms"]) == {"document", "chat"}
+    for model, form in (("base", "document"), ("base", "chat"), ("plain", "chat")):
+        rows = list(files.read_jsonl(long.out / f"long-{model}-{form}.jsonl"))
+        assert [row["length"] for row in rows] == [700, 700, 900, 900]
+        assert {row["depth"] for row in rows} == {0.0, 1.0}
+        marks = scores[model]["long"]["forms"][form]["passkey"]["all"]["strict"]
+        assert marks["n"] == 4 and marks["value"] == sum(row["strict"] for row in rows) / 4
+
+
+def test_long_texts_that_are_finished_are_not_read_again(long, tmp_path):
+    moved = {
+        name: model.model_copy(update={"folder": tmp_path}) for name, model in long.models.items()
+    }
+    config = long.model_copy(update={"models": moved, "out": tmp_path / "again"})
+    (config.out / "state").mkdir(parents=True)
+    for path in long.out.glob("long-*"):
+        shutil.copy(path, config.out / "state")
+    evaluate.run(config, files.RunFolder(config.out, done=False, resumable=True))
+    again, first = (
+        files.read_json(out / "scores.json")["models"] for out in (config.out, long.out)
+    )
+    assert {name: model["long"] for name, model in again.items()} == {
+        name: model["long"] for name, model in first.items()
+    }
+
+
+def test_a_length_beyond_one_model_stops_before_any_is_asked(long, tmp_path):
+    lengths = long.long.model_copy(update={"lengths": (700, 2000)})
+    config = long.model_copy(update={"long": lengths, "out": tmp_path / "out"})
+    with pytest.raises(UserError, match="base is asked with a context of 1,024 tokens"):
+        into(evaluate, config)
+    assert not list((tmp_path / "out").rglob("long-*"))
+
+
+def test_the_long_texts_are_an_input_and_have_to_be_there(long, tmp_path):
+    (paths,) = evaluate.reads(long).values()
+    assert [path.name for path in paths] == ["documents.jsonl.zst"]
+    absent = long.long.model_copy(update={"haystack": str(tmp_path / "to/come")})
+    config = long.model_copy(update={"long": absent})
+    evaluate.check(config, to_come=[tmp_path / "to"])
+    with pytest.raises(UserError, match=r"long\.haystack: there is no file"):
+        evaluate.check(config, to_come=[])
+
+
 def test_the_document_form_asks_for_its_shots(models, tasks, tmp_path):
     raw = recipes.resolved(settings(models, tasks, tmp_path / "out")) | {"shots_from": None}
     with pytest.raises(UserError, match='the form "document" needs shots_from'):
