@@ -97,7 +97,7 @@ def measure(
 def trials(
     model: Transformer,
     ids: Sequence[int],
-    candidates: Sequence[Sequence[Sequence[Head] | None]],
+    candidates: Sequence[Sequence[Sequence[Head | None]]],
     *,
     chunk: int,
     last: int = 64,
@@ -106,7 +106,7 @@ def trials(
 ) -> list[Held]:
     """What each candidate, the patterns of all heads [L][H], holds of the attention of one text.
 
-    A layer without patterns (None) is not measured and holds 0. The model reads densely; chunks of
+    A layer whose heads are None is not measured and holds 0. The model reads densely; chunks of
     `chunk` queries choose by their last `last`; the first `after` queries of the text do not count.
     """
     reach = reach or Reach.of(model.config, len(ids))
@@ -121,16 +121,16 @@ def trials(
         def choose(
             layer: int, sequence: int, q: Tensor, pages: Pages, place: int, piece: Piece
         ) -> Sequence[Lists | None]:
-            tried = [(at, one[layer]) for at, one in enumerate(candidates)]
+            tried = [[of for of in one[layer] if of] for one in candidates]
             parts = chooser.parts(q, piece)
             dense: list[Lists | None] = [None] * len(parts)
             rows = slice(max(after - place, 0), None)
-            if not any(of for _, of in tried) or rows.start >= len(q):
+            if not any(tried) or rows.start >= len(q):
                 return dense
             whole = sparse.log_sums(parts, pages, place, dense)
             grid = Grid.of(parts[::-1], len(q), place, kernels.tile(q.device))
-            for at, of in tried:
-                if of is not None:
+            for at, of in enumerate(tried):
+                if of:
                     blocks, alone, _ = slashes.choose(parts[::-1], pages, grid, of)
                     lists = grid.lists(blocks, alone)[::-1]
                     held = (sparse.log_sums(parts, pages, place, lists) - whole).exp()[:, rows]
