@@ -59,14 +59,12 @@ def _check(
     packed: str | None,
 ) -> None:
     """UserError where the context cannot be had."""
-    context = Reach.of(config, options.context, extend).context
     if options.context is None and extend is None:
         return
     itemsize = KEPT[options.kv] if options.kv else world.dtype.itemsize
     bits = BITS.get(packed or "", 8 * world.dtype.itemsize)
-    capacity.check(
-        count.cache_bytes_per_token(config, itemsize),
-        world.device,
-        context,
-        count.parameters(config).total * bits // 8,
-    )
+    size = count.cache_bytes_per_token(config, itemsize)
+    stored = count.parameters(config).total * bits // 8
+    context = options.context or Reach.of(config, None, extend).context
+    capacity.check(size, world.device, context, stored)
+    Reach.of(config, options.context, extend)

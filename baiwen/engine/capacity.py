@@ -49,17 +49,10 @@ def kept(model: Model, kv: KV | None) -> torch.dtype:
     return torch.float32 if kv == "fp32" else torch.bfloat16
 
 
-def affordable(
-    size: int, device: torch.device, longest: int, sequences: int, context: int | None = None
-) -> int:
-    """Tokens whose keys and values fit: room for all sequences, as far as memory goes.
-
-    A context that is asked for has room in any case, or else a UserError.
-    """
-    if context is not None:
-        check(size, device, context)
+def affordable(size: int, device: torch.device, longest: int, sequences: int) -> int:
+    """Tokens whose keys and values fit: room for all sequences, as far as memory goes."""
     share = int(SHARE[device.type] * free(device))
-    return max(min(share // size, max(longest, sequences * ROOM)), context or 0)
+    return min(share // size, max(longest, sequences * ROOM))
 
 
 def check(size: int, device: torch.device, context: int, weights: int = 0) -> None:

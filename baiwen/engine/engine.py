@@ -18,7 +18,7 @@ between steps: `reset_cache` then.
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import count, groupby
 from typing import Any, Literal, cast
 
@@ -38,6 +38,7 @@ from baiwen.engine.request import (
     Reading,
     Request,
     Sample,
+    Sparsity,
     Token,
     completions,
 )
@@ -46,6 +47,7 @@ from baiwen.engine.sampler import Sampling
 from baiwen.engine.scheduler import Chunk, Scheduler
 from baiwen.errors import UserError
 from baiwen.model.paged import bytes_per_token
+from baiwen.model.sparse import Sparse
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 
@@ -62,7 +64,9 @@ class Engine:
 
     context: tokens of a prompt and its answer, at most; None: what config.json says. extend: how to
     go beyond the trained length (`reach.py`), which a longer context does by itself; without a
-    context, to 4 times that length. kv: how keys and values are kept; None: as the weights.
+    context, to 4 times that length. sparse: prompts from `sparse.threshold` tokens on are read
+    sparsely, in chunks of their own; answers are dense. kv: how keys and values are kept; None: as
+    the weights.
     cache_tokens: tokens whose keys and values are kept; None: by the memory there is.
     step_tokens: most tokens of a forward; None: 512 on a CPU, where answers then never stand still
     for more than a second or two while a prompt is read, 8192 on a GPU. sequences: most samples
@@ -78,6 +82,7 @@ class Engine:
         *,
         context: int | None = None,
         extend: Extend | None = None,
+        sparse: Sparse | None = None,
         kv: KV | None = None,
         cache_tokens: int | None = None,
         step_tokens: int | None = None,
@@ -98,13 +103,15 @@ class Engine:
             )
         self.model, self.tokenizer = model, tokenizer
         models = [model] if draft is None else [model, draft]
-        longest = min(Reach.of(one.config, context, extend).context for one in models)
         dtypes = [capacity.kept(one, kv) for one in models]
+        size = sum(map(bytes_per_token, (one.config for one in models), dtypes))
+        device = model.model.norm.weight.device
+        if context is not None and cache_tokens is None:
+            capacity.check(size, device, context)
+        longest = min(Reach.of(one.config, context, extend).context for one in models)
         if cache_tokens is None:
-            size = sum(map(bytes_per_token, (one.config for one in models), dtypes))
-            device = model.model.norm.weight.device
-            cache_tokens = capacity.affordable(size, device, longest, sequences, context)
-            cache_tokens += -cache_tokens % BLOCK
+            cache_tokens = capacity.affordable(size, device, longest, sequences)
+            cache_tokens = -(-max(cache_tokens, context or 0) // BLOCK) * BLOCK
         blocks = cache_tokens // BLOCK
         self.context = min(longest, blocks * BLOCK)  # tokens of a prompt and its answer
         if self.context < max(context or 0, 2):
@@ -116,7 +123,9 @@ class Engine:
         self.pool = Blocks(blocks)
         self.scheduler = Scheduler(self.pool, BLOCK, step_tokens, sequences)
         configs = [reach.config for reach in self.reaches]
-        self.runner = Runner(models, configs, dtypes, blocks, BLOCK)
+        _check_sparse(sparse, model)
+        self.sparse = sparse
+        self.runner = Runner(models, configs, dtypes, blocks, BLOCK, sparse)
         self._prefix_cache = prefix_cache
         self.ahead = lookup or (DRAFTED if draft else 0)  # tokens that are guessed
         self._guesses = self._drafted if draft else _looked_up
@@ -133,7 +142,7 @@ class Engine:
         ids = self.ids(prompt)
         self.check(ids, sampling)
         number = next(self._numbers)
-        reading = self._reading(min(len(ids) + sampling.max_tokens, self.context))
+        reading = self._reading(len(ids), min(len(ids) + sampling.max_tokens, self.context))
         request = Request(number, ids, sampling, self.tokenizer, self.context, reading, first)
         self._requests.add(request)
         self.scheduler.add(request.sample())
@@ -180,7 +189,10 @@ class Engine:
     @property
     def told(self) -> str:
         """How far and how it reads, in a line."""
-        return self.reaches[0].told
+        if self.sparse is None:
+            return self.reaches[0].told
+        by = "by vote" if self.sparse.patterns is None else "by patterns"
+        return f"{self.reaches[0].told}; prompts from {self.sparse.threshold:,} on sparsely, {by}"
 
     @property
     def unfinished(self) -> int:
@@ -231,6 +243,7 @@ class Engine:
             "preemptions": self.scheduler.preemptions,
             "cached_tokens": self.scheduler.cached_tokens,
             **{name: self._counts[name] for name in COUNTED},
+            **self._sparsity(),
         }
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
@@ -290,13 +303,22 @@ class Engine:
         ]
         return torch.stack(found)
 
-    def _reading(self, tokens: int) -> Reading:
-        """How a request of so many tokens, its answer included, is read."""
+    def _sparsity(self) -> dict[str, float]:
+        """What was seen of all that was read sparsely."""
+        if self.sparse is None:
+            return {}
+        seen = self.runner.sparsity or Sparsity(0, 1.0, 1.0, 1.0)
+        return {f"sparse_{name}": value for name, value in asdict(seen).items()}
+
+    def _reading(self, prompt: int, tokens: int) -> Reading:
+        """How a prompt of so many tokens is read, and its answer, with which it has `tokens`."""
         ropes = tuple(reach.rope(tokens) for reach in self.reaches)
+        sparse = self.sparse if self.sparse and prompt >= self.sparse.threshold else None
+        chunk = sparse.chunk if sparse else 0
         if not self._prefix_cache:
-            return Reading(ropes, None)
-        tag = [(reach.config, rope) for reach, rope in zip(self.reaches, ropes, strict=True)]
-        return Reading(ropes, hashlib.sha256(repr(tag).encode()).digest())
+            return Reading(ropes, None, chunk)
+        tag = repr(([reach.config for reach in self.reaches], ropes, sparse))
+        return Reading(ropes, hashlib.sha256(tag.encode()).digest(), chunk)
 
     def _finished(self, requests: Sequence[Request]) -> list[Completion]:
         """Step until these are finished; the completions of the first, then of the second, ..."""
@@ -374,6 +396,24 @@ class Engine:
         elif guessed:
             self.scheduler.computed(sample, len(chosen) - 1)
         return delta
+
+
+def _check_sparse(sparse: Sparse | None, model: Transformer) -> None:
+    """UserError for a chunk that no block ends with, or another model's patterns."""
+    if sparse is None:
+        return
+    if sparse.chunk % BLOCK:
+        raise UserError(f"sparse prefill: chunk = {sparse.chunk} must be a multiple of {BLOCK}")
+    if sparse.patterns is None:
+        return
+    heads = [len(layer) for layer in sparse.patterns.layers]
+    config = model.config
+    if heads != [config.num_attention_heads] * config.num_hidden_layers:
+        raise UserError(
+            f"sparse prefill: these patterns are another model's: {len(heads)} layers with "
+            f"{max(heads, default=0)} heads; this one has {config.num_hidden_layers} with "
+            f"{config.num_attention_heads}"
+        )
 
 
 def _accepted(guesses: Sequence[int], tokens: Sequence[Token]) -> Sequence[Token]:

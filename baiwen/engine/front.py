@@ -27,7 +27,7 @@ from torch import Tensor
 
 from baiwen.engine.embed import packed
 from baiwen.engine.engine import GREEDY, Engine, Prompt
-from baiwen.engine.request import Delta, Request, Token
+from baiwen.engine.request import Delta, Request, Sparsity, Token
 from baiwen.engine.sampler import Sampling
 from baiwen.errors import UserError
 
@@ -68,6 +68,11 @@ class Submission:
     def cached_tokens(self) -> int:
         """Tokens of the prompt that were in the cache already; known with the first delta."""
         return self.request.cached_tokens if self.request else 0
+
+    @property
+    def sparsity(self) -> Sparsity | None:
+        """What was seen of a prompt that was read sparsely; known with the first delta."""
+        return self.request.sparsity if self.request else None
 
     @property
     def prompt_tokens(self) -> list[Token]:

@@ -36,12 +36,12 @@ class Extend:
     # None: temperature with dca, yarn without.
     rope: Way | None = None
     local: int | None = None  # tokens whose distances dca leaves true; None: 1/16 of the trained
-    ladder: tuple[float, ...] = ()  # factors that a request may get; (): 1, 2, 3, ...
+    factors: tuple[float, ...] = ()  # factors that a request may get; (): 1, 2, 3, ...
 
     def __post_init__(self) -> None:
         if self.rope not in (None, *get_args(Way)):
             raise UserError(f"rope = {self.rope!r} is none of {', '.join(get_args(Way))}")
-        for factor in self.ladder:
+        for factor in self.factors:
             if not 1 <= factor < math.inf:
                 raise UserError(
                     f"a factor of {factor:g} is below 1: it would make the model read less than it "
@@ -134,7 +134,7 @@ def _lengths(trained: int, context: int, extend: Extend) -> tuple[int, ...]:
     """What a request's length is rounded up to; UserError where that ends before the context."""
     if extend.way == "none":
         return (context,)
-    factors = sorted(extend.ladder) or range(1, math.ceil(context / trained) + 1)
+    factors = sorted(extend.factors) or range(1, math.ceil(context / trained) + 1)
     lengths = [math.floor(factor * trained) for factor in factors]
     if lengths[-1] < context:
         raise UserError(

@@ -63,6 +63,32 @@ class Delta:
 
 
 @dataclass(frozen=True)
+class Sparsity:
+    """What was seen of a prompt that was read sparsely."""
+
+    tokens: int  # that were read so
+    density: float  # keys that they saw, as a share of those before them
+    recall: float  # share of the last queries' attention that was held, by estimate: the mean,
+    lowest_recall: float  # and the worst of a chunk, layer and head
+
+    def after(self, other: "Sparsity | None") -> "Sparsity":
+        """Both together."""
+        if other is None:
+            return self
+        tokens = self.tokens + other.tokens
+
+        def mean(one: float, two: float) -> float:
+            return (one * self.tokens + two * other.tokens) / tokens
+
+        return Sparsity(
+            tokens,
+            mean(self.density, other.density),
+            mean(self.recall, other.recall),
+            min(self.lowest_recall, other.lowest_recall),
+        )
+
+
+@dataclass(frozen=True)
 class Completion:
     """One answer."""
 
@@ -71,6 +97,7 @@ class Completion:
     finish_reason: Finish
     prompt: list[Token] = field(default_factory=list)  # scored, where the sampling asks for it
     stopped_by: str | int | None = None
+    sparsity: Sparsity | None = None  # of a prompt that was read sparsely, its new tokens
 
     @property
     def ids(self) -> list[int]:
@@ -88,15 +115,17 @@ def completions(request: "Request", deltas: Sequence[Delta]) -> list[Completion]
     by_sample: list[list[Delta]] = [[] for _ in request.samples]
     for delta in deltas:
         by_sample[delta.sample].append(delta)
-    return [_joined(found, request.prompt_tokens) for found in by_sample]
+    return [_joined(found, request) for found in by_sample]
 
 
-def _joined(deltas: Sequence[Delta], prompt: list[Token]) -> Completion:
+def _joined(deltas: Sequence[Delta], request: "Request") -> Completion:
     text = "".join(delta.text for delta in deltas)
     tokens = [token for delta in deltas for token in delta.tokens]
     last = deltas[-1]
     assert last.finish_reason is not None
-    return Completion(text, tokens, last.finish_reason, prompt, last.stopped_by)
+    return Completion(
+        text, tokens, last.finish_reason, request.prompt_tokens, last.stopped_by, request.sparsity
+    )
 
 
 class Request:
@@ -123,6 +152,7 @@ class Request:
         )
         self.cached_tokens = 0  # of the prompt, which were in the cache already
         self.prompt_tokens: list[Token] = []  # scored, where the sampling asks for it
+        self.sparsity: Sparsity | None = None  # of what was read sparsely so far
         self.samples: list[Sample] = []
         self.error: UserError | None = None  # why it could not be answered to its end
         self.known = len(tokenizer)  # ids that may be chosen
@@ -185,15 +215,15 @@ class Sample:
     def shareable(self) -> int:
         """Tokens whose keys are those of every sample that begins so and is read alike.
 
-        Of a prompt that is read in chunks the last, unless it is whole, is its own alone, and so is
-        the answer, which is read token by token.
+        Of a prompt that is read sparsely the last chunk, whose end sees more, is its own alone, and
+        so is the answer, which is read token by token.
         """
         reading = self.request.reading
         if reading.root is None:
             return 0
         if not reading.chunk:
             return len(self.ids)
-        return len(self.request.prompt) // reading.chunk * reading.chunk
+        return (len(self.request.prompt) - 1) // reading.chunk * reading.chunk
 
     @property
     def answered(self) -> int:

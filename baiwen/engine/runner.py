@@ -15,11 +15,12 @@ from torch import Tensor
 
 from baiwen.engine import choice
 from baiwen.engine.choice import Row
-from baiwen.engine.request import Sample
+from baiwen.engine.request import Sample, Sparsity
 from baiwen.engine.scheduler import Chunk
 from baiwen.model.config import ModelConfig
 from baiwen.model.layout import Layout
 from baiwen.model.paged import PagedCache, Step
+from baiwen.model.sparse import Chooser, Sparse, among, together
 from baiwen.model.transformer import Transformer
 
 
@@ -33,8 +34,10 @@ class Runner:
         dtypes: Sequence[torch.dtype],
         blocks: int,
         block_size: int,
+        sparse: Sparse | None = None,
     ) -> None:
-        self.models = models  # the model, and its draft if there is one
+        self.models, self.sparse = models, sparse  # the model, and its draft if there is one
+        self.sparsity: Sparsity | None = None  # of all that was read sparsely so far
         self.caches = [
             PagedCache(config, blocks, block_size, model.model.norm.weight.device, dtype)
             for model, config, dtype in zip(models, configs, dtypes, strict=True)
@@ -56,10 +59,16 @@ class Runner:
         counts = [chunk.count + len(chunk.guesses) for chunk in chunks]
         layout = self._layout(samples, [sample.computed for sample in samples], counts)
         tokens = self._sent([token for chunk in chunks for token in chunk.tokens])
+        choosers = [self._choosers(number, chunks) for number in range(len(self.models))]
         hidden = [
-            model(tokens, cache=self._step(number, layout, samples)).hidden[0]
+            model(tokens, cache=self._step(number, layout, samples, choosers[number])).hidden[0]
             for number, model in enumerate(self.models)
         ]
+        for number, chooser in choosers[0].items():
+            request = samples[number].request
+            seen = Sparsity(counts[number], **together(chooser.chosen))
+            request.sparsity = seen.after(request.sparsity)
+            self.sparsity = seen.after(self.sparsity)
         return hidden[0]
 
     def guess(self, allowed: Mapping[Sample, int], known: int) -> dict[Sample, list[int]]:
@@ -83,10 +92,34 @@ class Runner:
                 guesses[sample].append(token)
         return guesses
 
-    def _step(self, model: int, layout: Layout, samples: Sequence[Sample]) -> Step:
+    def _choosers(self, model: int, chunks: Sequence[Chunk]) -> dict[int, Chooser]:
+        """What says which keys are seen, for the chunks that are read sparsely, by their numbers.
+
+        A draft has patterns of its own, if any: it goes by vote.
+        """
+        if self.sparse is None:
+            return {}
+        sparse = replace(self.sparse, patterns=None) if model else self.sparse
+        found = {}
+        for number, chunk in enumerate(chunks):
+            sample, reading = chunk.sample, chunk.sample.request.reading
+            if sample.together and chunk.count > 1:
+                end = sample.computed + chunk.count == len(sample.request.prompt)
+                config, rope = self.caches[model].config, reading.ropes[model]
+                found[number] = Chooser(config, sparse, end=end, rope=rope)
+        return found
+
+    def _step(
+        self,
+        model: int,
+        layout: Layout,
+        samples: Sequence[Sample],
+        choosers: Mapping[int, Chooser] | None = None,
+    ) -> Step:
         """What a model sees of its cache, each sequence with its own rope."""
         ropes = tuple(sample.request.reading.ropes[model] for sample in samples)
-        return Step(self.caches[model], replace(layout, ropes=ropes))
+        choose = among(choosers) if choosers else None
+        return Step(self.caches[model], replace(layout, ropes=ropes), choose)
 
     def _sent(self, ids: list[int]) -> Tensor:
         """Tokens [1, N] on the device."""

@@ -11,11 +11,11 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from baiwen.engine.front import Closed, QueueFull, Submission, TooSlow
-from baiwen.engine.request import Delta, Token
+from baiwen.engine.request import Delta, Sparsity, Token
 from baiwen.engine.sampler import Sampling
 from baiwen.serve.errors import APIError
 from baiwen.serve.limits import Limits
@@ -66,6 +66,11 @@ class Generation:
     def cached(self) -> int:
         """Tokens of the prompt that did not have to be computed."""
         return self._submission.cached_tokens
+
+    @property
+    def sparsity(self) -> Sparsity | None:
+        """What was seen of the prompt, where it was read sparsely."""
+        return self._submission.sparsity
 
     @property
     def scored(self) -> list[Token]:
@@ -160,9 +165,15 @@ def usage(generations: Sequence[Generation]) -> dict[str, Any]:
     prompt = sum(len(generation.prompt) for generation in generations)
     cached = sum(generation.cached for generation in generations)
     generated = sum(generation.generated for generation in generations)
+    sparse: Sparsity | None = None
+    for generation in generations:
+        sparse = generation.sparsity.after(sparse) if generation.sparsity else sparse
     return {
         "prompt_tokens": prompt,
         "completion_tokens": generated,
         "total_tokens": prompt + generated,
-        "prompt_tokens_details": {"cached_tokens": cached},
+        "prompt_tokens_details": {
+            "cached_tokens": cached,
+            **({"sparsity": asdict(sparse)} if sparse else {}),
+        },
     }
