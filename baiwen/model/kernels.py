@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
 
-from baiwen.model import chunked, compiled, dca, flash, fused, gathered, paged_cpu
+from baiwen.model import chunked, compiled, dca, flash, fused, gathered, paged_cpu, paged_cuda
 from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
@@ -124,9 +124,7 @@ def paged(
     of a sequence, some of its queries, its pages, the first query's place and a `dca.Piece` which
     keys each part of it sees.
     """
-    if turns is None and choose is None:
-        if paged_cpu.fits(q, keys):
-            return paged_cpu.attend(q, keys, values, layout)
+    if turns is None and choose is None and not paged_cpu.fits(q, keys):
         return gathered.attend(q.to(keys.dtype), keys, values, layout).to(q.dtype)
     out = q.new_empty(q.shape, dtype=torch.float32)
     _decode(q, keys, values, layout, turns, out)
@@ -161,12 +159,16 @@ def prefill(
     """
     if flash.reads(q, pages):
         return flash.paged(q, pages, place, first, last, lists)
+    if paged_cuda.reads(q, pages):
+        return paged_cuda.paged(q, pages, place, first, last, lists)
     return gathered.paged(q, pages, place, first, last, lists, tile(q.device))
 
 
 def tile(device: torch.device | str = "cpu") -> int:
     """Queries of a block that share a list, and keys of a block that is listed: see `prefill`."""
-    return (torch.device(device).type == "cpu" and flash.tile()) or gathered.TILE
+    if torch.device(device).type == "cuda":
+        return paged_cuda.TILE
+    return flash.tile() or gathered.TILE
 
 
 def store(x: Tensor, slab: Tensor, slots: Tensor) -> None:

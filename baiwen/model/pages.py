@@ -24,13 +24,13 @@ class Pages:
         None  # int8: what codes are times, [blocks, block_size, K]
     )
 
-    def read(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [n, K, D], in fp32, at the places [n] of the sequence."""
+    def read(self, places: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """Keys and values [n, K, D] at the places [n] of the sequence."""
         size = self.keys.shape[1]
         slots = self.table.long()[places // size] * size + places % size
-        found = [slab.flatten(0, 1)[slots].float() for slab in (self.keys, self.values)]
+        found = [slab.flatten(0, 1)[slots].to(dtype) for slab in (self.keys, self.values)]
         for codes, scales in zip(found, self.scales or (), strict=bool(self.scales)):
-            codes *= scales.flatten(0, 1)[slots][..., None]
+            codes *= scales.flatten(0, 1)[slots][..., None].to(dtype)
         return found[0], found[1]
 
 
