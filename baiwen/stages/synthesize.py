@@ -160,7 +160,9 @@ def _write(
     recipe = Recipe(form, config.name, kinds, config.questions, config.seed, config.tokenizer)
     tasks = (task for task in _tasks(config, form, estimate) if task.number >= tally.tried)
     made = ordered(partial(make_row, recipe), tasks, config.workers)
-    rows = log.track(_given(made, tally, config), form, total=count - tally.written)
+    rows = log.track(
+        _given(made, tally, config), "synthesize", total=count - tally.written, unit=form
+    )
     for number in itertools.count(len(notes)):
         if tally.written >= count:
             break
