@@ -106,7 +106,7 @@ def session(
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32
     _seed(seed)
     mesh, store = _join(place, size, timeout) if size > 1 else (None, None)
-    group = torch.distributed.new_subgroups(context)[0] if context > 1 else None
+    group = _neighbours(context, timeout) if context > 1 else None
     world = World(rank, size, local_rank, place, precision, mesh, store, context, group)
     yield world
     # Only on a clean end: after an exception a peer may hang in a collective, and leaving the group
@@ -245,6 +245,12 @@ def _join(
         device_id=device if device.type == "cuda" else None,
     )
     return init_device_mesh(device.type, (size,), mesh_dim_names=("data",)), store
+
+
+def _neighbours(ranks: int, timeout: float) -> torch.distributed.ProcessGroup:
+    group, _ = torch.distributed.new_subgroups(ranks, timeout=timedelta(seconds=timeout))
+    assert group is not None
+    return group
 
 
 @cache

@@ -34,6 +34,8 @@ with dist.session(device="cpu", dtype="float32", seed=5, threads=1, timeout=60) 
 for again in range(3):
     with dist.session(device="cpu", threads=1, timeout=60) as world:
         seen["sum again"] = dist.sum_over(world, torch.ones(1)).item()
+with dist.session(device="cpu", threads=1, timeout=60, context=2) as world:
+    seen["shared"] = [world.share, world.shares, world.group.size(), world.group.rank()]
 with dist.session(device="cpu", threads=1, timeout=4) as world:
     time.sleep(6 * world.main)  # rank 0 writes for longer than a collective would wait
 seen["left"] = not torch.distributed.is_initialized()
@@ -75,6 +77,10 @@ def test_two_processes_find_their_places(ranks):
 def test_a_sum_over_ranks_is_the_same_everywhere_and_leaves_its_argument(ranks):
     assert [seen["sum"] for seen in ranks] == [[3.0, 20.0], [3.0, 20.0]]
     assert [seen["mine"] for seen in ranks] == [[1.0, 10.0], [2.0, 10.0]]
+
+
+def test_ranks_that_share_rows_read_one_share(ranks):
+    assert [seen["shared"] for seen in ranks] == [[0, 1, 2, 0], [0, 1, 2, 1]]
 
 
 def test_sessions_follow_one_another_in_the_same_processes(ranks):

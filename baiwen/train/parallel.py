@@ -67,7 +67,8 @@ class ContextParallel(Parallel):
 def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
     """Prepare `model` in place for training on `world`; parameter names stay as they are."""
     model.checkpoint_blocks = parallel.activation_checkpointing
-    if isinstance(parallel, ContextParallel) and world.group is not None:
+    if world.group is not None:
+        assert isinstance(parallel, ContextParallel)
         context.install(model, parallel.context_form, world)
     if parallel.compile:
         for block in model.model.layers:

@@ -181,6 +181,19 @@ def test_dual_chunk_attention_is_trained_with_and_written(extended):
     assert dual["loss"] != plain["loss"]  # of the same rows by the same weights
 
 
+def test_a_plan_tells_the_memory_of_a_rank_that_has_its_share_of_a_row(place):
+    large = PRETRAIN.replace("= 128\n", "= 65536\n").replace("= 64\n", "= 65536\n")
+
+    def activations(context):
+        text = f"{large}[parallel]\ncontext = {context}\n"
+        (loaded,) = stages.load(recipe("planned", text))
+        return float(
+            re.search(r"([\d.]+) activations", loaded.module.plan(loaded.config)["memory"])[1]
+        )
+
+    assert activations(4) == pytest.approx(activations(1) / 4, rel=0.05)
+
+
 def test_rows_that_ranks_share_must_divide_and_ranks_be_there(base):
     with pytest.raises(UserError, match=r"32 must be a multiple of 3, since parallel\.context = 3"):
         run("shared", f"{PRETRAIN}[parallel]\ncontext = 3\n")
