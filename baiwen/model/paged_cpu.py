@@ -1,14 +1,14 @@
-"""Attention over a paged cache on a CPU in C++: of decodes, and of chunks of prompts.
+"""Attention of single queries over a paged cache on a CPU in C++, and storing into it.
 
     if paged_cpu.fits(q, keys):
         paged_cpu.store(k, keys, layout.slots)
-        out = paged_cpu.attend(q, keys, values, layout)          # as kernels.paged
+        paged_cpu.decode(q, keys, values, layout, None, out)      # see kernels.paged
 
-Both read keys where they lie: sequences with few queries a query at a time (`native/paged.cpp`), a
-chunk of a prompt by blocks of queries (`flash.paged`). A query's result depends, to the bit, on its
-sequence and on which of the two it is.
+For sequences with few queries, each of which reads its keys where they lie (`native/paged.cpp`);
+chunks of prompts are `flash.paged`'s. A query's result depends, to the bit, on its sequence and on
+which of the two it is.
 
-N tokens, H query heads, K key heads, D head size, S keys of one sequence.
+N tokens, H query heads, K key heads, D head size.
 """
 
 import math
@@ -16,11 +16,9 @@ import math
 import torch
 from torch import Tensor
 
-from baiwen.model import flash
 from baiwen.model.dca import Turns
 from baiwen.model.layout import FEW, Layout
 from baiwen.model.native.build import FLOATS, library
-from baiwen.model.pages import Pages
 
 
 def fits(q: Tensor, keys: Tensor) -> bool:
@@ -41,17 +39,6 @@ def store(x: Tensor, slab: Tensor, slots: Tensor) -> None:
     native.paged_store(rows, rows.stride(0), slots, len(rows), size, slab, half)
 
 
-def attend(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
-    """q [N, H, D], keys and values [blocks, block_size, K, D] -> [N, H, D], in q's dtype."""
-    rows = _rows(q)
-    out = rows.new_empty(q.shape)
-    decode(rows, keys, values, layout, None, out)
-    for number in layout.long:
-        first, last = layout.starts[number : number + 2].tolist()
-        out[first:last] = _chunk(rows[first:last], keys, values, layout, number)
-    return out.to(q.dtype)
-
-
 def decode(
     q: Tensor, keys: Tensor, values: Tensor, layout: Layout, turns: Turns | None, out: Tensor
 ) -> None:
@@ -68,13 +55,6 @@ def decode(
         *((turns.length, *turns.succ, *turns.inter) if turns else (0, None, None, None, None)),
         *(1 / math.sqrt(size), out),
     )
-
-
-def _chunk(q: Tensor, keys: Tensor, values: Tensor, layout: Layout, number: int) -> Tensor:
-    """The queries [T, H, D] of one sequence, which are its last."""
-    seen = int(layout.totals[number])
-    pages = Pages(keys, values, layout.tables[number])
-    return flash.paged(q, pages, seen - len(q), 0, seen)[0]
 
 
 def _rows(x: Tensor) -> Tensor:

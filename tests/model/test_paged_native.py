@@ -57,7 +57,7 @@ def test_decodes_and_chunks_are_those_of_the_plain_form(
 ) -> None:
     done, counts = [0, 15, 16, 1040, 511, 7, 0, 100], [1, 1, 1, 1, 1, 8, 9, 40]
     q, keys, values, layout = case(done, counts, heads, dtype)
-    found = paged_cpu.attend(q, keys, values, layout)
+    found = kernels.paged(q, keys, values, layout)
     plain = gathered.attend(q, keys.float(), values.float(), layout)
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-5)
 
@@ -103,13 +103,13 @@ def test_a_query_is_the_same_to_the_bit_in_any_batch_and_on_any_number_of_thread
     threads: None,
 ) -> None:
     q, keys, values, layout = case([1300, 30, 2], [1, 3, 20])
-    together = paged_cpu.attend(q, keys, values, layout)
+    together = kernels.paged(q, keys, values, layout)
     for number, (first, count) in enumerate([(0, 1), (1, 3), (4, 20)]):
         done = int(layout.totals[number]) - count
         alone = Layout.of(layout.tables[number : number + 1].numpy(), [done], [count], BLOCK, "cpu")
         for workers in (1, 2):
             torch.set_num_threads(workers)
-            found = paged_cpu.attend(q[first : first + count], keys, values, alone)
+            found = kernels.paged(q[first : first + count], keys, values, alone)
             assert torch.equal(found, together[first : first + count]), (number, workers)
 
 
@@ -119,7 +119,7 @@ def test_the_heads_may_be_views_of_a_merged_projection() -> None:
     view = merged[:, :4]
     assert not view.is_contiguous()
     assert torch.equal(
-        paged_cpu.attend(view, keys, values, layout), paged_cpu.attend(q, keys, values, layout)
+        kernels.paged(view, keys, values, layout), kernels.paged(q, keys, values, layout)
     )
 
 
@@ -127,9 +127,7 @@ def test_tables_may_be_views_of_wider_ones() -> None:
     q, keys, values, layout = case([40, 3], [1, 2])
     wide = torch.cat((layout.tables, layout.tables.flip(1)), 1).numpy()
     view = Layout.of(wide[:, : layout.tables.shape[1]], [40, 3], [1, 2], BLOCK, "cpu")
-    assert torch.equal(
-        paged_cpu.attend(q, keys, values, view), paged_cpu.attend(q, keys, values, layout)
-    )
+    assert torch.equal(kernels.paged(q, keys, values, view), kernels.paged(q, keys, values, layout))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -145,9 +143,9 @@ def test_storing_puts_rows_into_their_slots(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_broken_query_stays_broken_and_alone(value: float) -> None:
     q, keys, values, layout = case([600, 600], [1, 1])
-    whole = paged_cpu.attend(q, keys, values, layout)
+    whole = kernels.paged(q, keys, values, layout)
     q[0, 3, 5] = value
-    found = paged_cpu.attend(q, keys, values, layout)
+    found = kernels.paged(q, keys, values, layout)
     assert found[0, 3].isnan().all()
     assert torch.equal(found[1], whole[1])
 
