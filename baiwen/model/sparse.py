@@ -14,7 +14,7 @@ T queries, H query heads, K key heads, D head size, n blocks of queries, b block
 heads (K, or H).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,13 +23,11 @@ from torch import Tensor
 from baiwen.errors import UserError
 from baiwen.model import dca, fused, kernels, rope, slashes, votes
 from baiwen.model.config import ModelConfig
-from baiwen.model.dca import Kind, Piece, Turns
+from baiwen.model.dca import Choose, Kind, Piece, Turns
 from baiwen.model.grid import Grid, Part
 from baiwen.model.pages import Lists, Pages
 from baiwen.model.patterns import Patterns
 from baiwen.model.rope import Rope
-
-Choose = Callable[[int, int, Tensor, Pages, int, Piece], Sequence[Lists | None]]
 
 
 @dataclass(frozen=True)
