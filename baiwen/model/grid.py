@@ -41,6 +41,7 @@ class Grid:
     firsts: Tensor  # [b] int64, first key of each block
     ends: Tensor  # [b] int64, one behind its last: a part's last block is often cut
     parts: tuple[slice, ...]  # the blocks of each part
+    keys: tuple[slice, ...]  # its keys
     count: int  # T
     place: int  # of the first query in its text
     tile: int
@@ -53,7 +54,8 @@ class Grid:
         ends = [(one + tile).clamp(max=part.last) for one, part in zip(firsts, parts, strict=True)]
         cuts = [0, *torch.tensor([len(one) for one in firsts]).cumsum(0).tolist()]
         blocks = tuple(slice(*cuts[number : number + 2]) for number in range(len(parts)))
-        return cls(torch.cat(firsts), torch.cat(ends), blocks, count, place, tile)
+        keys = tuple(slice(part.first, part.last) for part in parts)
+        return cls(torch.cat(firsts), torch.cat(ends), blocks, keys, count, place, tile)
 
     @cached_property
     def queries(self) -> Tensor:
@@ -88,15 +90,18 @@ class Grid:
     def lists(self, chosen: Tensor, alone: Tensor | None = None) -> list[Lists]:
         """What is chosen [L, n, b], and keys alone [c, 3] (block of queries, list head, key)."""
         chosen = (chosen & self.seen).transpose(0, 1)  # [n, L, b]
-        return [self._list(chosen[..., part], part, alone) for part in self.parts]
+        return [
+            self._list(chosen[..., part], self.firsts[part], keys, alone)
+            for part, keys in zip(self.parts, self.keys, strict=True)
+        ]
 
-    def _list(self, chosen: Tensor, part: slice, alone: Tensor | None) -> Lists:
+    def _list(self, chosen: Tensor, places: Tensor, of: slice, alone: Tensor | None) -> Lists:
         rows, heads, _ = chosen.shape
-        firsts = self.firsts[part][chosen.nonzero()[:, 2]].int()
+        firsts = places[chosen.nonzero()[:, 2]].int()
         ends = _ends(chosen.sum(-1).flatten())
         if alone is None:
             return Lists(firsts, ends, heads)
-        inside = (self.firsts[part][0] <= alone[:, 2]) & (alone[:, 2] < self.ends[part][-1])
+        inside = (of.start <= alone[:, 2]) & (alone[:, 2] < of.stop)
         row, head, keys = alone[inside].unbind(1)
         counts = torch.bincount(row * heads + head, minlength=rows * heads)
         return Lists(firsts, ends, heads, keys.int(), _ends(counts))

@@ -36,40 +36,56 @@ def choose(
     The parts rise and are all that the queries see. What is held is told by the queries that chose.
     """
     group = len(heads) // pages.keys.shape[2]
+    voters, size = len(parts[0].straight), parts[-1].last
+    # Zeros on both sides are what lies beyond the first and the last key on a diagonal.
+    room = parts[0].q.new_zeros(voters, voters + size + voters, dtype=torch.float32)
     chosen, alone, recall = [], [], []
     keys: list[Tensor] = []
     for number, head in enumerate(heads):
         if number % group == 0:
             of = slice(number // group, number // group + 1)
             keys = [read(pages, part.first, part.last, of)[:, 0] for part in parts]  # [N, D]
-        shares = _shares([part.straight[:, number] for part in parts], keys)  # [R, S]
-        columns = _most(shares.sum(0), head.vertical + 100 * (head.vertical == SINK), SINK)
-        blocks = _blocks(columns, _most(_diagonals(shares), head.slash, LOCAL), grid)
+        totals = _ask(parts, keys, number, room)
+        columns = _most(_columns(room, totals), head.vertical + 100 * (head.vertical == SINK), SINK)
+        blocks = _blocks(columns, _most(_diagonals(room, totals), head.slash, LOCAL), grid)
         columns = _spread(columns, blocks, grid)
+        single = _alone(columns, blocks, number, grid)
         chosen.append(blocks)
-        alone.append(_alone(columns, blocks, number, grid))
-        recall.append(_held(shares, columns, blocks, grid))
+        alone.append(single)
+        recall.append(_held(room, totals, blocks, single, grid))
     found = torch.cat(alone)
     order = found[:, 0].argsort(stable=True)  # heads and keys rise already
     return torch.stack(chosen), found[order], torch.stack(recall)
 
 
-def _shares(queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
-    """The attention of the last queries [R, D], one for each part of the keys [N, D]: [R, S]."""
-    scores = [q.float() @ k.T for q, k in zip(queries, keys, strict=True)]
-    whole = torch.cat(scores, -1) / math.sqrt(keys[0].shape[-1])
-    voters = len(whole)
-    later = torch.ones(voters, voters, dtype=torch.bool, device=whole.device).triu(1)
-    whole[:, -voters:].masked_fill_(later, -torch.inf)
-    return whole.softmax(-1)
+def _ask(parts: Sequence[Part], keys: Sequence[Tensor], head: int, room: Tensor) -> Tensor:
+    """Fill `room` [R, R + S + R] with exponentials of a head's scores; their sums, [R].
+
+    The keys of each part are [N, D].
+    """
+    voters = len(room)
+    for part, of_part in zip(parts, keys, strict=True):
+        asked = part.straight[:, head].float() / math.sqrt(of_part.shape[-1])
+        torch.mm(asked, of_part.T, out=room[:, voters + part.first : voters + part.last])
+    scores = room[:, voters:-voters]
+    later = torch.ones(voters, voters, dtype=torch.bool, device=room.device).triu(1)
+    scores[:, -voters:].masked_fill_(later, -torch.inf)
+    return scores.sub_(scores.amax(-1, keepdim=True)).exp_().sum(-1)
 
 
-def _diagonals(shares: Tensor) -> Tensor:
-    """Sums over the pairs of a query and a key that are as far apart: [R, S] -> [S]."""
-    voters, size = shares.shape
-    # From the newest key back; a row begins as many keys too soon as its query is from the last.
-    back = F.pad(shares.flip(1), (0, voters))  # [R, S + R]
-    return back.as_strided((voters, size), (size + voters - 1, 1), voters - 1).sum(0)
+def _columns(room: Tensor, totals: Tensor) -> Tensor:
+    """The attention that each key gets, [S]."""
+    voters = len(room)
+    return totals.reciprocal() @ room[:, voters:-voters]
+
+
+def _diagonals(room: Tensor, totals: Tensor) -> Tensor:
+    """The attention at each distance, [S]."""
+    voters, width = room.shape
+    size = width - 2 * voters
+    # Row r begins r columns later: the keys that are as far from their queries as each other.
+    lines = room.as_strided((voters, size), (width + 1, 1), 1)  # the farthest first
+    return (totals.reciprocal() @ lines).flip(0)
 
 
 def _most(sums: Tensor, size: int, always: int) -> Tensor:
@@ -92,11 +108,10 @@ def _blocks(columns: Tensor, distances: Tensor, grid: Grid) -> Tensor:
 
 def _spread(columns: Tensor, blocks: Tensor, grid: Grid) -> Tensor:
     """The columns [S], and a few of every part in which there are none, nor blocks."""
-    for part in grid.parts:
-        first, last = grid.firsts[part][0], grid.ends[part][-1]
-        if not columns[first:last].any() and not blocks[:, part].any():
-            few = torch.linspace(0, 1, SPREAD, device=columns.device) * (last - first - 1)
-            columns = columns.index_fill(0, first + few.long(), True)
+    for part, keys in zip(grid.parts, grid.keys, strict=True):
+        if not columns[keys].any() and not blocks[:, part].any():
+            few = torch.linspace(keys.start, keys.stop - 1, SPREAD, device=columns.device)
+            columns = columns.index_fill(0, few.long(), True)
     return columns
 
 
@@ -108,12 +123,26 @@ def _alone(columns: Tensor, blocks: Tensor, head: int, grid: Grid) -> Tensor:
     return torch.stack((rows, torch.full_like(rows, head), keys[which]), 1)
 
 
-def _held(shares: Tensor, columns: Tensor, blocks: Tensor, grid: Grid) -> Tensor:
-    """Of the last queries' attention [R, S], what the columns and blocks hold."""
-    first = grid.count - len(shares)
-    rows = torch.arange(first, grid.count, device=shares.device) // grid.tile
-    seen = blocks[rows].repeat_interleave(grid.ends - grid.firsts, 1) | columns
-    return (shares * seen).sum(-1).mean()
+def _held(room: Tensor, totals: Tensor, blocks: Tensor, alone: Tensor, grid: Grid) -> Tensor:
+    """Of the last queries' attention, what the blocks [n, b] and the keys alone hold."""
+    voters = len(room)
+    scores = room[:, voters:-voters]
+    rows = torch.arange(grid.count - voters, grid.count, device=room.device) // grid.tile
+    sums = torch.cat([_sums(scores[:, part], grid.tile) for part in grid.keys], -1)  # [R, b]
+    held = (sums * blocks[rows]).sum(-1)
+    first = grid.count - voters
+    for row in range(first // grid.tile, len(blocks)):
+        of = slice(max(row * grid.tile - first, 0), (row + 1) * grid.tile - first)
+        held[of] += scores[of][:, alone[alone[:, 0] == row, 2]].sum(-1)
+    return (held / totals).mean()
+
+
+def _sums(scores: Tensor, tile: int) -> Tensor:
+    """Sums of `tile` keys each, the last of what is left: [R, N] -> [R, b]."""
+    whole = scores.shape[1] - scores.shape[1] % tile
+    sums = [scores[:, :whole].unflatten(1, (-1, tile)).sum(-1)] if whole else []
+    sums += [scores[:, whole:].sum(-1, keepdim=True)] if whole < scores.shape[1] else []
+    return torch.cat(sums, -1)
 
 
 def _counts(wanted: Tensor) -> Tensor:

@@ -120,10 +120,10 @@ def test_with_dual_chunks_a_straight_line_stays_straight():
     chooser = sparse.Chooser(config, sparse.Sparse(last=VOTERS))
     parts = chooser.parts(q, piece)[::-1]
     for asks, straight in (("straight", True), ("q", False)):
-        shares = slashes._shares(
-            [getattr(part, asks)[-VOTERS:, 0] for part in parts],
-            [keys[part.first : part.last, 0] for part in parts],
-        )
-        far = slashes._diagonals(shares)[2 * chunks.length : 4 * chunks.length]
+        asked = [replace(part, straight=getattr(part, asks)[-VOTERS:]) for part in parts]
+        size_of = parts[-1].last
+        room = torch.zeros(VOTERS, size_of + 2 * VOTERS)
+        totals = slashes._ask(asked, [keys[part.first : part.last, 0] for part in parts], 0, room)
+        far = slashes._diagonals(room, totals)[2 * chunks.length : 4 * chunks.length]
         found = 2 * chunks.length + int(far.argmax())
         assert (found % chunks.length == back % chunks.length) == straight
