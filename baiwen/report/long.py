@@ -16,6 +16,7 @@ from baiwen.report.runs import Run
 from baiwen.report.words import between, count, percent, tokens
 
 PASSKEY = "passkey"
+SEEN = ("density", "recall", "lowest_recall")
 
 
 def long_context(runs: Sequence[Run]) -> Iterator[Block]:
@@ -41,6 +42,7 @@ def long_context(runs: Sequence[Run]) -> Iterator[Block]:
             yield _passkey(grids, source)
         for name, entry in measured.items():
             yield from _ruler(name, entry, source)
+        yield from _sparsity(measured, source)
         yield from _left_out(measured)
 
 
@@ -91,6 +93,18 @@ def _ruler(name: str, entry: Mapping[str, Any], source: str) -> Iterator[Block]:
         rows.append([label, *("" if one is None else percent(one) for one in told)])
     head = [f"{name}: ours / official", *(tokens(int(length)) for length in mean)]
     yield Table(head, rows, source)
+
+
+def _sparsity(measured: Mapping[str, Any], source: str) -> Iterator[Block]:
+    """What was seen of the prompts that were read sparsely."""
+    rows = [
+        [name, tokens(int(length)), *(percent(seen[key]) for key in SEEN)]
+        for name, entry in measured.items()
+        for length, seen in entry["sparsity"].items()
+    ]
+    if rows:
+        head = ["read sparsely", "length", "keys seen", "attention held, by estimate", "lowest"]
+        yield Table(head, rows, source)
 
 
 def _left_out(measured: Mapping[str, Any]) -> Iterator[Text]:

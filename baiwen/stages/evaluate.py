@@ -31,13 +31,12 @@ from baiwen import dist, files, log
 from baiwen.config import Input, Knobs
 from baiwen.data import read
 from baiwen.engine import pretrained
-from baiwen.engine.capacity import KV
 from baiwen.engine.engine import Engine
-from baiwen.engine.reach import Extend, Reach, Way
 from baiwen.errors import UserError
 from baiwen.eval import compression, tasks
 from baiwen.eval.long import haystack, suite
 from baiwen.eval.long.suite import Long
+from baiwen.eval.reading import Reading
 from baiwen.instruct.task import document
 from baiwen.model import weights
 from baiwen.verify import Verdict
@@ -49,32 +48,12 @@ COMMAND = "the command line"  # where knobs come from that no recipe gives
 DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
-class Extension(Knobs):
-    """What is done beyond the trained length (baiwen/engine/reach.py)."""
-
-    dca: bool = True  # distances are cut to trained ones by dual chunk attention; report: true
-    # Of YaRN its temperature, all of it or nothing; none: temperature with dca, yarn without;
-    # report: yarn, of the 1M models temperature
-    rope: Way | None = None
-    local: Count | None = None  # tokens of distance that dca keeps; none: a 16th of the trained
-    factors: tuple[float, ...] = ()  # that a prompt may be stretched by; none: 1, 2, 3 ...
-
-
-class Model(Knobs):
+class Model(Reading):
     """A checkpoint, and how it is asked."""
 
     folder: Input  # an HF folder
     # chat: the protocol; document: plain text, a task with shots before it; both: the better counts
     forms: Annotated[tuple[FormName, ...], Field(min_length=1)] = ("chat",)
-    context: Count | None = None  # tokens of prompt and answer; none: what config.json says
-    extend: Extension | None = None  # none: config.json, and dca beyond what it says
-    kv: KV | None = None  # fp32, bf16: how keys and values are kept; none: as the weights
-
-    @property
-    def extension(self) -> Extend | None:
-        """`extend` for the engine."""
-        own = self.extend
-        return None if own is None else Extend(own.dca, own.rope, own.local, own.factors)
 
 
 class Config(Knobs):
@@ -161,28 +140,23 @@ def score_model(
 class Subject:
     """A checkpoint under test, loaded when the first thing is asked of it."""
 
-    def __init__(
-        self,
-        folder: Path,
-        device: str,
-        dtype: str,
-        **knobs: Any,  # noqa: ANN401 - those of Engine
-    ) -> None:
-        self.folder, self.knobs = folder, knobs
+    def __init__(self, model: Model, device: str, dtype: str) -> None:
+        self.model = model
         self.device, self.dtype = dist.place(device, dtype)
 
     @cached_property
     def engine(self) -> Engine:
         """The checkpoint, ready to answer."""
-        return Engine(*pretrained.load(self.folder, self.device, self.dtype), **self.knobs)
+        knobs = self.model.knobs(weights.read_config(self.model.folder))
+        loaded = pretrained.load(self.model.folder, self.device, self.dtype)
+        return Engine(*loaded, **knobs)
 
 
 def _measure(
     config: Config, name: str, model: Model, keep: Path | None
 ) -> tuple[dict[str, Any], list[tasks.Sample]]:
     """The model's scores, and the samples of its better form; finished parts lie in `keep`."""
-    reading = {"context": model.context, "extend": model.extension, "kv": model.kv}
-    subject = Subject(model.folder, config.device, config.dtype, **reading)
+    subject = Subject(model, config.device, config.dtype)
     scores: dict[str, Any] = {"folder": str(model.folder)}
     best: list[tasks.Sample] = []
     if config.tasks:
@@ -245,8 +219,9 @@ def _require(config: Config, parts: Path) -> None:
     """Stop before anything is computed where a long text is too long for one of the models."""
     for name, model in config.models.items():
         if config.long and not (parts / f"long-{name}.json").is_file():
-            reach = Reach.of(weights.read_config(model.folder), model.context, model.extension)
-            suite.require(config.long, name, reach.context)
+            shape = weights.read_config(model.folder)
+            model.knobs(shape)  # which complains of patterns that are another model's
+            suite.require(config.long, name, model.reach(shape).context)
 
 
 def _place(config: Config) -> Path | None:

@@ -105,6 +105,8 @@ def test_ruler_stands_in_both_marks_beside_the_report_where_it_has_the_model(mad
         ["report, Qwen2.5-7B-Instruct, official, 13 tasks", "96.7 %", ""],
     ]
     assert len(table(made, "sft: ours / official").rows) == 3
+    seen = table(made, "read sparsely").rows
+    assert seen[0] == [hostile, "128K", "12.5 %", "97.0 %", "50.0 %"]
     told = [block.text for block in blocks(made, Text) if "qa_1" in block.text]
     assert told == [f"qa_1 is left out: {hostile}"]
 

@@ -9,6 +9,7 @@ import baiwen
 from baiwen import config as recipes
 from baiwen import files
 from baiwen.errors import UserError
+from baiwen.eval.reading import Extension
 from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Transformer
 from baiwen.stages import evaluate, instruct
@@ -127,12 +128,12 @@ def test_one_model_is_scored_without_a_run_folder(scored, models, tasks):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_model_is_asked_where_and_in_what_precision_the_recipe_says(models, dtype):
-    subject = evaluate.Subject(models / "sft", "cpu", dtype)
+    subject = evaluate.Subject(evaluate.Model(folder=models / "sft"), "cpu", dtype)
     weights = next(subject.engine.model.parameters())
     assert weights.dtype == getattr(torch, dtype) and weights.device.type == "cpu"
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="there is no GPU 0 here"):
-            evaluate.Subject(models / "sft", "cuda", dtype)
+            evaluate.Subject(evaluate.Model(folder=models / "sft"), "cuda", dtype)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def long(models, tasks, tmp_path_factory):
     out = tmp_path_factory.mktemp("long") / "evaluate"
     documents = str(tasks / "documents.jsonl.zst")
     asked = {"lengths": [700, 900], "tasks": ["passkey"], "depths": 2, "keys": 1}
-    plain = evaluate.Extension(dca=False, rope="none")
+    plain = Extension(dca=False, rope="none")
     asked_of = {
         "base": evaluate.Model(folder=models / "base", forms=("document", "chat")),
         "plain": evaluate.Model(folder=models / "sft", context=2048, extend=plain),

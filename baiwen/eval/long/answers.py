@@ -8,7 +8,7 @@ prompt is then in the engine's cache. A group begins with an empty cache, so tha
 depends on nothing else, and is done again as a whole where a run was killed. Decoding is greedy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from baiwen import log
@@ -34,6 +34,7 @@ class Sample:
     official: float
     strict: float
     finish_reason: str
+    sparsity: Mapping[str, float] | None = None  # of a prompt that was read sparsely (`Sparsity`)
 
 
 def answers(
@@ -79,6 +80,7 @@ def _asked(
     done = engine.generate(prompts, sampling)
     for cell, puzzle, ids, completion in zip(cells, puzzles, prompts, done, strict=True):
         official, strict = puzzle.mark(completion.text)
+        seen = completion.sparsity
         yield Sample(
             **asdict(cell),
             tokens=len(ids),
@@ -88,4 +90,5 @@ def _asked(
             official=official,
             strict=strict,
             finish_reason=completion.finish_reason,
+            sparsity=None if seen is None else asdict(seen),
         )

@@ -5,7 +5,7 @@ score(samples)["passkey"]["lengths"]["4096"]["depths"]["0.50"]["strict"]
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import fsum
 from typing import Any
@@ -28,6 +28,25 @@ def score(samples: Sequence[Sample]) -> dict[str, Any]:
 def mean(samples: Sequence[Sample]) -> float:
     """The mean strict mark, by which two forms compare."""
     return fsum(one.strict for one in samples) / len(samples)
+
+
+def sparsity(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    """What was seen of the prompts that were read sparsely, by length."""
+    by_length: dict[int, list[Mapping[str, float]]] = defaultdict(list)
+    for one in samples:
+        if one.sparsity:
+            by_length[one.length].append(one.sparsity)
+    return {str(length): _seen(by_length[length]) for length in sorted(by_length)}
+
+
+def _seen(prompts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means over the tokens that were read so; what was in the cache already is not among them."""
+    tokens = fsum(one["tokens"] for one in prompts)
+    means = {
+        name: fsum(one[name] * one["tokens"] for one in prompts) / tokens
+        for name in ("density", "recall")
+    }
+    return {**means, "lowest_recall": min(one["lowest_recall"] for one in prompts)}
 
 
 def _by_length(samples: Sequence[Sample]) -> dict[str, Any]:

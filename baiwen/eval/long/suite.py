@@ -22,7 +22,7 @@ from baiwen.eval.long import haystack, published, questions, ruler
 from baiwen.eval.long.answers import Sample, answers
 from baiwen.eval.long.cells import Cell, Material, cells, check, grouped, named
 from baiwen.eval.long.puzzle import Form
-from baiwen.eval.long.scores import mean, score
+from baiwen.eval.long.scores import mean, score, sparsity
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 Count = Annotated[int, Field(gt=0)]
@@ -104,7 +104,10 @@ def measure(
         "tasks": scores[form],
         "forms": scores,
         "extension": engine.told,
-        "ropes": {length: asdict(engine.reaches[0].rope(length)) for length in long.lengths},
+        "ropes": {
+            length: asdict(engine.reaches[0].rope(length)) for length in sorted({*long.lengths})
+        },
+        "sparsity": sparsity(samples[form]),
         "haystack": long.haystack,
         "left_out": long.left_out,
         "published": None if known is None else {"model": known[0], "ruler": known[1]},

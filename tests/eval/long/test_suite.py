@@ -17,6 +17,7 @@ from baiwen.eval.long.scores import mean, score
 from baiwen.model.config import ModelConfig
 from baiwen.model.positions import DualChunk
 from baiwen.model.sizes import SIZES
+from baiwen.model.sparse import Sparse
 from baiwen.model.transformer import Transformer
 
 LENGTHS = (800, 1000)
@@ -139,6 +140,18 @@ def test_a_model_is_measured_in_both_forms_with_how_it_was_read(engine, document
     assert entry["left_out"] == {"qa_1": "no questions on documents: give squad = FILE"}
     rows = list(files.read_jsonl(tmp_path / "long-tiny-chat.jsonl"))
     assert len(rows) == 12 and all(row["tokens"] == row["length"] - 24 for row in rows)
+
+
+def test_what_is_seen_of_texts_that_are_read_sparsely_stands_by_length(engine, documents):
+    sparse = Sparse(threshold=900, chunk=128, floor=0.01)
+    reader = Engine(engine.model, engine.tokenizer, cache_tokens=8192, sparse=sparse)
+    entry = suite.measure(
+        reader, settings(documents, tasks=["passkey"]), ("document",), 0, "t", None
+    )
+    assert "sparsely, by vote" in entry["extension"]
+    assert list(entry["sparsity"]) == ["1000"]  # shorter ones are below the threshold
+    seen = entry["sparsity"]["1000"]
+    assert 0 < seen["density"] <= 1 and 0 < seen["lowest_recall"] <= seen["recall"] <= 1
 
 
 def test_what_cannot_be_asked_is_told_before_anything_is(engine, documents, tmp_path):
