@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from baiwen import verify
 from baiwen.data.longrange import KINDS, Unfit, make, needles, repair
 from baiwen.data.longrange.passages import language, passages
 
@@ -109,6 +110,13 @@ def test_words_that_are_asked_for_stand_together_in_one_passage_alone():
             assert len(holders) == 1 and holders[0] in turn.answer
 
 
+def test_what_is_asked_for_is_a_whole_paragraph_where_there_are_any():
+    for seed in range(10):
+        paragraphs = "\n\n".join(texts("en", seed)).split("\n\n")
+        for turn in made("keyword", "en", seed).turns:
+            assert turn.answer in paragraphs
+
+
 def test_numbers_for_evaluation_are_never_hidden():
     rng = Random(0)
     drawn = [needles.number(rng, 5) for _ in range(2_000)]
@@ -150,6 +158,16 @@ def test_a_conversation_is_the_document_turn_by_turn():
     assert messages[0]["content"].startswith(exercise.context[:500])
     for turn, said in zip(exercise.turns, messages[1::2], strict=True):
         assert said["content"].endswith(turn.answer)
+
+
+@both
+@every_kind
+def test_the_reply_of_a_conversation_passes_its_verifier(kind, spoken):
+    for seed in range(5):
+        exercise = made(kind, spoken, seed)
+        for turn, said in zip(exercise.turns, exercise.messages[1::2], strict=True):
+            verdict = verify.check(exercise.verifier, said["content"], turn.answer)
+            assert verdict is verify.Verdict.right
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,14 @@ class Exercise:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """As a conversation: the first question stands below the context."""
+        """As a conversation: the first question stands below the context.
+
+        A reply that is judged as a whole is the answer alone.
+        """
         said: list[dict[str, Any]] = []
         for turn in self.turns:
             asked = turn.question if said else f"{self.context.rstrip()}\n\n{turn.question}"
-            reply = f"{turn.opening}{turn.answer}".strip()
+            opening = "" if self.verifier == "exact" else turn.opening
             said.append({"role": "user", "content": asked})
-            said.append({"role": "assistant", "content": reply})
+            said.append({"role": "assistant", "content": f"{opening}{turn.answer}".strip()})
         return said

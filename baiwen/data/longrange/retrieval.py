@@ -8,7 +8,7 @@ in the text once.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from baiwen.data.longrange import phrases
@@ -106,11 +106,22 @@ def _exercise(kind: str, context: str, turns: Sequence[Turn], reason: str) -> Ex
     return Exercise(kind, language(context), context, tuple(turns))
 
 
-def _tried(pieces: Sequence[str], rng: Random, questions: int) -> Iterator[int]:
-    """Different passages, at random, that are long enough to be asked for."""
+def _tried(pieces: Sequence[str], rng: Random, questions: int) -> list[int]:
+    """Different passages, at random, that are long enough to be asked for; whole ones first."""
     count = min(len(pieces), PASSAGES_TRIED * questions)
     chosen = rng.sample(range(len(pieces)), count)
-    return (index for index in chosen if len(pieces[index].strip()) >= SHORTEST)
+    long = [index for index in chosen if len(pieces[index].strip()) >= SHORTEST]
+    return sorted(long, key=lambda index: not _is_paragraph(index, pieces))
+
+
+def _is_paragraph(index: int, pieces: Sequence[str]) -> bool:
+    """Whether a passage is one paragraph, so that a reader sees where it begins and ends.
+
+    The last one may have been cut.
+    """
+    begins = not index or pieces[index - 1].endswith("\n")
+    ends = pieces[index].endswith("\n") and index + 1 < len(pieces)
+    return begins and ends and "\n\n" not in pieces[index].strip()
 
 
 def _keywords(index: int, pieces: Sequence[str], text: str, rng: Random) -> list[str]:
