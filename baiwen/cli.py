@@ -137,9 +137,20 @@ def _reach(command: argparse.ArgumentParser) -> None:
     command.add_argument("--kv", choices=("fp32", "bf16"), help="keys and values (as the weights)")
 
 
+def _sparse(command: argparse.ArgumentParser) -> None:
+    """How long prompts are read: `baiwen/model/sparse.py`; each of the others asks for --sparse."""
+    command.add_argument("--sparse", action="store_true", help="read long prompts sparsely")
+    command.add_argument("--sparse-from", type=int, help="tokens of a long prompt (32768)")
+    command.add_argument("--sparse-mass", type=float, help="of the attention, to be held (0.95)")
+    command.add_argument("--sparse-budget", type=float, help="the most keys, as a share (none)")
+    command.add_argument("--sparse-chunk", type=int, help="tokens read together (4096)")
+    command.add_argument("--patterns", help="per-head patterns (JSON, .gz) instead of a vote")
+
+
 def _chat(command: argparse.ArgumentParser) -> None:
     _model(command, ", or the URL of a server")
     _reach(command)
+    _sparse(command)
     command.add_argument("--dtype", default="auto", help="float32, bfloat16, auto (default)")
     command.add_argument("--system", help="the system message (default: the template's)")
     command.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (0.7)")
@@ -160,6 +171,7 @@ def _serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--api-key", help="that requests must send (default: BAIWEN_API_KEY)")
     command.add_argument("--name", help="the model's name in requests (default: its folder's)")
     _reach(command)
+    _sparse(command)
     command.add_argument("--cache-tokens", type=int, help="in the cache (default: by memory)")
     command.add_argument("--sequences", type=int, default=64, help="that run at once (64)")
     command.add_argument("--lookup", type=int, default=0, help="tokens guessed ahead (0)")

@@ -33,6 +33,10 @@ from baiwen.commands.terminal import Editor, Ink, clean
 from baiwen.errors import UserError
 
 __all__ = ["HELP", "converse", "main"]
+LOADED = (  # options of a model that is loaded here: how far and how it reads
+    *("context", "rope", "no_dca", "factors", "kv", "sparse", "sparse_from", "sparse_mass"),
+    *("sparse_budget", "sparse_chunk", "patterns"),
+)
 NEARLY_FULL = 0.8  # of the context, from which the chat says how full it is
 SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "seed")
 Read = Callable[[str], str | None]
@@ -52,7 +56,7 @@ def main(options: argparse.Namespace) -> None:
 
 def _source(options: argparse.Namespace) -> AbstractContextManager[Source]:
     if options.model.startswith(("http://", "https://")):
-        for name in ("context", "rope", "no_dca", "factors", "kv"):
+        for name in LOADED:
             if getattr(options, name):
                 raise UserError(f"--{name.replace('_', '-')} is for a model that is loaded here")
         key = options.api_key or os.environ.get("BAIWEN_API_KEY")

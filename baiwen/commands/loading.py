@@ -2,8 +2,8 @@
 
     engine = loading.engine(options, folder, world, sequences=8)
 
-What cannot be is told before the weights are read: a context that the memory does not hold, a
-ladder that ends before it.
+What cannot be is told before the weights are read: a context that the memory does not hold, factors
+that end before it, patterns of another model.
 """
 
 import argparse
@@ -11,16 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from baiwen import dist
+from baiwen.commands.chat import LOADED
 from baiwen.engine import capacity, pretrained
 from baiwen.engine.engine import Engine
 from baiwen.engine.reach import Extend, Reach
 from baiwen.errors import UserError
-from baiwen.model import count, weights
+from baiwen.model import count, patterns, weights
 from baiwen.model.config import ModelConfig
 from baiwen.model.packed import BITS
+from baiwen.model.sparse import Sparse
 
 KEPT = {"fp32": 4, "bf16": 2}  # bytes of a number in the cache
-OPTIONS = ("rope", "no_dca", "factors", "kv")  # beside --context, which scoring has, too
+OPTIONS = tuple(name for name in LOADED if name != "context")  # which a reward model has, too
+SPARSE = {  # options and knobs
+    "sparse_from": "threshold",
+    "sparse_mass": "mass",
+    "sparse_budget": "budget",
+    "sparse_chunk": "chunk",
+}
 
 
 def engine(
@@ -31,10 +39,12 @@ def engine(
 ) -> Engine:
     """The model of a folder, loaded, with the context and the extension that were asked for."""
     packed = getattr(options, "weights", None)
-    extend = extend_of(options)
-    _check(weights.read_config(folder), options, extend, world, packed)
+    config, extend = weights.read_config(folder), extend_of(options)
+    sparse = sparse_of(options, config)
+    _check(config, options, extend, world, packed)
     model, tokenizer = pretrained.load(folder, world.device, world.dtype, packed)
-    return Engine(model, tokenizer, context=options.context, extend=extend, kv=options.kv, **knobs)
+    knobs |= {"context": options.context, "extend": extend, "sparse": sparse, "kv": options.kv}
+    return Engine(model, tokenizer, **knobs)
 
 
 def extend_of(options: argparse.Namespace) -> Extend | None:
@@ -42,6 +52,15 @@ def extend_of(options: argparse.Namespace) -> Extend | None:
     if not (options.rope or options.no_dca or options.factors):
         return None
     return Extend(dca=not options.no_dca, rope=options.rope, factors=_factors(options.factors))
+
+
+def sparse_of(options: argparse.Namespace, config: ModelConfig) -> Sparse | None:
+    """How long prompts are read sparsely, if the command line says so."""
+    given = {knob: getattr(options, option) for option, knob in SPARSE.items()}
+    knobs = {knob: value for knob, value in given.items() if value is not None}
+    if options.patterns:
+        knobs["patterns"] = patterns.read(options.patterns, config)
+    return Sparse(**knobs) if options.sparse or knobs else None
 
 
 def _factors(text: str | None) -> tuple[float, ...]:

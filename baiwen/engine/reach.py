@@ -24,7 +24,7 @@ from baiwen.model.rope import Rope
 Way = Literal["temperature", "yarn", "none"]
 REPORTED = 4  # times the trained length (the report: 32,768 tokens serve 131,072)
 LOCAL = 16  # the part of the trained length whose distances stay true (ChunkLlama's default)
-ANSWER = 2048  # tokens that an answer has room for at least, where nobody says how many
+ANSWER = 16  # the part of the trained length that an answer has at least, if nobody says how long
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,10 @@ class Reach:
     def answer(self, prompt: int) -> int:
         """Tokens of an answer that may have any number: those that need no larger factor.
 
-        If they are few (under 2,048), those of the next factor. Negative: the prompt is too long.
+        If they are few, under a sixteenth of the trained length, those of the next factor. There
+        must be room for one.
         """
-        return self.length(min(prompt + ANSWER, self.context)) - prompt
+        return self.length(min(prompt + self.trained // ANSWER, self.context)) - prompt
 
     @property
     def told(self) -> str:

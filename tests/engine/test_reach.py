@@ -87,7 +87,6 @@ def test_an_answer_of_any_length_needs_no_larger_factor_than_its_prompt(plain):
     assert reach.answer(32_768 - 2_048) == 2_048
     assert reach.answer(32_700) == 65_536 - 32_700  # else it would end after 68 tokens
     assert reach.answer(99_999) == 1
-    assert reach.answer(100_001) < 0
 
 
 @pytest.mark.parametrize(

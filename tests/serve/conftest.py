@@ -129,9 +129,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(model, tokenizer, limits=None, api_key=None, **fields):
-    """Serve the model at a free port."""
-    engine = Engine(model, tokenizer, cache_tokens=16 * CONTEXT)
+def serving(model, tokenizer, limits=None, api_key=None, reading=None, **fields):
+    """Serve the model at a free port; reading: knobs of the engine."""
+    engine = Engine(model, tokenizer, cache_tokens=16 * CONTEXT, **reading or {})
     limits, gate = limits or Limits(), Gate(api_key)
     front = Front(engine, max_waiting=limits.waiting)
     made = app.build(front, tokenizer, "tiny", engine.context, gate=gate, limits=limits, **fields)

@@ -28,6 +28,8 @@ def running(folder, *options):
         try:
             line = process.stdout.readline()
             told = re.fullmatch(r"(\S+) at (\S+)/v1, chat page at (\S+)/\n", line)
+            if told:
+                assert process.stdout.readline() == "reads 1,024 tokens, as trained\n"
             assert told, f"{line!r} {process.stderr.read() if process.poll() else ''}"
             yield process, told[2]
         finally:
@@ -105,6 +107,9 @@ def test_the_key_may_come_from_the_environment(folder, monkeypatch):
         (["--context", "3000", "--factors", "1,2"], "2.93 times the 1,024 that the model was"),
         (["--context", "3000", "--factors", "0.5,3"], "a factor of 0.5 is below 1"),
         (["--factors", "two"], "--factors two must be numbers"),
+        (["--sparse-mass", "2"], "mass = 2.0 must be a share"),
+        (["--sparse-chunk", "100"], "chunk = 100 must be a multiple of 16"),
+        (["--patterns", "README.md"], "README.md: this is not JSON"),
         (["--max-waiting", "0"], "--max-waiting 0 must be at least 1"),
         (["--max-seconds", "nan"], "--max-seconds nan must be at least 0"),
     ],
