@@ -92,8 +92,8 @@ class Layout:
     @cached_property
     def rope(self) -> Rope | Mixed | None:
         """The ropes of the step's tokens."""
-        if not self.ropes:
-            return None
+        if len(set(self.ropes)) < 2:
+            return self.ropes[0] if self.ropes else None
         sequences = np.repeat(np.arange(len(self.counts)), self.counts)
         return Mixed.of(self.ropes, torch.from_numpy(sequences).to(self.tables.device))
 

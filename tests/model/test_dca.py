@@ -12,6 +12,7 @@ from baiwen.model.config import ModelConfig
 from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
+from baiwen.model.native.build import library
 from baiwen.model.packed import pack
 from baiwen.model.paged import PagedCache, Step
 from baiwen.model.positions import DualChunk
@@ -236,6 +237,20 @@ def test_texts_of_different_ropes_do_not_feel_each_other():
         torch.testing.assert_close(found, alone, atol=1e-4, rtol=1e-4)
     hotter = cached(model, [rows[1]], [[14]], [Rope(1.0, 1.3)])[0]
     assert (hotter - together[1]).abs().max() > 0.01
+
+
+def test_a_text_is_the_same_to_the_bit_whatever_is_read_beside_it():
+    if library("linear") is None or library("paged") is None:
+        pytest.skip("needs a C++ compiler")
+    model = built()
+    pack(model, "int8")
+    rows = [torch.arange(n) * 5 % 96 for n in (45, 14, 30)]
+    ropes = [rope.of(CONFIG, 45), Rope(), Rope(2.0, 1.1)]
+    steps = [[20, 9, 0], [1, 1, 29], [23, 1, 1], [1, 3, 0]]
+    for number, found in enumerate(cached(model, rows, steps, ropes)):
+        counts = [[step[number]] for step in steps if step[number]]
+        (alone,) = cached(model, [rows[number]], counts, [ropes[number]])
+        assert torch.equal(found, alone)
 
 
 def test_documents_have_the_temperature_of_their_own_length():
