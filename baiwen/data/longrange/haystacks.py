@@ -15,7 +15,7 @@ from typing import Any
 
 from baiwen.data.document import Document
 
-BORDER = 0.9  # of a stretch: from here on it may end behind a line
+BORDER = 0.9  # of a stretch: from here on it may end, behind a line or a word
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ def haystacks(
     while gave:
         gave = False
         for document in read():
-            rest, weight = document.text, estimate(document.text)
-            while weight >= spare * target:
-                cut = _border(rest, int(len(rest) * spare * target / weight))
-                yield Haystack(target, (_part(document, rest[:cut]),))
-                gave, target, rest = True, wanted(next(numbers)), rest[cut:]
-                weight = estimate(rest)
-            if join and rest.strip():
-                held.append(_part(document, rest))
-                size += weight
+            text, at = document.text, 0
+            rate = estimate(text) / max(len(text), 1)  # tokens a character
+            while (len(text) - at) * rate >= spare * target:
+                end = _border(text, at, at + int(spare * target / rate))
+                yield Haystack(target, (_part(document, text[at:end]),))
+                gave, target, at = True, wanted(next(numbers)), end
+            if join and text[at:].strip():
+                held.append(_part(document, text[at:]))
+                size += (len(text) - at) * rate
             if size >= spare * target:
                 yield Haystack(target, tuple(held))
                 gave, target, held, size = True, wanted(next(numbers)), [], 0.0
@@ -82,8 +82,8 @@ def _part(document: Document, text: str) -> Part:
     return Part(text, document.id, license if isinstance(license, str) else None)
 
 
-def _border(text: str, most: int) -> int:
-    """The last end of a line or a word among the first `most` characters, if it is near."""
-    least = int(BORDER * most)
-    end = max(text.rfind("\n", least, most), text.rfind(" ", least, most))
-    return end + 1 if end >= 0 else most
+def _border(text: str, start: int, end: int) -> int:
+    """Where a stretch from `start` ends: behind a line or a word, if one ends shortly before."""
+    near = start + int(BORDER * (end - start))
+    found = max(text.rfind("\n", near, end), text.rfind(" ", near, end))
+    return found + 1 if found >= 0 else end
