@@ -44,6 +44,7 @@ bench: $(READY)  ## measure every claim, each beside its peer
 	.venv/bin/python -m benchmarks.grammar --write
 	.venv/bin/python -m benchmarks.decode --write $(if $(LLAMA_PYTHON),--llama $(LLAMA_PYTHON))
 	.venv/bin/python -m benchmarks.prefill --write $(if $(LLAMA_PYTHON),--llama $(LLAMA_PYTHON))
+	.venv/bin/python -m benchmarks.prefill --long --write
 	.venv/bin/python -m benchmarks.serve --write
 	.venv/bin/python -m benchmarks.tiny --write
 

@@ -1,26 +1,69 @@
-"""Reading a prompt against transformers and llama.cpp: tokens a second until the first answer.
+"""Reading a prompt: against transformers and llama.cpp, and long ones with and without sparsity.
 
     python -m benchmarks.prefill                          # 0.5B shape, prompts of 2K and 8K
     python -m benchmarks.prefill --layers 4               # a sixth of the layers, and of the time
     python -m benchmarks.prefill --llama llama/bin/python
+    python -m benchmarks.prefill --long                   # seconds to the first token, 8K to 128K
+    python -m benchmarks.prefill --long --lengths 32768:4 --sides full "sparse 10 %"
 
-Rates are of the layers there are; the head, which only the last token passes, is always whole.
+Rates are of the layers there are; the head, which only the last token passes, is always whole. With
+`--long` a length may say how many layers it is read with; the ratios are of the same layers.
+Sparse sides see a fixed share of the blocks before them, whatever they hold: what it costs in
+answers is measured on trained models (`long.py`).
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from statistics import median
 
 from benchmarks import page
 from benchmarks.decode import LLAMA, OURS, PEER, Rows, heading, measure, rate, told
+from benchmarks.turns import Figures, Side
 
 TARGETS = {2048: 1.3, 8192: 1.7}  # times the rate of transformers
+LONG = {8192: 4, 32768: 4, 65536: 2, 131072: 1}  # layers by length: full attention in minutes
+TRANSFORMERS, PLAIN = "transformers", "without a compiler, sparse 10 %"
+SIDES: dict[str, dict[str, object]] = {
+    "full": {},
+    "sparse 10 %": {"sparse": 0.1},
+    "sparse 5 %": {"sparse": 0.05},
+    "DCA, full": {"dca": True},
+    "DCA, sparse 10 %": {"dca": True, "sparse": 0.1},
+    PLAIN: {"sparse": 0.1, "native": False},
+    TRANSFORMERS: {"weights": "float32"},
+}
+# (a side, of which other, tokens, how many times as fast)
+CLAIMS = (
+    ("sparse 10 %", "full", 8192, 1.0),
+    ("sparse 10 %", "full", 32768, 2.3),
+    ("sparse 10 %", "full", 131072, 4.0),
+    ("full", TRANSFORMERS, 8192, 1.6),
+    ("full", TRANSFORMERS, 32768, 2.0),
+    ("sparse 10 %", TRANSFORMERS, 32768, 4.5),
+    ("sparse 10 %", TRANSFORMERS, 65536, 6.0),
+    ("sparse 10 %", TRANSFORMERS, 131072, 8.0),
+    (PLAIN, TRANSFORMERS, 32768, 3.5),
+    ("DCA, full", "full", 32768, 1 / 1.1),
+    ("DCA, sparse 10 %", "sparse 10 %", 32768, 1 / 1.1),
+)
 
 
 def main() -> None:
     """Measure, print, and write the page when asked."""
     options = arguments()
-    works = [f"prefill {length}" for length in options.lengths]
+    if options.long:
+        body = long(options)
+        page.publish("prefill_long", "Seconds to the first token, 0.5b shape", body, options.write)
+    else:
+        title = f"Prefill, {options.shape} shape"
+        page.publish("prefill", title, short(options), options.write)
+
+
+def short(options: argparse.Namespace) -> list[str]:
+    """Tokens a second of prompts of a few thousand."""
+    lengths = list(options.lengths or TARGETS)
+    works = [f"prefill {length}" for length in lengths]
     names = [
         *((f"baiwen {kind}", OURS, kind) for kind in ("bf16", "int8", "int4", "fp32")),
         *((f"transformers {kind}", PEER, kind) for kind in ("bfloat16", "float32")),
@@ -34,8 +77,75 @@ def main() -> None:
         ["tokens/s: median (best)", *works],
         [[name, *(told(rows[name, work]) for work in works)] for name, _, _ in names],
     )
-    body = [*heading(options)[:1], "", *table, "", *page.claims(claims(rows))]
-    page.publish("prefill", f"Prefill, {options.shape} shape", body, options.write)
+    return [*heading(options)[:1], "", *table, "", *page.claims(claims(rows))]
+
+
+def long(options: argparse.Namespace) -> list[str]:
+    """Seconds to the first token of long prompts, side by side."""
+    names = [name for name in SIDES if name in (options.sides or SIDES)]
+    lengths = options.lengths or LONG
+    found = {length: turns(options, names, length, lengths[length]) for length in lengths}
+    rows = []
+    for name in names:
+        times = [median(row["seconds"] for row in found[length][name]) for length in lengths]
+        rows.append([name, *(f"{seconds:.1f}" for seconds in times)])
+    head = [f"{length:,} tokens, {layers} layers" for length, layers in lengths.items()]
+    memory = [page.table(["side", *head], peaks(found, names))] if names else []
+    return [
+        f"0.5b shape, {options.threads} threads, {options.rounds} rounds; seconds, the median",
+        "",
+        *page.table(["side", *head], rows),
+        "",
+        "GiB of memory at the peak:",
+        "",
+        *(line for table in memory for line in table),
+        "",
+        *page.claims(long_claims(found)),
+    ]
+
+
+def turns(
+    options: argparse.Namespace, names: list[str], length: int, layers: int
+) -> dict[str, list[Figures]]:
+    """Rounds of one length in which every side reads it once, after a short prompt to warm up."""
+    works = ["prefill 2048", *[f"prefill {length}"] * options.rounds]
+    given = vars(options) | {"works": works, "spin": True, "layers": layers, "together": True}
+    rows: dict[str, list[Figures]] = {name: [] for name in names}
+    with ExitStack() as stack:
+        sides = {}
+        for name in names:
+            settings = given | {"weights": "bf16", "context": length + 1} | SIDES[name]
+            module = PEER if name == TRANSFORMERS else OURS
+            sides[name] = stack.enter_context(Side(f"benchmarks.sides.{module}", settings))
+        for work in range(len(works)):
+            for name, side in sides.items():
+                figures = side.step()
+                if work:
+                    rows[name].append(figures)
+                    print(f"{length:,} tokens, {name}: {figures['seconds']:.1f} s", flush=True)
+    return rows
+
+
+def peaks(found: Mapping[int, dict[str, list[Figures]]], names: list[str]) -> list[list[str]]:
+    """Most memory that each side has held, in GiB."""
+    return [
+        [name, *(f"{max(row['memory'] for row in rows[name]) / page.GIB:.2f}"
+                 for rows in found.values())]
+        for name in names
+    ]  # fmt: skip
+
+
+def long_claims(
+    found: Mapping[int, dict[str, list[Figures]]],
+) -> Iterator[tuple[str, str, str, bool]]:
+    """The claims whose sides were there, by the median of the ratios of a round."""
+    for ours, other, length, target in CLAIMS:
+        rows = found.get(length, {})
+        if ours in rows and other in rows:
+            pairs = zip(rows[ours], rows[other], strict=True)
+            times = median(b["seconds"] / a["seconds"] for a, b in pairs)
+            what = f"{ours}, {length:,} tokens, of {other}"
+            yield what, f">= {target:.2g}x", f"{times:.2f}x", times >= target
 
 
 def arguments() -> argparse.Namespace:
@@ -43,13 +153,22 @@ def arguments() -> argparse.Namespace:
     parser = page.parser(__doc__)
     parser.add_argument("--shape", choices=("0.5b", "tiny"), default="0.5b")
     parser.add_argument("--layers", type=int, help="fewer layers than the shape has")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 8192], help="of prompts")
+    parser.add_argument("--long", action="store_true", help="full against sparse, 8K to 128K")
+    parser.add_argument("--lengths", type=length, nargs="+", help="TOKENS or TOKENS:LAYERS")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--llama", help="a Python with llama-cpp-python and gguf")
     parser.add_argument("--sides", nargs="+", help="these alone, as the table names them")
     parser.set_defaults(tokens=1, rate=1.0, prompt=1)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.lengths = dict(options.lengths) if options.lengths else None
+    return options
+
+
+def length(word: str) -> tuple[int, int]:
+    """`32768:4` -> 32,768 tokens in 4 layers; without layers, as many as `LONG` says, or 4."""
+    tokens, _, layers = word.partition(":")
+    return int(tokens), int(layers or LONG.get(int(tokens), 4))
 
 
 def claims(rows: Rows) -> Iterator[tuple[str, str, str, bool]]:

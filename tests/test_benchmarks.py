@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import page, tokenizer, turns
+from benchmarks import page, prefill, tokenizer, turns
 
 FOLDER = turns.ROOT / "benchmarks"
 PARTS = {"page", "turns"}  # what the benchmarks share
@@ -54,6 +54,16 @@ def test_the_kernels_go_through_at_a_small_size():
     told = run("benchmarks.kernels", "--tokens", "192", "--rounds", "1", "--steps", "1")
     assert "| 192 |" in told
     assert "keeping it saves" in told
+
+
+def test_a_side_of_a_long_prompt_is_so_many_times_as_fast_as_another():
+    def rounds(*seconds):
+        return [{"seconds": one} for one in seconds]
+
+    sides = {"full": rounds(10, 30, 12), "sparse 10 %": rounds(2, 10, 3), "sparse 5 %": rounds(1)}
+    found = {32768: sides, 131072: {"sparse 10 %": rounds(5)}}
+    told = ("sparse 10 %, 32,768 tokens, of full", ">= 2.3x", "4.00x", True)
+    assert list(prefill.long_claims(found)) == [told]
 
 
 def test_sides_take_turns_and_the_first_turns_do_not_count():

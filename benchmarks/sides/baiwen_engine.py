@@ -1,6 +1,7 @@
-"""A side: Baiwen's engine on packed weights."""
+"""A side: Baiwen's engine on packed weights, where told with DCA, sparse or without C++."""
 
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -11,6 +12,8 @@ from baiwen.engine.engine import Engine
 from baiwen.engine.sampler import Sampling
 from baiwen.model.config import ModelConfig
 from baiwen.model.packed import pack
+from baiwen.model.positions import DualChunk
+from baiwen.model.sparse import Sparse
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer import bpe
 from benchmarks.sides.model import tile
@@ -21,6 +24,8 @@ from benchmarks.turns import Figures
 def main(settings: dict[str, Any]) -> None:
     """A work whenever it is told."""
     torch.set_num_threads(settings["threads"])
+    if not settings.get("native", True):
+        os.environ["BAIWEN_NATIVE"] = "0"
     engine = build(settings)
     take_turns(settings, lambda work: run(engine, work, settings))
 
@@ -28,14 +33,34 @@ def main(settings: dict[str, Any]) -> None:
 def build(settings: Figures) -> Engine:
     """The engine on a model with random weights, cached in bf16."""
     with torch.device("meta"):
-        model = Transformer(ModelConfig(**shape(settings), rope_theta=THETA, rms_norm_eps=EPS))
+        model = Transformer(_config(settings))
     model = model.to_empty(device="cpu").bfloat16()
     tile(model)
     pack(model, settings["weights"])
     # Room for the longest work; prompts share nothing but where samples of one prompt are asked.
     sharing = any(work.startswith("samples") for work in settings["works"])
     tokenizer = bpe.train(["hello world this is a text"] * 20, 270)
-    return Engine(model, tokenizer, cache_tokens=16384, prefix_cache=sharing)
+    room = settings.get("context", 0) + 16384
+    return Engine(
+        model, tokenizer, cache_tokens=room, prefix_cache=sharing, sparse=_sparse(settings)
+    )
+
+
+def _config(settings: Figures) -> ModelConfig:
+    """The shape, with room for `context` tokens; `dca`: in chunks, as if trained at 8K."""
+    given = shape(settings)
+    given["max_position_embeddings"] = settings.get("context", given["max_position_embeddings"])
+    chunks = DualChunk(8192, 512, 8192) if settings.get("dca") else None
+    return ModelConfig(
+        **given, rope_theta=THETA, rms_norm_eps=EPS, dual_chunk_attention_config=chunks
+    )
+
+
+def _sparse(settings: Figures) -> Sparse | None:
+    """A fixed share of the blocks: random weights hold little of their attention in it."""
+    if "sparse" not in settings:
+        return None
+    return Sparse(threshold=4096, mass=1.0, budget=settings["sparse"], floor=0.0)
 
 
 def run(engine: Engine, work: str, settings: Figures) -> Figures:
