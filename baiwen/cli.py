@@ -194,6 +194,7 @@ def _eval(command: argparse.ArgumentParser) -> None:
     command.add_argument("--questions", type=int, help="how many of each kind (default: all)")
     command.add_argument("--suite", choices=("long",), help="long: pass key and RULER")
     _reach(command)
+    _sparse(command)
     long = command.add_argument_group("the suite `long`")
     long.add_argument("--lengths", type=int, nargs="+", help="tokens of prompt and answer")
     long.add_argument("--depths", type=int, help="of the pass key, from begin to end (11)")

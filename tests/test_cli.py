@@ -590,6 +590,11 @@ def test_eval_prints_the_grid_of_the_pass_key_and_ruler_in_both_marks(model, cap
     assert [row[0] for row in rows[1:5]] == ["0.00", "0.50", "1.00", "all"]
     assert ["niah_single_2", *["0.0", "/", "0.0", "%"] * 2] in rows
     assert "reads 2,048 tokens, as trained" in progress
+    more = ["--lengths", "3000", "--tasks", "passkey", "--context", "3000", "--no-dca"]
+    more += ["--sparse", "--sparse-from", "2500", "--kv", "bf16"]
+    assert cli.main(["eval", str(model), *arguments, "--haystack", str(text), *more]) == 0
+    read = "by YaRN, by factors of 1, 1.46; prompts from 2,500 on sparsely, by vote"
+    assert read in capsys.readouterr().err
     assert "qa_1 is left out: no questions on documents: give squad = FILE" in progress
 
 

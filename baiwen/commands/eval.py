@@ -18,6 +18,7 @@ to stdout, progress to stderr.
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def main(options: argparse.Namespace) -> None:
         model,
         questions=options.questions,
         device=options.device,
-        reading={"context": options.context, "kv": options.kv, "extend": _extend(options)},
+        reading=_reading(options),
         **given,
     )
     console = Console(highlight=False)
@@ -89,12 +90,18 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def _extend(options: argparse.Namespace) -> dict[str, Any] | None:
-    """How to go beyond the trained length: knobs of the stage, as far as they are given."""
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """How the model is read, as knobs of the stage (`eval/reading.py`)."""
     extend = loading.extend_of(options)
-    if extend is None:
-        return None
-    return {"dca": extend.dca, "rope": extend.rope, "factors": extend.factors}
+    sparse = {knob: getattr(options, option) for option, knob in loading.SPARSE.items()}
+    sparse = {knob: value for knob, value in sparse.items() if value is not None}
+    sparse |= {"patterns": options.patterns} if options.patterns else {}
+    return {
+        "context": options.context,
+        "extend": None if extend is None else asdict(extend),
+        "sparse": sparse if options.sparse or sparse else None,
+        "kv": options.kv,
+    }
 
 
 def _tasks(scores: dict[str, dict[str, Any]]) -> Table:

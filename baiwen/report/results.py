@@ -20,6 +20,7 @@ from baiwen.report.words import (
     percent,
     points,
     probability,
+    tokens,
     told,
 )
 
@@ -120,6 +121,13 @@ def _score_cards(scores: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             every = model["compression"]["all"]
             remark = f"bits per byte; xz -9e needs {every['xz']:.3f}"
             yield f"{name}: held-out text", f"{every['bits_per_byte']:.3f}", remark
+    for name, model in scores["models"].items():
+        if "long" in model and "passkey" in model["long"]["tasks"]:
+            by_length = model["long"]["tasks"]["passkey"]["lengths"]
+            length, found = max(by_length.items(), key=lambda pair: int(pair[0]))
+            remark = f"{between(found['strict'], percent)}, n = {found['strict']['n']}"
+            label = f"{name}: pass key in {tokens(int(length))} tokens"
+            yield label, percent(found["strict"]["value"]), remark
 
 
 def _accuracy_table(models: dict[str, Any], source: str) -> Table:

@@ -63,6 +63,12 @@ def test_the_gain_is_on_the_first_screen_in_points(made):
     assert ("+50.0", "points, +30.0 to +70.0, paired") in [card[1:] for card in cards]
 
 
+def test_the_pass_key_is_on_the_first_screen_at_the_longest_length(made):
+    cards = [card for block in blocks(made, Cards) for card in block.cards]
+    told = ("sft: pass key in 128K tokens", "25.0 %", "12.5 % to 100.0 %, n = 4")
+    assert told in cards
+
+
 def test_answers_that_no_verifier_could_judge_are_told(made):
     told = [block.text for block in blocks(made, Text)]
     assert any("counted as not right: 1 undecided" in text for text in told)
