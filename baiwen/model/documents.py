@@ -88,11 +88,12 @@ class Documents:
     @cached_property
     def together(self) -> tuple[int, ...]:
         """Of each document the most tokens that it or one with which it shares a trunk sees."""
-        roots = [trunk if trunk >= 0 else n for n, trunk in enumerate(self.trunks)]
+        trunks = self.trunks or [-1] * len(self.lengths)
+        roots = [trunk if trunk >= 0 else number for number, trunk in enumerate(trunks)]
         most = list(self.seen)
-        for root, seen in zip(roots, self.seen, strict=False):
+        for root, seen in zip(roots, self.seen, strict=True):
             most[root] = max(most[root], seen)
-        return tuple(most[root] for root in roots) or self.seen
+        return tuple(most[root] for root in roots)
 
     @cached_property
     def whole_rows(self) -> bool:
