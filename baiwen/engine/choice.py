@@ -46,6 +46,18 @@ def ids(
     return logits, choose(_edited(logits[:, :known], rows), samplings, draws)
 
 
+def accepted(guesses: Sequence[int], tokens: Sequence[Token]) -> Sequence[Token]:
+    """The tokens up to the first that was guessed wrong, which is right itself.
+
+    Each is drawn from the model's own distribution after those before it, so that guesses change
+    the number of steps and nothing else.
+    """
+    right = 0
+    while right < len(guesses) and tokens[right].id == guesses[right]:
+        right += 1
+    return tokens[: right + 1]
+
+
 def _edited(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     """The logits [R, V] with penalties, biases, bans and grammars; the given ones stay."""
     changes = [row.sample.edit(number, row.guesses) for number, row in enumerate(rows)]

@@ -15,7 +15,6 @@ tokenizer does not have (rows that only pad the embedding) are never chosen. The
 between steps: `reset_cache` then.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -25,23 +24,15 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from baiwen.engine import capacity, choice
+from baiwen.engine import capacity, choice, reading
 from baiwen.engine.blocks import Blocks
 from baiwen.engine.capacity import KV
 from baiwen.engine.choice import Row
 from baiwen.engine.embed import hidden, packed
 from baiwen.engine.pretrained import check
 from baiwen.engine.reach import Extend, Reach
-from baiwen.engine.request import (
-    Completion,
-    Delta,
-    Reading,
-    Request,
-    Sample,
-    Sparsity,
-    Token,
-    completions,
-)
+from baiwen.engine.reading import Reader, Sparsity
+from baiwen.engine.request import Completion, Delta, Request, Sample, Token, completions
 from baiwen.engine.runner import Runner
 from baiwen.engine.sampler import Sampling
 from baiwen.engine.scheduler import Chunk, Scheduler
@@ -101,6 +92,8 @@ class Engine:
                 f"step_tokens = {step_tokens} must be at least sequences = {sequences}, and both "
                 "at least 1: each running sequence takes a token of every step"
             )
+        if sparse is not None:
+            reading.check(sparse, model.config, BLOCK)
         self.model, self.tokenizer = model, tokenizer
         models = [model] if draft is None else [model, draft]
         dtypes = [capacity.kept(one, kv) for one in models]
@@ -119,14 +112,11 @@ class Engine:
                 f"cache_tokens = {cache_tokens:,} has no room for a context of "
                 f"{max(context or 0, 2):,} tokens"
             )
-        self.reaches = [Reach.of(one.config, self.context, extend) for one in models]
+        reaches = tuple(Reach.of(one.config, self.context, extend) for one in models)
+        self.reader = Reader(reaches, sparse, prefix_cache)
         self.pool = Blocks(blocks)
         self.scheduler = Scheduler(self.pool, BLOCK, step_tokens, sequences)
-        configs = [reach.config for reach in self.reaches]
-        _check_sparse(sparse, model)
-        self.sparse = sparse
-        self.runner = Runner(models, configs, dtypes, blocks, BLOCK, sparse)
-        self._prefix_cache = prefix_cache
+        self.runner = Runner(models, self.reader, dtypes, blocks, BLOCK)
         self.ahead = lookup or (DRAFTED if draft else 0)  # tokens that are guessed
         self._guesses = self._drafted if draft else _looked_up
         self._counts: Counter[str] = Counter()
@@ -142,8 +132,8 @@ class Engine:
         ids = self.ids(prompt)
         self.check(ids, sampling)
         number = next(self._numbers)
-        reading = self._reading(len(ids), min(len(ids) + sampling.max_tokens, self.context))
-        request = Request(number, ids, sampling, self.tokenizer, self.context, reading, first)
+        read = self.reader.of(len(ids), min(len(ids) + sampling.max_tokens, self.context))
+        request = Request(number, ids, sampling, self.tokenizer, self.context, read, first)
         self._requests.add(request)
         self.scheduler.add(request.sample())
         return request
@@ -184,15 +174,12 @@ class Engine:
 
         What fits without a larger factor (`Reach.answer`), which would change how all is read.
         """
-        return min(reach.answer(prompt) for reach in self.reaches)
+        return self.reader.answer(prompt)
 
     @property
     def told(self) -> str:
         """How far and how it reads, in a line."""
-        if self.sparse is None:
-            return self.reaches[0].told
-        by = "by vote" if self.sparse.patterns is None else "by patterns"
-        return f"{self.reaches[0].told}; prompts from {self.sparse.threshold:,} on sparsely, {by}"
+        return self.reader.told
 
     @property
     def unfinished(self) -> int:
@@ -305,20 +292,10 @@ class Engine:
 
     def _sparsity(self) -> dict[str, float]:
         """What was seen of all that was read sparsely."""
-        if self.sparse is None:
+        if self.reader.sparse is None:
             return {}
         seen = self.runner.sparsity or Sparsity(0, 1.0, 1.0, 1.0)
         return {f"sparse_{name}": value for name, value in asdict(seen).items()}
-
-    def _reading(self, prompt: int, tokens: int) -> Reading:
-        """How a prompt of so many tokens is read, and its answer, with which it has `tokens`."""
-        ropes = tuple(reach.rope(tokens) for reach in self.reaches)
-        sparse = self.sparse if self.sparse and prompt >= self.sparse.threshold else None
-        chunk = sparse.chunk if sparse else 0
-        if not self._prefix_cache:
-            return Reading(ropes, None, chunk)
-        tag = repr(([reach.config for reach in self.reaches], ropes, sparse))
-        return Reading(ropes, hashlib.sha256(tag.encode()).digest(), chunk)
 
     def _finished(self, requests: Sequence[Request]) -> list[Completion]:
         """Step until these are finished; the completions of the first, then of the second, ..."""
@@ -381,7 +358,7 @@ class Engine:
         paired = zip(rows, tokens, strict=True)
         for sample, group in groupby(paired, key=lambda pair: pair[0].sample):
             *_, (row, _) = pairs = list(group)
-            chosen = _accepted(row.guesses, [token for _, token in pairs])
+            chosen = choice.accepted(row.guesses, [token for _, token in pairs])
             if sample.request.error is None:
                 yield sample, self._extend(sample, chosen, len(row.guesses))
 
@@ -396,36 +373,6 @@ class Engine:
         elif guessed:
             self.scheduler.computed(sample, len(chosen) - 1)
         return delta
-
-
-def _check_sparse(sparse: Sparse | None, model: Transformer) -> None:
-    """UserError for a chunk that no block ends with, or another model's patterns."""
-    if sparse is None:
-        return
-    if sparse.chunk % BLOCK:
-        raise UserError(f"sparse prefill: chunk = {sparse.chunk} must be a multiple of {BLOCK}")
-    if sparse.patterns is None:
-        return
-    heads = [len(layer) for layer in sparse.patterns.layers]
-    config = model.config
-    if heads != [config.num_attention_heads] * config.num_hidden_layers:
-        raise UserError(
-            f"sparse prefill: these patterns are another model's: {len(heads)} layers with "
-            f"{max(heads, default=0)} heads; this one has {config.num_hidden_layers} with "
-            f"{config.num_attention_heads}"
-        )
-
-
-def _accepted(guesses: Sequence[int], tokens: Sequence[Token]) -> Sequence[Token]:
-    """The tokens up to the first that was guessed wrong, which is right itself.
-
-    Each is drawn from the model's own distribution after those before it, so that guesses change
-    the number of steps and nothing else.
-    """
-    right = 0
-    while right < len(guesses) and tokens[right].id == guesses[right]:
-        right += 1
-    return tokens[: right + 1]
 
 
 def _looked_up(allowed: Mapping[Sample, int]) -> Mapping[Sample, Sequence[int]]:

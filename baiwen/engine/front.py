@@ -27,7 +27,8 @@ from torch import Tensor
 
 from baiwen.engine.embed import packed
 from baiwen.engine.engine import GREEDY, Engine, Prompt
-from baiwen.engine.request import Delta, Request, Sparsity, Token
+from baiwen.engine.reading import Sparsity
+from baiwen.engine.request import Delta, Request, Token
 from baiwen.engine.sampler import Sampling
 from baiwen.errors import UserError
 

@@ -19,23 +19,14 @@ from torch import Tensor
 
 from baiwen.engine.edits import Edit, Seen, penalises
 from baiwen.engine.lookup import Lookup
+from baiwen.engine.reading import Reading, Sparsity
 from baiwen.engine.sampler import Sampling, chance, draw
 from baiwen.engine.text import Text
 from baiwen.errors import UserError
-from baiwen.model.rope import Rope
 from baiwen.tokenizer.stream import StreamDecoder
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 Finish = Literal["stop", "length"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a request is read, first token to last; those that share its blocks are read alike."""
-
-    ropes: tuple[Rope, ...]  # by the model, and by its draft if there is one
-    root: bytes | None  # the name that its content begins with; None: it is not shared
-    chunk: int = 0  # tokens of a prompt that are read together, sparsely; 0: densely, any number
 
 
 @dataclass(frozen=True)
@@ -60,32 +51,6 @@ class Delta:
     tokens: tuple[Token, ...]
     finish_reason: Finish | None = None
     stopped_by: str | int | None = None  # the stop text or id
-
-
-@dataclass(frozen=True)
-class Sparsity:
-    """What was seen of a prompt that was read sparsely."""
-
-    tokens: int  # that were read so
-    density: float  # keys that they saw, as a share of those before them
-    recall: float  # share of the last queries' attention that was held, by estimate: the mean,
-    lowest_recall: float  # and the worst of a chunk, layer and head
-
-    def after(self, other: "Sparsity | None") -> "Sparsity":
-        """Both together."""
-        if other is None:
-            return self
-        tokens = self.tokens + other.tokens
-
-        def mean(one: float, two: float) -> float:
-            return (one * self.tokens + two * other.tokens) / tokens
-
-        return Sparsity(
-            tokens,
-            mean(self.density, other.density),
-            mean(self.recall, other.recall),
-            min(self.lowest_recall, other.lowest_recall),
-        )
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from baiwen.engine import choice
 from baiwen.engine.choice import Row
-from baiwen.engine.request import Sample, Sparsity
+from baiwen.engine.reading import Reader, Sparsity
+from baiwen.engine.request import Sample
 from baiwen.engine.scheduler import Chunk
-from baiwen.model.config import ModelConfig
 from baiwen.model.layout import Layout
 from baiwen.model.paged import PagedCache, Step
-from baiwen.model.sparse import Chooser, Sparse, among, together
+from baiwen.model.sparse import Chooser, among, together
 from baiwen.model.transformer import Transformer
 
 
@@ -30,17 +30,16 @@ class Runner:
     def __init__(
         self,
         models: Sequence[Transformer],
-        configs: Sequence[ModelConfig],
+        reader: Reader,
         dtypes: Sequence[torch.dtype],
         blocks: int,
         block_size: int,
-        sparse: Sparse | None = None,
     ) -> None:
-        self.models, self.sparse = models, sparse  # the model, and its draft if there is one
+        self.models, self.sparse = models, reader.sparse  # the model, and its draft, if any
         self.sparsity: Sparsity | None = None  # of all that was read sparsely so far
         self.caches = [
-            PagedCache(config, blocks, block_size, model.model.norm.weight.device, dtype)
-            for model, config, dtype in zip(models, configs, dtypes, strict=True)
+            PagedCache(reach.config, blocks, block_size, model.model.norm.weight.device, dtype)
+            for model, reach, dtype in zip(models, reader.reaches, dtypes, strict=True)
         ]
 
     @property

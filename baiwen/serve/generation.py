@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from baiwen.engine.front import Closed, QueueFull, Submission, TooSlow
-from baiwen.engine.request import Delta, Sparsity, Token
+from baiwen.engine.reading import Sparsity
+from baiwen.engine.request import Delta, Token
 from baiwen.engine.sampler import Sampling
 from baiwen.serve.errors import APIError
 from baiwen.serve.limits import Limits

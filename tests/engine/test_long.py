@@ -72,7 +72,7 @@ def test_under_dual_chunk_attention_it_answers_as_the_full_forward(long, model, 
     ids = prompt(length)
     for rope in ("none", "temperature"):
         engine = long(extend=replace(DCA, rope=rope))
-        total = engine.reaches[0].length(length + NEVER.max_tokens) / TRAINED
+        total = engine.reader.reaches[0].length(length + NEVER.max_tokens) / TRAINED
         fixed = temperature(total) if rope == "temperature" else 1.0  # of the whole request
         told = replace(
             trained,
@@ -144,7 +144,7 @@ def test_a_draft_reads_beyond_its_own_trained_length(long, model, trained):
     prompts = [prompt(length, length) for length in (20, 150)]
     engine = long(draft=shorter, extend=YARN)
     assert_alike(engine.generate(prompts, NEVER), long(extend=YARN).generate(prompts, NEVER))
-    assert engine.reaches[0].trained == 2 * engine.reaches[1].trained
+    assert engine.reader.reaches[0].trained == 2 * engine.reader.reaches[1].trained
 
 
 @pytest.mark.slow  # transformers takes its time to be imported

@@ -105,7 +105,8 @@ def measure(
         "forms": scores,
         "extension": engine.told,
         "ropes": {
-            length: asdict(engine.reaches[0].rope(length)) for length in sorted({*long.lengths})
+            length: asdict(engine.reader.reaches[0].rope(length))
+            for length in sorted({*long.lengths})
         },
         "sparsity": sparsity(samples[form]),
         "haystack": long.haystack,
