@@ -32,7 +32,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None, turning
     """
     rows, tokens = q.shape[:2]
     documents = documents or Documents.of([[tokens]] * rows)
-    out = _Dual.apply(q, k, v, turning, _lists(documents, turning.length))
+    out = _Dual.apply(q, k, v, turning, lists(documents, turning.length))
     assert isinstance(out, Tensor)
     return out
 
@@ -66,11 +66,11 @@ class _Dual(torch.autograd.Function):
             slopes = torch.zeros_like(dq)
             asked = ctx.turning.turn(q, kind)
             add_gradients((slopes, dk, dv), grad, asked, k, v, out, lse, parts)
-            dq += _turned_back(slopes, ctx.turning, kind)
+            dq += turned_back(slopes, ctx.turning, kind)
         return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), None, None
 
 
-def _turned_back(x: Tensor, turning: Turns, kind: Kind) -> Tensor:
+def turned_back(x: Tensor, turning: Turns, kind: Kind) -> Tensor:
     """The inverse of `turning.turn`, which is its transpose: of the gradient of a turned query."""
     if kind == "intra":
         return x
@@ -78,8 +78,8 @@ def _turned_back(x: Tensor, turning: Turns, kind: Kind) -> Tensor:
     return rotate(x, cosine, -sine)
 
 
-def _lists(documents: Documents, length: int) -> dict[Kind, list[Part]]:
-    """The parts of all documents in chunks of `length`, by the turn of the query."""
+def lists(documents: Documents, length: int | None) -> dict[Kind, list[Part]]:
+    """The parts of all documents in chunks of `length`, by the turn of the query; None: uncut."""
     found: dict[Kind, list[Part]] = {"intra": [], "succ": [], "inter": []}
     for before, shared, first, count in documents.runs:
         row, token = divmod(first, documents.width)

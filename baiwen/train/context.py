@@ -11,7 +11,7 @@ anyway. Attention has two forms:
 * `ulysses` (DeepSpeed-Ulysses, Jacobs et al., 2023): an all-to-all gives each rank all tokens of
   some heads, another one brings the outputs back. Any attention there is runs in between.
 * `ring` (Liu et al., 2023; `ring.py`): keys and values go round, and each rank merges what its
-  queries see of them. Needs no heads to divide, and knows plain attention alone.
+  queries see of them. Needs no heads to divide.
 
 B rows, T tokens of a row, R ranks, t = T / R tokens of each, H query heads, K key heads, D head
 size.
@@ -83,25 +83,17 @@ def share(batch: B, form: Form, world: World) -> B:
     """The tokens of a batch that this rank takes; the batch itself where no row is shared."""
     if world.group is None:
         return batch
-    rank, width = world.rank % world.context, batch.documents.width
-    here = (
-        ring.blocks(width, rank, world.context)
-        if form == "ring"
-        else (slice(rank * width // world.context, (rank + 1) * width // world.context),)
-    )
-    documents = Share.of_whole(batch.documents, here)
-    mask, real = documents.cut(batch.mask), documents.real
-    fields = {name: documents.cut(getattr(batch, name)) for name in ("tokens", "targets")}
+    rank, ranks, width = world.rank % world.context, world.context, batch.documents.width
+    runs: tuple[slice, ...] = (slice(rank * width // ranks, (rank + 1) * width // ranks),)
+    if form == "ring":
+        runs = ring.blocks(width, rank, ranks)
+    documents = Share.of_whole(batch.documents, runs)
+    names = ("tokens", "targets", "mask", "positions")
+    here = {name: documents.cut(getattr(batch, name)) for name in names}  # [B, t] each
+    count = float(here["mask"].sum(dtype=torch.float64))
+    real = here["mask"].numel() if documents.real is None else int(documents.real.sum())
     record: Any = batch  # a dataclass, which a Protocol cannot say
-    shared: B = replace(
-        record,
-        **fields,
-        mask=mask,
-        positions=documents.cut(batch.positions),
-        documents=documents,
-        count=float(mask.sum(dtype=torch.float64)),
-        real=mask.numel() if real is None else int(real.sum()),
-    )
+    shared: B = replace(record, **here, documents=documents, count=count, real=real)
     return shared
 
 
@@ -117,10 +109,11 @@ def install(model: Model, form: Form, world: World) -> None:
             f'divide; use {math.gcd(heads, ranks)}, or parallel.context_form = "ring"'
         )
     assert world.group is not None
-    over = _by_heads if form == "ulysses" else _by_ring
+    by_heads = partial(_by_heads, group=world.group, config=model.config)
+    by_ring = partial(_by_ring, group=world.group)
     for module in model.modules():
         if isinstance(module, Attention):
-            module.attend = partial(over, group=world.group, config=model.config)
+            module.attend = by_heads if form == "ulysses" else by_ring
 
 
 def _by_ring(
@@ -131,17 +124,10 @@ def _by_ring(
     turning: Turns | None,
     *,
     group: ProcessGroup,
-    config: ModelConfig,
 ) -> Tensor:
     """q [B, t, H, D], k and v [B, t, K, D] -> [B, t, H, D]."""
     assert isinstance(documents, Share)
-    if turning is not None:
-        raise UserError(
-            'parallel.context_form = "ring" knows no dual chunk attention, which documents of '
-            f"{documents.longest} tokens need with {config.dual_chunk_attention_config}; use "
-            '"ulysses"'
-        )
-    return ring.attend(q, k, v, documents.whole, group)
+    return ring.attend(q, k, v, documents.whole, turning, group)
 
 
 def _by_heads(

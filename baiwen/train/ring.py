@@ -1,19 +1,19 @@
 """Ring attention: keys and values go round the ranks that share rows (Liu et al., 2023).
 
     here = blocks(4096, rank=1, ranks=2)             # (slice(1024, 2048), slice(2048, 3072))
-    out = attend(q, k, v, documents, group)          # of the tokens here
+    out = attend(q, k, v, documents, None, group)    # of the tokens here
 
 A row is cut in 2 R blocks, of which rank r has the r-th and the r-th from the end: so all ranks see
 as many pairs of tokens. In R rounds each rank meets the keys of all others, sends on what it holds
-while it computes, and merges what its queries see (`model/parts.py`); what stands in other
-documents is not computed. Backward the keys go round once more, and the sums of their gradients go
-with them until they are home.
+while it computes, and merges what its queries see: the rectangles of `dual.lists`, cut where blocks
+end, so that nothing else is computed. Backward the keys go round once more, and the sums of their
+gradients go with them until they are home.
 
 B rows, T tokens of a row, R ranks, t = T / R tokens of each, H query heads, K key heads, D head
 size.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributed import P2POp, ProcessGroup, batch_isend_irecv, irecv, isend
 
+from baiwen.model import dual
+from baiwen.model.dca import Kind, Turns
 from baiwen.model.documents import Documents
 from baiwen.model.parts import nothing
 from baiwen.model.rectangles import Part, add, add_gradients, together
@@ -34,22 +36,37 @@ def blocks(length: int, rank: int, ranks: int) -> tuple[slice, slice]:
     return first, second
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, group: ProcessGroup) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    documents: Documents,
+    turning: Turns | None,
+    group: ProcessGroup,
+) -> Tensor:
     """Causal attention within documents: q [B, t, H, D], k and v [B, t, K, D] -> [B, t, H, D].
 
-    `documents` are those of whole rows, tokens those of `blocks`.
+    `documents` are those of whole rows; tokens, and with dual chunk attention their turns, those of
+    `blocks`.
     """
     rank, ranks = group.rank(), group.size()
-    rounds = [seen(documents, rank, (rank - n) % ranks, ranks) for n in range(ranks)]
-    out = _Ring.apply(q, k, v, rounds, group)
+    whole = dual.lists(documents, turning.length if turning else None)
+    rounds = [
+        {
+            kind: seen(parts, documents.width, rank, (rank - n) % ranks, ranks)
+            for kind, parts in whole.items()
+        }
+        for n in range(ranks)
+    ]
+    out = _Ring.apply(q, k, v, turning, rounds, group)
     assert isinstance(out, Tensor)
     return out
 
 
-def seen(documents: Documents, rank: int, peer: int, ranks: int) -> list[Part]:
-    """What the tokens of a rank see of the peer's, by their places among the tokens of each."""
-    mine, theirs = (_placed(documents.width, one, ranks) for one in (rank, peer))
-    return together(_parts(documents, mine, theirs))
+def seen(parts: Iterable[Part], length: int, rank: int, peer: int, ranks: int) -> list[Part]:
+    """Of parts of whole rows what a rank asks of the peer's keys, by the places that those have."""
+    mine, theirs = (_placed(length, one, ranks) for one in (rank, peer))
+    return together(_cut(parts, mine, theirs))
 
 
 class _Ring(torch.autograd.Function):
@@ -59,30 +76,38 @@ class _Ring(torch.autograd.Function):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        rounds: Sequence[Sequence[Part]],
+        turning: Turns | None,
+        rounds: Sequence[Mapping[Kind, Sequence[Part]]],
         group: ProcessGroup,
     ) -> Tensor:
         q, own = q.contiguous(), torch.stack((k, v))  # [2, B, t, K, D]
+        asked = {kind: turning.turn(q, kind) if turning else q for kind in rounds[0]}
         sums, lse = nothing(q)
-        for parts, (keys, values) in zip(rounds, _round(own, group), strict=True):
-            add((sums, lse), q, keys, values, parts)
+        for lists, (keys, values) in zip(rounds, _round(own, group), strict=True):
+            for kind, parts in lists.items():
+                add((sums, lse), asked[kind], keys, values, parts)
         out = sums.to(q.dtype)
         ctx.save_for_backward(q, own, out, lse)
-        ctx.rounds, ctx.group = rounds, group
+        ctx.turning, ctx.rounds, ctx.group = turning, rounds, group
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         q, own, out, lse = ctx.saved_tensors
-        grad = grad.contiguous()
-        dq, slopes = (torch.zeros_like(x, dtype=lse.dtype) for x in (q, own))
-        for parts, (keys, values) in zip(ctx.rounds, _round(own, ctx.group), strict=True):
-            add_gradients((dq, *slopes), grad, q, keys, values, out, lse, parts)
+        grad, turning = grad.contiguous(), ctx.turning
+        asked = {kind: turning.turn(q, kind) if turning else q for kind in ctx.rounds[0]}
+        dq = {kind: torch.zeros_like(q, dtype=lse.dtype) for kind in asked}
+        slopes = torch.zeros_like(own, dtype=lse.dtype)
+        for lists, (keys, values) in zip(ctx.rounds, _round(own, ctx.group), strict=True):
+            for kind, parts in lists.items():
+                sums = dq[kind], *slopes
+                add_gradients(sums, grad, asked[kind], keys, values, out, lse, parts)
             # Those of the keys that leave next; after the last round they come home.
             slopes = _passed_on(slopes, ctx.group)()
+        turned = [dual.turned_back(x, turning, kind) for kind, x in dq.items()]
         dk, dv = slopes.to(own.dtype)
-        return dq.to(q.dtype), dk, dv, None, None
+        return torch.stack(turned).sum(0).to(q.dtype), dk, dv, None, None, None
 
 
 def _round(own: Tensor, group: ProcessGroup) -> Iterator[Tensor]:
@@ -120,21 +145,15 @@ def _placed(length: int, rank: int, ranks: int) -> list[tuple[range, int]]:
     return [(block, n * len(block) - block.start) for n, block in enumerate(both)]
 
 
-def _parts(
-    documents: Documents, mine: list[tuple[range, int]], theirs: list[tuple[range, int]]
+def _cut(
+    parts: Iterable[Part], mine: list[tuple[range, int]], theirs: list[tuple[range, int]]
 ) -> Iterator[Part]:
-    for before, shared, first, count in documents.runs:
-        row = first // documents.width
-        start = row * documents.width
-        own = range(first - start, first - start + count)
-        trunk = range(before - start, before - start + shared)
+    for part in parts:
         for (block, at), (other, there) in product(mine, theirs):
-            queries = _both(own, block)
-            if other.start > block.start or not queries:
-                continue
-            for run, causal in ((own, other == block), (trunk, False)):
-                if keys := _both(run, other):
-                    yield Part(_moved(queries, at), _moved(keys, there), causal, (row, row + 1))
+            queries, keys = _both(range(*part.queries), block), _both(range(*part.keys), other)
+            if queries and keys and not (part.causal and other.start > block.start):
+                own = part.causal and other == block
+                yield Part(_moved(queries, at), _moved(keys, there), own, part.rows)
 
 
 def _both(one: range, other: range) -> range:

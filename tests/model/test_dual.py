@@ -80,9 +80,8 @@ def test_rows_are_documents_where_none_are_told():
 def test_no_part_is_larger_than_its_documents_chunks():
     """Nor is anything attended that is not seen: pairs are those of causal attention."""
     for documents in DOCUMENTS.values():
-        lists = dual._lists(documents, 5)
         pairs = 0
-        for part in (part for parts in lists.values() for part in parts):
+        for part in (part for parts in dual.lists(documents, 5).values() for part in parts):
             tokens, keys = (stop - first for first, stop in (part.queries, part.keys))
             assert tokens <= 5
             rows = part.rows[1] - part.rows[0]

@@ -1,11 +1,13 @@
 """A step of a model on rows that ranks share, or that one process has; small enough to repeat.
 
-torchrun --nproc-per-node=2 tests/train/shared_rows.py OUT dense-ring moe-ulysses
+python tests/train/shared_rows.py OUT        # what two and four ranks make of the cases
 """
 
 import dataclasses
 import os
+import socket
 import sys
+import traceback
 from pathlib import Path
 
 import tiny
@@ -13,9 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
-from baiwen import dist, files
+from baiwen import dist
 from baiwen.data.loader import Batch
-from baiwen.errors import UserError
 from baiwen.model.documents import Documents
 from baiwen.model.positions import DualChunk
 from baiwen.train.context import share
@@ -32,6 +33,8 @@ CONFIGS = {
     ),
 }
 CONFIGS["trees"] = CONFIGS["dense"]
+CASES = [f"{kind}-{form}" for kind in CONFIGS for form in ("ulysses", "ring")]
+FEW = ["moe-ulysses", "dual-ring"]  # of four ranks
 ROWS = [[24], [5, 13, 6], [1, 22, 1], [11, 2, 2, 9]]
 PADDING = [0, 6, 0, 0]
 TRUNKS = [[-1], [-1, 0, 0], [-1, -1, -1], [-1, 0, 0, -1]]
@@ -64,21 +67,40 @@ def step(kind, form, world, recompute=False):
     return metrics | {"measured": torch.tensor(measured)}, whole
 
 
-def run(out, cases):
-    """Each case, on ranks of torchrun of which two, and then all, share rows; by name in `out`."""
-    for ranks in sorted({2, int(os.environ["WORLD_SIZE"])}):
-        with dist.session("cpu", "float32", threads=1, context=ranks) as world:
+def run(out, cases, groups):
+    """Each case on these ranks, of which so many share rows; whole tensors by name in `out`."""
+    for ranks in groups:
+        with dist.session("cpu", "float32", threads=1, timeout=60, context=ranks) as world:
             for case in cases:
                 found = step(*case.split("-"), world, recompute=True)
                 for name, tensors in zip(("metrics", "gradients"), found, strict=True):
                     if world.main:
                         tensors = {key: x.contiguous() for key, x in tensors.items()}
-                        save_file(tensors, out / f"{case}-{ranks}-{name}")
+                        save_file(tensors, out / f"{case}-{world.size}-{ranks}-{name}")
+
+
+def fork(ranks, *work):
+    """`run` as the ranks of one job, each a fork of this process, which has run nothing yet."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
+    children = []
+    for rank in range(ranks):
+        child = os.fork()
+        if not child:
+            os.environ |= shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             try:
-                step("dual", "ring", world)
-            except UserError as error:
-                files.write_json(out / f"told-{world.rank}.json", str(error))
+                run(*work)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    ends = [os.waitpid(child, 0)[1] for child in children]
+    if any(ends):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), sys.argv[2:])
+    fork(2, Path(sys.argv[1]), CASES, [2])
+    fork(4, Path(sys.argv[1]), FEW, [2, 4])

@@ -11,47 +11,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from baiwen import dist, files
+from baiwen import dist
 from baiwen.errors import UserError
+from baiwen.model import dual
 from baiwen.model.documents import Documents
 from baiwen.train import context, ring
 from baiwen.train.parallel import ContextParallel
 
 SCRIPT = Path(__file__).with_name("shared_rows.py")
-CASES = [
-    "dense-ulysses",
-    "dense-ring",
-    "moe-ulysses",
-    "moe-ring",
-    "trees-ulysses",
-    "trees-ring",
-    "dual-ulysses",
-]
-FEW = ["dense-ring", "moe-ulysses", "dual-ulysses"]
+KINDS, FORMS = ("dense", "moe", "dual", "trees"), ("ulysses", "ring")
 
 
-def torchrun(ranks, cases, out):
-    """What `ranks` processes made of the cases."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*command, f"--nproc-per-node={ranks}", str(SCRIPT), str(out), *cases],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What two and four ranks made of the cases of `shared_rows.py`."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, str(SCRIPT), str(folder)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-4000:]
-    return out
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    return torchrun(2, CASES, tmp_path_factory.mktemp("two"))
-
-
-@pytest.fixture(scope="module")
-def four(tmp_path_factory):
-    return torchrun(4, FEW, tmp_path_factory.mktemp("four"))
+    return folder
 
 
 def assert_like_one(expected, folder, name):
@@ -65,29 +44,26 @@ def assert_like_one(expected, folder, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_ranks_that_share_rows_have_the_losses_and_gradients_of_one(
-    case, shared_rows, world, two
+    kind, form, shared_rows, world, folder
 ):
     """And of blocks that are computed again."""
-    assert_like_one(shared_rows.step(*case.split("-"), world), two, f"{case}-2")
+    assert_like_one(shared_rows.step(kind, form, world), folder, f"{kind}-{form}-2-2")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 4])
-@pytest.mark.parametrize("case", FEW)
-def test_four_ranks_in_groups_of_two_or_four_are_one(case, ranks, shared_rows, world, four):
-    assert_like_one(shared_rows.step(*case.split("-"), world), four, f"{case}-{ranks}")
+@pytest.mark.parametrize("group", [2, 4])
+def test_four_ranks_in_groups_of_two_or_four_are_one(group, shared_rows, world, folder):
+    for case in shared_rows.FEW:
+        expected = shared_rows.step(*case.split("-"), world)
+        assert_like_one(expected, folder, f"{case}-4-{group}")
 
 
-@pytest.mark.slow
-def test_dual_chunk_attention_goes_by_heads_alone(two):
-    told = [files.read_json(two / f"told-{rank}.json") for rank in range(2)]
-    assert all("documents of 24 tokens" in text and 'use "ulysses"' in text for text in told)
-
-
+@pytest.mark.parametrize("length", [None, 4])
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_the_rounds_of_a_ring_meet_every_pair_once(ranks):
+def test_the_rounds_of_a_ring_meet_every_pair_once(ranks, length):
     """What a rank sees of another, put where it stands in the row, is the documents' mask."""
     documents = Documents.of(
         [[12], [1, 7, 4], [5, 4, 2, 1]], trunks=[[-1], [-1, 0, -1], [-1, 0, 0, -1]]
@@ -95,8 +71,9 @@ def test_the_rounds_of_a_ring_meet_every_pair_once(ranks):
     row = torch.arange(12)
     places = [torch.cat([row[run] for run in ring.blocks(12, n, ranks)]) for n in range(ranks)]
     met = torch.zeros(3, 12, 12, dtype=torch.int)
+    whole = [part for parts in dual.lists(documents, length).values() for part in parts]
     for rank, peer in itertools.product(range(ranks), repeat=2):
-        for part in ring.seen(documents, rank, peer, ranks):
+        for part in ring.seen(whole, 12, rank, peer, ranks):
             queries, keys = places[rank][slice(*part.queries)], places[peer][slice(*part.keys)]
             pairs = torch.ones(len(queries), len(keys), dtype=torch.int)
             met[slice(*part.rows), queries[:, None], keys] += pairs.tril() if part.causal else pairs
@@ -104,10 +81,9 @@ def test_the_rounds_of_a_ring_meet_every_pair_once(ranks):
 
 
 def test_ranks_of_a_ring_have_as_much_to_do():
-    documents = Documents.of([[64]])
-    pairs = []
+    whole, pairs = dual.lists(Documents.of([[64]]), None)["intra"], []
     for rank in range(4):
-        parts = [part for peer in range(4) for part in ring.seen(documents, rank, peer, 4)]
+        parts = [part for peer in range(4) for part in ring.seen(whole, 64, rank, peer, 4)]
         sizes = [(p.queries[1] - p.queries[0], p.keys[1] - p.keys[0], p.causal) for p in parts]
         pairs.append(sum(n * (n + 1) // 2 if causal else n * m for n, m, causal in sizes))
     assert pairs == [64 * 65 // 2 // 4] * 4
