@@ -94,7 +94,7 @@ def _forward_each(
     own = [part for part in parts if part.causal]
     if own and flash.fits(q, k, v):
         out, lse = flash.forward(q, k, v, _spans(own))
-        yield from ((part, part.of_queries(out), part.of_lse(lse)) for part in own)
+        yield from ((part, part.of_queries(out), part.of_lse(lse)) for part in _joined(own, q))
         parts = [part for part in parts if not part.causal]
     for part in parts:
         keys, values = part.of_keys(k), part.of_keys(v)
@@ -113,13 +113,20 @@ def _backward_each(
     own = [part for part in parts if part.causal]
     if own and flash.fits(q, k, v, out, grad):
         dq, dk, dv = flash.backward(q, k, v, out, lse, grad, _spans(own))
-        yield from ((p, (p.of_queries(dq), p.of_keys(dk), p.of_keys(dv))) for p in own)
+        yield from ((p, (p.of_queries(dq), p.of_keys(dk), p.of_keys(dv))) for p in _joined(own, q))
         parts = [part for part in parts if not part.causal]
     for part in parts:
         asked = [part.of_queries(x) for x in (grad, q, out)]
         keys, values = part.of_keys(k), part.of_keys(v)
         slopes = backward(asked[0], asked[1], keys, values, asked[2], part.of_lse(lse), part.causal)
         yield part, slopes
+
+
+def _joined(own: Sequence[Part], q: Tensor) -> Sequence[Part]:
+    """One part where they cover all queries, whose results are then added at once."""
+    rows, tokens = q.shape[:2]
+    sizes = [(part.rows[1] - part.rows[0]) * (part.queries[1] - part.queries[0]) for part in own]
+    return [Part((0, tokens), (0, tokens), True, (0, rows))] if sum(sizes) == rows * tokens else own
 
 
 def _spans(own: Sequence[Part]) -> Tensor:
