@@ -115,7 +115,8 @@ def resolved(config: Knobs) -> dict[str, Any]:
 
 def inputs(config: Knobs) -> list[tuple[str, Path]]:
     """Every `Input` of `config` and its tables that is set: its key, as in `optim.lr`, its path."""
-    return list(_inputs(config, type(config), ""))
+    found = _inputs(config, type(config), "")
+    return list(dict.fromkeys(found))  # two types of a union may both hold a path
 
 
 def require(config: Knobs, source: Path | str, unless_below: Sequence[Path] = ()) -> None:

@@ -205,6 +205,15 @@ class Joined(Knobs):
     parts: Inputs
 
 
+class Named(Knobs):
+    data: Input | dict[str, Input]
+
+
+def test_a_path_alone_or_by_name_is_an_input_once():
+    assert config.inputs(Named(data=Path("a"))) == [("data", Path("a"))]
+    assert config.inputs(Named(data={"b": Path("a")})) == [("data.b", Path("a"))]
+
+
 @pytest.mark.parametrize("value", ['"a"', '["a"]', '["a", "b"]'])
 def test_one_path_or_several_are_inputs(source, value):
     source.write_text(f"parts = {value}", encoding="utf-8")
