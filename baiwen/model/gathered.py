@@ -1,28 +1,27 @@
 """Attention over a paged cache in plain PyTorch: keys are gathered, dense products do the rest.
 
 The oracle of every faster form. Memory is bounded: `attend` by what `Layout.groups` puts together,
-a piece of at most 512 queries times the keys of its sequence; `paged` by SCORES numbers, whatever
-the lengths, since it goes on from piece to piece of the keys with a running maximum and sum
-(FlashAttention; Dao et al., 2022). Where queries see a part of the keys, it gathers these alone.
+a piece of at most 512 queries times the keys of its sequence; `paged` by KEYS keys at a time, whose
+parts are merged (`parts.py`). Where queries see a part of the keys, it gathers these alone, for all
+query heads that share them.
 
 N tokens, g sequences of a group, T queries of each, S keys, H query and K key heads, G = H / K,
 D head size.
 """
 
-import math
 from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from baiwen.model import parts
 from baiwen.model.layout import Group, Layout
 from baiwen.model.pages import Lists, Pages
 
 TILE = 64  # queries and keys of a block where lists choose
-DENSE = 256  # queries of a block that sees all keys
-SCORES = 2**22  # numbers at a time, 16 MiB
-LOWEST = -1e30  # below every score, and finite: a difference of two is 0
+DENSE = 512  # queries of a block that sees all keys
+KEYS = 2**15  # that are gathered at a time
 
 
 def paged(
@@ -50,39 +49,36 @@ def paged(
                 places = lists.places(start // step * alone + head, tile)
             places = places[(first <= places) & (places < min(last, place + end))]
             asked = slice(head * heads // alone, (head + 1) * heads // alone)
-            group = heads // pages.keys.shape[2]
-            shared = slice(asked.start // group, -(-asked.stop // group))
             out[start:end, asked], lse[asked, start:end] = _over(
-                q[start:end, asked], pages, shared, places, place + start
+                q[start:end, asked], pages, _key_heads(asked, heads, pages), places, place + start
             )
     return out, lse
 
 
+def _key_heads(asked: slice, heads: int, pages: Pages) -> slice:
+    """The key heads of some of the query heads."""
+    group = heads // pages.keys.shape[2]
+    return slice(asked.start // group, -(-asked.stop // group))
+
+
 def _over(
-    q: Tensor, pages: Pages, shared: slice, places: Tensor, place: int
+    q: Tensor, pages: Pages, heads: slice, places: Tensor, place: int
 ) -> tuple[Tensor, Tensor]:
-    """q [t, h, D], the first at `place`, over keys of the `shared` heads: [t, h, D] and [h, t]."""
-    count, together, size = q.shape
-    keys = shared.stop - shared.start
-    stands = torch.arange(place, place + count, device=q.device).repeat(together // keys)  # [R]
-    rows = q.float().unflatten(1, (keys, -1)).permute(1, 2, 0, 3).flatten(1, 2)  # [k, R, D]
-    rows = rows / math.sqrt(size)
-    out, total = torch.zeros_like(rows), rows.new_zeros(*rows.shape[:2], 1)
-    most = torch.full_like(total, LOWEST)
-    for piece in places.split(max(1, SCORES // total.numel())) if len(places) else ():
-        k, v = (x[:, shared].transpose(0, 1) for x in pages.read(piece))  # [k, n, D]
-        scores = rows @ k.transpose(1, 2)  # [k, R, n]
-        if int(piece.max()) > place:
-            scores.masked_fill_(piece > stands[:, None], -torch.inf)
-        before, most = most, torch.maximum(most, scores.amax(-1, keepdim=True))
-        shrink = (before - most).exp_()
-        scores.sub_(most).exp_()
-        total = total * shrink + scores.sum(-1, keepdim=True)
-        out = torch.baddbmm(out.mul_(shrink), scores, v)
-    out /= total.masked_fill(total == 0, 1)
-    lse = torch.where(total > 0, most + total.log(), -torch.inf)  # [k, R, 1]
-    parted = out.unflatten(1, (-1, count)).permute(2, 0, 1, 3).flatten(1, 2)
-    return parted, lse.view(together, count)
+    """q [t, H, D], the first at `place`, over keys of some heads: [t, H, D] and lse [H, t]."""
+
+    def part(places: Tensor, causal: bool, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        k, v = pages.read(places, heads=heads)  # [n, K, D]
+        return parts.forward(q[None].float(), k[None], v[None], causal, mask)
+
+    early, late = places[places < place], places[places >= place]
+    stands = torch.arange(place, place + len(q), device=q.device)
+    found = [part(piece, causal=False) for piece in early.split(KEYS) if len(piece)]
+    if len(late):
+        square = late.equal(stands)
+        found.append(part(late, square, None if square else (late <= stands[:, None])[None]))
+    outs, lses = zip(*found or [parts.nothing(q[None])], strict=True)
+    out, lse = parts.merge(outs, lses) if len(found) > 1 else (outs[0], lses[0])
+    return out[0], lse[0]
 
 
 def attend(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:

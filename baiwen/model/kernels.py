@@ -124,8 +124,6 @@ def paged(
     of a sequence, some of its queries, its pages, the first query's place and a `dca.Piece` which
     keys each part of it sees.
     """
-    if turns is None and choose is None and not paged_cpu.fits(q, keys):
-        return gathered.attend(q.to(keys.dtype), keys, values, layout).to(q.dtype)
     out = q.new_empty(q.shape, dtype=torch.float32)
     _decode(q, keys, values, layout, turns, out)
     for number in layout.long:

@@ -24,13 +24,16 @@ class Pages:
         None  # int8: what codes are times, [blocks, block_size, K]
     )
 
-    def read(self, places: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """Keys and values [n, K, D] at the places [n] of the sequence."""
+    def read(
+        self, places: Tensor, dtype: torch.dtype = torch.float32, heads: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values [n, K, D] at the places [n] of the sequence, of all heads or some."""
         size = self.keys.shape[1]
         slots = self.table.long()[places // size] * size + places % size
-        found = [slab.flatten(0, 1)[slots].to(dtype) for slab in (self.keys, self.values)]
+        slabs = (self.keys, self.values)
+        found = [slab.flatten(0, 1)[:, heads][slots].to(dtype) for slab in slabs]
         for codes, scales in zip(found, self.scales or (), strict=bool(self.scales)):
-            codes *= scales.flatten(0, 1)[slots][..., None].to(dtype)
+            codes *= scales.flatten(0, 1)[:, heads][slots][..., None].to(dtype)
         return found[0], found[1]
 
 
