@@ -1,7 +1,7 @@
-"""The published sizes as rows of a table, and two that a laptop trains in minutes.
+"""The published sizes as rows of a table, and three that a laptop trains in minutes.
 
 The rows are the base models (spec 1.1, 1.2, 1.4): end of text as eos, `rms_norm_eps` 1e-5 from 14B
-on. The tiny ones have the same form; their vocabulary has room for 4,096 regular tokens and the 22
+on. The small ones have the same form; their vocabulary has room for 4,096 regular tokens and the 22
 control tokens, and is a multiple of 128.
 
     SIZES["0.5b"].hidden_size  # 896
@@ -53,12 +53,16 @@ def _mixture(
     )
 
 
-_TINY = replace(
-    _shape(128, 5, 2, 1, 384, TINY_VOCABULARY),
-    max_position_embeddings=2048,
-    rope_theta=10_000.0,
-    tie_word_embeddings=True,
-)
+def _small(layers: int, kv_heads: int, intermediate: int) -> ModelConfig:
+    return replace(
+        _shape(128, layers, 2, kv_heads, intermediate, TINY_VOCABULARY),
+        max_position_embeddings=2048,
+        rope_theta=10_000.0,
+        tie_word_embeddings=True,
+    )
+
+
+_TINY = _small(layers=5, kv_heads=1, intermediate=384)
 
 SIZES: dict[str, ModelConfig] = {
     "0.5b": _published(_shape(896, 24, 14, 2, 4864, 151936), 32768, tied=True),
@@ -72,6 +76,7 @@ SIZES: dict[str, ModelConfig] = {
     "57b-a14b": _mixture(
         _published(_shape(3584, 28, 28, 4, 18944, 151936), 131072), 64, 8, 2560, 20480
     ),
+    "micro": _small(layers=3, kv_heads=2, intermediate=128),  # for retrieval: mostly attention
     "tiny": _TINY,
     "tiny-moe": _mixture(_TINY, experts=8, chosen=2, width=128, shared=128),
 }
