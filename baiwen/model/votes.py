@@ -26,7 +26,7 @@ from torch import Tensor
 from baiwen.model.grid import Grid, Part, read
 from baiwen.model.pages import Pages
 
-STRETCH = 1024  # keys that are read at once: what they take stays in a core's cache
+STRETCH = 4096  # keys that are read at once: what they take stays in the cache
 EVERY = 4  # of the last queries one in so many votes: as good a vote (recall within 0.003)
 MISSED = 0.5  # of what the last queries found and pooling did not, the weight it has elsewhere
 LOWEST = -1e30  # below every score, and finite: a difference of two is 0
