@@ -196,6 +196,12 @@ def _eval(command: argparse.ArgumentParser) -> None:
     _reach(command)
     _sparse(command)
     long = command.add_argument_group("the suite `long`")
+    long.add_argument(
+        "--forms",
+        nargs="+",
+        choices=("chat", "document"),
+        help="chat (default), document for a base model, or both: the better one is shown",
+    )
     long.add_argument("--lengths", type=int, nargs="+", help="tokens of prompt and answer")
     long.add_argument("--depths", type=int, help="of the pass key, from begin to end (11)")
     long.add_argument("--keys", type=int, help="at each depth and length (5)")

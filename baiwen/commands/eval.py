@@ -91,12 +91,14 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
-    """How the model is read, as knobs of the stage (`eval/reading.py`)."""
+    """How the model is asked and read, as knobs of the stage."""
     extend = loading.extend_of(options)
     sparse = {knob: getattr(options, option) for option, knob in loading.SPARSE.items()}
     sparse = {knob: value for knob, value in sparse.items() if value is not None}
     sparse |= {"patterns": options.patterns} if options.patterns else {}
+    forms = {"forms": options.forms} if options.forms else {}
     return {
+        **forms,
         "context": options.context,
         "extend": None if extend is None else asdict(extend),
         "sparse": sparse if options.sparse or sparse else None,

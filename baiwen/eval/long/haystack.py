@@ -149,7 +149,7 @@ def _texts(source: str, characters: int) -> tuple[str, ...]:
     """Whole documents, to the first that makes it so many characters; read once for all models."""
     texts, left = list[str](), characters
     for text in _documents(source):
-        if not text.isspace():
+        if text.strip():
             texts.append(text)
             left -= len(text)
         if left <= 0:

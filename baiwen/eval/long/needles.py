@@ -17,6 +17,7 @@ from uuid import UUID
 import numpy as np
 
 from baiwen.data.longrange.needles import NEEDLE_DIGITS, number
+from baiwen.errors import UserError
 from baiwen.eval.long import marks
 from baiwen.eval.long.haystack import Haystack, Needle, Passage, hide, noise
 from baiwen.eval.long.puzzle import Puzzle
@@ -24,6 +25,7 @@ from baiwen.eval.long.puzzle import Puzzle
 Kind = Literal["words", "numbers", "uuids"]
 PATTERNS = {"numbers": marks.VALUES, "uuids": marks.UUIDS}
 DEPTHS = 40  # places from the beginning of a text to its end, of which each needle has its own
+WORDS = 50  # different ones that a text has at least, of which two make a key
 ROOM = 128  # tokens of an answer
 NEEDLE = "One of the special magic {kind} for {key} is: {value}."
 
@@ -82,7 +84,12 @@ def puzzle(task: str, stack: Haystack, rng: Random, place: int) -> Puzzle:
 
 
 def drawing(stack: Haystack, rng: Random) -> Callable[[Kind], str]:
-    """Draws a key or a value of a kind."""
+    """Draws a key or a value of a kind; `UserError` where the text has too few words for keys."""
+    if len(stack.words) < WORDS:
+        raise UserError(
+            f"haystack = {stack.name} has {len(stack.words)} different English words of 4 to 10 "
+            f"letters, and {WORDS} are wanted to make keys of; give another text"
+        )
     kinds: dict[Kind, Callable[[], str]] = {
         "words": lambda: "-".join(rng.sample(stack.words, 2)),
         "numbers": lambda: number(rng, NEEDLE_DIGITS, heldout=True),

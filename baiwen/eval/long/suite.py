@@ -37,7 +37,8 @@ class Long(Knobs):
     # Tokens of prompt and answer; report: 4,096 to 131,072, the pass key to 1,000,000
     lengths: Annotated[tuple[Count, ...], Field(min_length=1)]
     tasks: tuple[str, ...] = ("passkey", "ruler")  # ruler: its 13, which also go by their names
-    depths: Count = 11  # of the passkey grid, from the first passage to the last
+    # Of the passkey grid, from the first passage to the last
+    depths: Annotated[int, Field(gt=0, le=101)] = 11
     keys: Count = 5  # of the grid, at each depth and length
     samples: Count = 20  # of each other task at each length; RULER: 500
     haystack: str = "stdlib"  # documents (file, folder, glob), "stdlib" or "noise"

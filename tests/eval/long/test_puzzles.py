@@ -10,7 +10,7 @@ from baiwen.data.longrange.exercise import Exercise, Turn
 from baiwen.data.longrange.needles import held_out
 from baiwen.errors import UserError
 from baiwen.eval.long import haystack, questions
-from baiwen.eval.long.cells import TASKS, Cell
+from baiwen.eval.long.cells import TASKS, Cell, Material
 from baiwen.eval.long.puzzle import frame, prompt
 
 LENGTH = 2048
@@ -153,8 +153,13 @@ def test_a_chinese_text_is_asked_about_in_chinese(tokenizer, tmp_path):
     path.write_text(
         "\n\n".join(f"第{n}章。山上有一座灯塔，每天晚上都亮着。" * 4 for n in range(60))
     )
-    stack = haystack.of(str(path), tokenizer, characters=10**6)
-    assert stack.language == "zh"
+    material = Material(haystack.of(str(path), tokenizer, characters=10**6), {})
+    puzzle = material.puzzle(cell("passkey"))
+    text = read(material, puzzle)
+    assert f"通行密钥是{puzzle.truth[0]}。" in text and text.endswith("通行密钥是什么？通行密钥是")
+    assert puzzle.mark(f"{puzzle.truth[0]}。") == (1.0, 1.0)
+    with pytest.raises(UserError, match="has 0 different English words"):
+        material.puzzle(cell("niah_single_2"))
 
 
 def test_common_words_stand_as_often_as_ruler_says(material):
