@@ -32,17 +32,20 @@ from baiwen.model.rope import Rope
 
 @dataclass(frozen=True)
 class Sparse:
-    """How the keys of long prompts are chosen. Lengths in tokens; of blocks what they touch."""
+    """How the keys of long prompts are chosen. Lengths are in tokens, budgets in shares.
+
+    Raises UserError for knobs without a meaning.
+    """
 
     threshold: int = 32_768  # shorter prompts are read densely; vLLM: 32768
     chunk: int = 4096  # of a prompt, read and chosen for together; report: 32768
-    patterns: Patterns | None = None  # vertical and slash sizes per head; None: by vote
-    mass: float = 0.95  # of the attention that chosen blocks are to hold, by vote
-    budget: float | None = None  # the most blocks, as a share of those before; None: no limit
-    floor: float = 0.8  # a key head of which less is held of the last queries is read in full
-    last: int = 64  # queries whose attention says what is missed; report: 64
-    sink: int = 64  # first keys that are always seen
-    local: int = 128  # keys before each query that are always seen
+    patterns: Patterns | None = None  # columns and diagonals of each head; None: by vote
+    mass: float = 0.95  # by vote: of the attention, that chosen blocks are expected to hold
+    budget: float | None = None  # by vote: the most blocks, of those before; None: no limit
+    floor: float = 0.8  # a head of which less is held, by the last queries, is read in full
+    last: int = 64  # queries of a chunk that choose; report: 64
+    sink: int = 64  # by vote: first keys that are always seen
+    local: int = 128  # by vote: last keys before each query that are always seen
     dense_layers: int = 0  # first layers, which are read densely
 
     def __post_init__(self) -> None:
@@ -58,7 +61,7 @@ class Chosen:
     queries: int  # how many
     recall: Tensor  # [H] share of the last queries' attention that is held, by estimate
     density: float  # share of the keys before them that the queries see
-    full: int  # key heads that were read in full because of the floor
+    full: int  # list heads that were read in full: below the floor, or all of a dense layer
 
 
 class Chooser:
@@ -158,10 +161,11 @@ def _by_vote(
     near = grid.near(sparse.sink, sparse.local)
     shares = votes.expected(counted, grid)
     chosen = votes.pick(shares, grid, near, sparse.mass, sparse.budget)
-    lowest = votes.held(counted, chosen).unflatten(0, (len(chosen), -1)).mean(1)  # [K]
-    full = lowest < sparse.floor
+    held = votes.held(counted, chosen).unflatten(0, (len(chosen), -1))  # [K, G]
+    full = held.mean(1) < sparse.floor
     chosen[full] = True
-    return chosen, None, votes.held(counted, chosen), int(full.sum())
+    recall = held.masked_fill(full[:, None], 1.0).flatten()
+    return chosen, None, recall, int(full.sum())
 
 
 def _by_patterns(
