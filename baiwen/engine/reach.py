@@ -6,8 +6,8 @@
 
 Beyond the trained length distances are cut to trained ones (dual chunk attention), rotations slowed
 down or logits sharpened (YaRN; spec 6). How much is decided for each request: by the smallest
-factor that holds its prompt and its answer, of a short ladder of factors, so that a conversation
-which grows mostly finds its beginning in the cache. Within the trained length nothing changes.
+factor that holds its prompt and its answer, of few factors, so that a conversation which grows
+mostly finds its beginning in the cache. Within the trained length nothing changes.
 """
 
 import math
@@ -32,11 +32,11 @@ class Extend:
     """What is done beyond the trained length."""
 
     dca: bool = True  # distances are cut to trained ones, by dual chunk attention
-    # yarn: slower rotations and a higher temperature; temperature: that alone, as the 1M models do;
-    # None: temperature with dca, yarn without.
+    # yarn: slower rotations and a higher temperature; temperature: that alone; None: temperature
+    # with dca, yarn without. Report: yarn with dca; of the 1M models temperature.
     rope: Way | None = None
     local: int | None = None  # tokens whose distances dca leaves true; None: 1/16 of the trained
-    factors: tuple[float, ...] = ()  # factors that a request may get; (): 1, 2, 3, ...
+    factors: tuple[float, ...] = ()  # times the trained length; (): 1, 2, 3, ... (report: 4)
 
     def __post_init__(self) -> None:
         if self.rope not in (None, *get_args(Way)):
@@ -72,7 +72,7 @@ class Reach:
         """The reach of a model. context None: what config.json says; with `extend` 4 times that.
 
         A static YaRN of config.json holds as far as it goes, unless there is an `extend`. Raises
-        UserError where the ladder of factors ends before the context.
+        UserError where the factors end before the context.
         """
         if context is not None and context < 2:
             raise UserError(f"a context of {context} tokens has no room for a prompt and an answer")
@@ -100,10 +100,12 @@ class Reach:
         """How a request of so many tokens, its answer included, turns positions into angles."""
         if self.way is None or self.way == "none":
             return rope.of(self.config)
-        factor = max(self.length(tokens) / self.trained, 1.0)
+        length = self.length(tokens)
         if self.way == "yarn":
-            return rope.stretched(self.config, factor)
-        return Rope(temperature=rope.temperature(factor))
+            return rope.stretched(self.config, max(length / self.trained, 1.0))
+        if self.config.dual_chunk_attention_config is not None:
+            return rope.of(self.config, length)
+        return Rope(temperature=rope.temperature(length / self.trained))
 
     def answer(self, prompt: int) -> int:
         """Tokens of an answer that may have any number: those that need no larger factor.
@@ -140,7 +142,7 @@ def _lengths(trained: int, context: int, extend: Extend) -> tuple[int, ...]:
     if lengths[-1] < context:
         raise UserError(
             f"a context of {context:,} tokens is {context / trained:.3g} times the {trained:,} "
-            f"that the model was trained at; the ladder of factors ends at {factors[-1]:g}"
+            f"that the model was trained at; the factors end at {factors[-1]:g}"
         )
     return (*(length for length in lengths if length < context), context)
 
@@ -152,7 +154,7 @@ def _extended(config: ModelConfig, trained: int, extend: Extend) -> ModelConfig:
         yarn = replace(yarn, factor=1.0, attention_factor=None)
     if not extend.dca:
         chunks = None
-    elif chunks is None or extend.local is not None:
-        local = trained // LOCAL if extend.local is None else extend.local
-        chunks = DualChunk(trained, local, trained)
+    else:
+        chunks = chunks or DualChunk(trained, max(trained // LOCAL, 1), trained)
+        chunks = replace(chunks, local_size=extend.local or chunks.local_size)
     return replace(config, rope_scaling=yarn, dual_chunk_attention_config=chunks)

@@ -94,7 +94,7 @@ class Runner:
     def _choosers(self, model: int, chunks: Sequence[Chunk]) -> dict[int, Chooser]:
         """What says which keys are seen, for the chunks that are read sparsely, by their numbers.
 
-        A draft has patterns of its own, if any: it goes by vote.
+        The patterns are the model's; a draft goes by vote.
         """
         if self.sparse is None:
             return {}
