@@ -1,10 +1,11 @@
 """The model's own kernels beside what they replace: attention, norm, rotation, SwiGLU, malloc.
 
     python -m benchmarks.kernels                # 4,096 tokens, one thread, CPU seconds
+    python -m benchmarks.kernels --prefill      # long prompts alone: over pages, all or in lists
 
 They take turns, and the least time of each counts. GFLOP/s of attention count the pairs that
 causality leaves: 4 T^2/2 D a head and row forward, and twice that backward (what a form computes
-again is not counted).
+again is not counted); of lists, the pairs in listed blocks.
 
 B rows, T tokens of a row, H query heads, K key heads, D head size, C hidden size.
 """
@@ -19,12 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baiwen.model import compiled, flash, fused, rope
+from baiwen.model import compiled, flash, fused, kernels, rope
 from baiwen.model.config import ModelConfig
+from baiwen.model.pages import Lists, Pages
 from benchmarks import page
 from benchmarks.sides.model import SHAPE
 from benchmarks.turns import Side, alternate, take_turns
 
+CHUNKS = ((8192, 512), (8192, 4096), (32768, 512), (131072, 512))  # keys, queries
+SHARES = (0.25, 0.1, 0.05)  # of the blocks
+PAGE = 16  # tokens of a block of the cache
 LENGTHS = (128, 192, 256, 512, 1024, 2048)
 CLAIMED = 512  # tokens of a row in the step that is timed with either malloc
 CONFIG = ModelConfig(**SHAPE)
@@ -45,6 +50,10 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    if options.prefill:
+        body = prefill(options)
+        page.publish("kernels_prefill", "Attention of long prompts", body, options.write)
+        return
     body = [*attention(options), "", *small(options), "", *freed(options)]
     page.publish("kernels", "Kernels", body, options.write)
 
@@ -54,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser = page.parser(__doc__)
     parser.add_argument("--tokens", type=int, default=4096, help="of a batch")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--prefill", action="store_true", help="attention of long prompts alone")
     parser.add_argument("--steps", type=int, default=5, help="training steps of either malloc")
     return parser.parse_args()
 
@@ -99,6 +109,74 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out.transpose(1, 2)
 
 
+def prefill(options: argparse.Namespace) -> list[str]:
+    """A chunk of a prompt over its pages: all keys, and shares of their blocks."""
+    rows = [prefill_row(*chunk, max(1, 20_000 // chunk[0])) for chunk in CHUNKS]
+    shares = [f"{share:.0%} of blocks" for share in SHARES]
+    head = ["keys, queries of a chunk", "SDPA", "keys gathered", "C++ over pages", *shares]
+    return [
+        f"matmul: {matmul_rate(options.rounds):.0f} GFLOP/s (fp32, 1024 x 1024, one thread)",
+        "",
+        "GFLOP/s of computed pairs, one thread:",
+        "",
+        *page.table([*head, "rate at 10 % / dense", "dense time / at 10 %"], rows),
+    ]
+
+
+def prefill_row(keys: int, queries: int, rounds: int) -> list[str]:
+    """One line of the table; the last queries of the keys, in pages of PAGE in any order."""
+    slabs = torch.randn(2, keys // PAGE, PAGE, K, D)
+    pages = Pages(slabs[0], slabs[1], torch.randperm(keys // PAGE).int())
+    q, place = torch.randn(queries, H, D), keys - queries
+    sides: dict[str, Callable[[], object]] = {
+        "sdpa": partial(whole, sdpa_after, q, pages),
+        "gathered": partial(whole, flash_after, q, pages),
+        "dense": partial(flash.paged, q, pages, place, 0, keys),
+    }
+    pairs = dict.fromkeys(sides, queries * (place + keys + 1) / 2)
+    for share in SHARES:
+        lists = some_blocks(place, queries, share)
+        sides[str(share)] = partial(flash.paged, q, pages, place, 0, keys, lists)
+        listed = kernels.tile() * len(lists.firsts) / (len(lists.ends) - 1)  # keys of a list
+        pairs[str(share)] = queries * listed
+    spent = least(sides, rounds)
+    rates = {name: 4 * pairs[name] * H * D / spent[name] / 1e9 for name in sides}
+    return [
+        f"{keys:,}, {queries:,}",
+        *(f"{rate:.0f}" for rate in rates.values()),
+        f"{rates['0.1'] / rates['dense']:.2f}",
+        f"{spent['dense'] / spent['0.1']:.1f}",
+    ]
+
+
+def some_blocks(place: int, queries: int, share: float) -> Lists:
+    """For each block of queries and key head a share of the blocks before it, drawn at random."""
+    tile, firsts = kernels.tile(), []
+    for query in range(0, queries, tile):
+        before = (place + query) // tile
+        chosen = torch.rand(K, before).argsort(1)[:, : max(1, round(share * before))]
+        firsts += list(tile * chosen.sort(1).values)
+    ends = torch.tensor([0, *map(len, firsts)]).cumsum(0)
+    return Lists(torch.cat(firsts).int(), ends, K)
+
+
+def whole(kernel: Kernel, q: Tensor, pages: Pages) -> Tensor:
+    """All keys gathered first: what pages spare."""
+    keys, values = pages.read(torch.arange(len(pages.table) * PAGE))
+    return kernel(q[None], keys[None], values[None])
+
+
+def flash_after(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The training kernel; the queries are the last of the keys."""
+    return flash.forward(q, k, v, flash.whole_rows(q))[0]
+
+
+def sdpa_after(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """SDPA: a causal mask is of the last queries' shape alone where it is told."""
+    mask = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool).tril(k.shape[1] - q.shape[1])
+    return kernels.causal(q, k, v, mask[None, None])
+
+
 def small(options: argparse.Namespace) -> list[str]:
     """The small layers: autograd's own backward of the formulas, by hand in PyTorch, in C++."""
     states = torch.randn(1, options.tokens, C, requires_grad=True)
@@ -130,8 +208,8 @@ def small(options: argparse.Namespace) -> list[str]:
         ),
     }
     rows = []
-    for name, (kernels, inputs) in cases.items():
-        spent = measure(kernels, inputs, 3 * options.rounds)
+    for name, (forms, inputs) in cases.items():
+        spent = measure(forms, inputs, 3 * options.rounds)
         told = {side: " + ".join(f"{1000 * x:.2f}" for x in pair) for side, pair in spent.items()}
         ratio = sum(spent["C++"]) / sum(spent["formula"])
         rows.append([name, told["formula"], told.get("fused", ""), told["C++"], f"{ratio:.2f}"])

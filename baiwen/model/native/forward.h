@@ -17,7 +17,11 @@
 
 namespace {
 
-constexpr int FR = W == 4 ? 4 : W / 2, FV = 3;  // a tile: rows by vectors of queries
+#if defined(__aarch64__)
+constexpr int FR = 4, FV = 6;  // a tile: rows by vectors of queries
+#else
+constexpr int FR = W == 4 ? 4 : W / 2, FV = 3;
+#endif
 constexpr int64_t PANEL = FV * W;               // queries of a tile
 constexpr int64_t B = W == 16 ? 96 : 48;        // queries of a block
 constexpr int64_t KEYS = 2 * B;                 // that are met at a time
