@@ -20,7 +20,7 @@ from baiwen.model.transformer import Transformer
 TRAINED = 64
 NEVER = Sampling(max_tokens=8, stop_ids=())
 YARN, DCA = Extend(dca=False), Extend(local=8)
-SPARSE = Sparse(threshold=400, chunk=256, mass=0.8, floor=0.0, sink=16, local=16)
+SPARSE = Sparse(threshold=200, chunk=128, mass=0.8, floor=0.0, sink=16, local=16)
 
 
 def prompt(length: int, seed: int = 0) -> list[int]:
@@ -169,18 +169,18 @@ def test_a_static_yarn_answers_as_transformers(model, trained, tokenizer, tmp_pa
 
 
 def test_sparse_prompts_answer_alike_whatever_else_is_asked(long):
-    prompts = [prompt(length, length) for length in (700, 60, 401, 900, 512)]
+    prompts = [prompt(length, length) for length in (350, 60, 201, 450, 256)]
     alone = [long(sparse=SPARSE).generate([ids], NEVER)[0] for ids in prompts]
     engine = long(sparse=SPARSE, step_tokens=64)
     for _ in range(2):  # the second time what can be shared is in the cache
         assert_alike(engine.generate(prompts, NEVER), alone)
-    assert engine.stats()["cached_tokens"] == 512 + 48 + 256 + 768 + 256
-    bare = long(sparse=SPARSE, prefix_cache=False, cache_tokens=1024, step_tokens=300)
+    assert engine.stats()["cached_tokens"] == 256 + 48 + 128 + 384 + 128
+    bare = long(sparse=SPARSE, prefix_cache=False, cache_tokens=1024, step_tokens=150)
     assert_alike(bare.generate(prompts, NEVER), alone)
 
 
 def test_a_sparse_prompt_that_sees_everything_answers_as_a_dense_one(long):
-    prompts = [prompt(length, length) for length in (700, 60)]
+    prompts = [prompt(length, length) for length in (350, 60)]
     dense = long().generate(prompts, NEVER)
     whole = long(sparse=replace(SPARSE, mass=1.0, floor=1.0)).generate(prompts, NEVER)
     assert_alike(whole, dense)
@@ -190,36 +190,36 @@ def test_a_sparse_prompt_that_sees_everything_answers_as_a_dense_one(long):
 def test_what_was_seen_of_a_sparse_prompt_is_told(long):
     engine = long(sparse=SPARSE)
     assert engine.stats()["sparse_tokens"] == 0 and engine.stats()["sparse_recall"] == 1
-    done, short = engine.generate([prompt(700), prompt(60)], replace(NEVER, n=2))[::2]
-    assert short.sparsity is None and done.sparsity.tokens == 700
+    done, short = engine.generate([prompt(350), prompt(60)], replace(NEVER, n=2))[::2]
+    assert short.sparsity is None and done.sparsity.tokens == 350
     assert 0 < done.sparsity.density < 1
     assert 0 < done.sparsity.lowest_recall <= done.sparsity.recall < 1
     stats = engine.stats()
-    assert stats["sparse_tokens"] == 700 and stats["sparse_recall"] == done.sparsity.recall
-    assert "prompts from 400 on sparsely, by vote" in engine.told
+    assert stats["sparse_tokens"] == 350 and stats["sparse_recall"] == done.sparsity.recall
+    assert "prompts from 200 on sparsely, by vote" in engine.told
 
 
 def test_a_sparse_prompt_is_read_in_whole_chunks_beside_the_others(long):
     engine = long(sparse=SPARSE, step_tokens=16)
     engine.add(prompt(60), NEVER)
-    engine.add(prompt(600), NEVER)
-    engine.add(prompt(500), NEVER)
+    engine.add(prompt(300), NEVER)
+    engine.add(prompt(250, 1), NEVER)
     steps = []
     for _ in range(5):
         steps.append(
             [(chunk.sample.request.number, chunk.count) for chunk in engine.scheduler.step()]
         )
         engine.step()
-    assert [dict(step).get(1) for step in steps] == [256, 256, 88, 1, 1]
+    assert [dict(step).get(1) for step in steps] == [128, 128, 44, 1, 1]
     assert [dict(step).get(0) for step in steps] == [16, 16, 16, 12, 1]
-    assert [dict(step).get(2) for step in steps] == [None, None, None, 256, 244]
+    assert [dict(step).get(2) for step in steps] == [None, None, None, 128, 122]
 
 
 def test_a_preempted_sparse_prompt_answers_as_before(long):
-    prompts = [prompt(600, 1), prompt(500, 2)]
-    sampling = replace(NEVER, max_tokens=80)
+    prompts = [prompt(300, 1), prompt(250, 2)]
+    sampling = replace(NEVER, max_tokens=40)
     expected = long(sparse=SPARSE).generate(prompts, sampling)
-    tight = long(sparse=SPARSE, cache_tokens=1152)
+    tight = long(sparse=SPARSE, context=512, cache_tokens=608)
     assert_alike(tight.generate(prompts, sampling), expected)
     assert tight.stats()["preemptions"] > 0
 
@@ -240,8 +240,21 @@ def test_a_cache_may_have_a_dtype_of_its_own(long):
     one, other = (engine.generate(prompts, NEVER) for engine in (exact, halved))
     assert one[0].logprobs != other[0].logprobs
     assert other[0].logprobs[0] == pytest.approx(one[0].logprobs[0], abs=0.05)
-    with pytest.raises(UserError, match="kv = 'int3' is none of fp32, bf16"):
+    with pytest.raises(UserError, match="kv = 'int3' is none of fp32, bf16, int8"):
         long(kv="int3")
+
+
+def test_shared_blocks_of_codes_say_the_same_again(long):
+    engine, text = long(kv="int8"), prompt(300)
+    assert engine.runner.caches[0].slabs.dtype == torch.int8
+    samples = replace(NEVER, n=2)  # whose blocks part in the middle, which copies one
+    first = engine.generate([text], samples)
+    again = engine.generate([text], samples)
+    assert engine.stats()["cached_tokens"] == 300 // 16 * 16
+    alone = long(kv="int8", prefix_cache=False).generate([text], NEVER)
+    exact = long(kv="fp32").generate([text], NEVER)
+    assert_alike([*first, *again], alone * 4)
+    assert exact[0].logprobs[0] == pytest.approx(alone[0].logprobs[0], abs=0.05)
 
 
 def test_texts_beyond_what_is_embedded_are_refused(long):
