@@ -21,7 +21,7 @@ MINUTES, FOUND = 20, 0.9  # the targets
 LENGTH = (
     8192  # at which the pass key is to be found, by a model that was trained at a quarter of it
 )
-PLAIN, BEST = "plain", "dca"  # models of recipes/long/15-beyond.toml
+PLAIN, BEST = "plain", "dca-yarn"  # models of recipes/long/15-beyond.toml
 
 
 def main() -> None:
