@@ -192,9 +192,9 @@ def _given(
                 f"{HOPELESS} texts in a row gave nothing ({reasons}). Give other documents, more "
                 "kinds, or other lengths."
             )
-    least = min(least for least, _ in config.lengths)
+    longest = max(most for _, most in config.lengths)
     raise UserError(
-        f"no text is long enough for lengths of {least:,} tokens and more: "
+        f"no text is long enough for lengths of up to {longest:,} tokens: "
         + ("the documents of no domain are, even together." if config.join else "no document is.")
         + " Give longer documents or lower lengths."
     )

@@ -44,6 +44,22 @@ def test_the_rest_of_a_long_document_is_joined_as_well():
     assert first.parts[0].text + second.parts[0].text == documents(1_600)[0].text
 
 
+def test_no_haystack_has_a_text_twice_when_the_documents_are_read_again():
+    targets = iter([300, 1_700, 300, 1_700, 300, 1_700])
+    read = documents(400, 500, 600, 400)
+    found = list(islice(haystacks(lambda: read, lambda _: next(targets), len, spare=1.0), 5))
+    assert {haystack.target for haystack in found} == {300, 1_700}
+    for haystack in found:
+        assert len(haystack.parts) == len({part.id for part in haystack.parts})
+        assert sum(len(part.text) for part in haystack.parts) >= 0.9 * haystack.target
+
+
+def test_documents_that_are_shorter_together_than_a_target_are_read_once_more_and_given_up():
+    targets = iter([300, 9_000])
+    found = list(haystacks(lambda: documents(400, 500), lambda _: next(targets), len, spare=1.0))
+    assert [haystack.target for haystack in found] == [300]
+
+
 def test_without_joining_short_documents_are_left_out():
     found = drawn(documents(400, 1_000, 700, 1_000), 4, join=False)
     assert [haystack.parts[0].id for haystack in found] == ["d1", "d3", "d1", "d3"]

@@ -110,6 +110,27 @@ def test_words_that_are_asked_for_stand_together_in_one_passage_alone():
             assert len(holders) == 1 and holders[0] in turn.answer
 
 
+def test_words_set_a_passage_apart_in_capitals_or_not():
+    pieces = ["Lantern and Harbour of old.\n\n", "A lantern in the harbour.\n\n"]
+    with pytest.raises(Unfit, match="no words set a passage apart"):
+        KINDS["keyword"]([pieces], Random(0), 1)
+
+
+def test_chinese_keywords_are_whole_clauses_where_there_are_enough():
+    clauses = ["春风又绿", "江南岸上", "明月何时", "照我还家", "草木知秋"]
+    piece = "，".join(clauses) + "。\n\n"
+    (turn,) = KINDS["keyword"]([[piece, "山水天地，日月星辰。\n\n"]], Random(0), 1).turns
+    assert {*re.findall("“(.+?)”", turn.question)} <= {*clauses, "山水天地", "日月星辰"}
+
+
+def test_a_gap_in_chinese_parts_no_latin_word():
+    rng = Random(0)
+    text = "".join(f"config{''.join(rng.choices(CHINESE, k=4))}" for _ in range(300))
+    for seed in range(30):
+        (turn,) = KINDS["fim"]([[text]], Random(seed), 1).turns
+        assert turn.answer.count("config") == len(re.findall("[a-z]+", turn.answer))
+
+
 def test_what_is_asked_for_is_a_whole_paragraph_where_there_are_any():
     for seed in range(10):
         paragraphs = "\n\n".join(texts("en", seed)).split("\n\n")
@@ -181,6 +202,13 @@ def test_the_reply_of_a_conversation_passes_its_verifier(kind, spoken):
 def test_what_does_not_fit_says_why(kind, target, reason):
     with pytest.raises(Unfit, match=reason):
         make(kind, texts("en"), "0", characters, target)
+
+
+def test_a_sentence_longer_than_a_passage_is_cut_between_words():
+    words = Random(0).choices(ENGLISH, k=400)
+    for most in (60, 200):
+        pieces = passages(" ".join(words), most // 10, most)
+        assert len(pieces) > 5 and [w for piece in pieces for w in piece.split()] == words
 
 
 @both

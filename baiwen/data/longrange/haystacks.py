@@ -4,10 +4,11 @@
         [part.text for part in haystack.parts]      # stretches of documents, in order
 
 A document that is long enough gives as many stretches as it holds, one after the other. Shorter
-ones, and what is left of the long ones, are joined in the order they come. Nothing but the haystack
-that is being filled is held in memory.
+ones, and what is left of the long ones, are joined in the order they come; none holds a text twice.
+Nothing but the haystack that is being filled is held in memory.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -57,24 +58,38 @@ def haystacks(
     """
     numbers = count()
     target = wanted(next(numbers))
-    held: list[Part] = []
-    size = 0.0  # of what is held, in tokens
-    gave = True
-    while gave:
+    held, size = deque[_Held](), 0.0  # what is being filled, and its tokens
+    for reading in count():
         gave = False
-        for document in read():
+        for place, document in enumerate(read()):
             text, at = document.text, 0
             rate = estimate(text) / max(len(text), 1)  # tokens a character
             while (len(text) - at) * rate >= spare * target:
                 end = _border(text, at, at + int(spare * target / rate))
                 yield Haystack(target, (_part(document, text[at:end]),))
                 gave, target, at = True, wanted(next(numbers)), end
+            while held and held[0].reading < reading and held[0].place <= place:
+                size -= held.popleft().size  # this document again, or one before it
             if join and text[at:].strip():
-                held.append(_part(document, text[at:]))
-                size += (len(text) - at) * rate
+                part = _part(document, text[at:])
+                held.append(_Held(part, (len(text) - at) * rate, reading, place))
+                size += held[-1].size
             if size >= spare * target:
-                yield Haystack(target, tuple(held))
-                gave, target, held, size = True, wanted(next(numbers)), [], 0.0
+                yield Haystack(target, tuple(one.part for one in held))
+                gave, target, size = True, wanted(next(numbers)), 0.0
+                held.clear()
+        if not gave:
+            return
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A part of the haystack that is being filled."""
+
+    part: Part
+    size: float  # tokens
+    reading: int  # the how-manieth of all documents
+    place: int  # among them
 
 
 def _part(document: Document, text: str) -> Part:

@@ -4,7 +4,8 @@
     "".join(passages(text, 5, 100)) == text         # always
 
 A passage ends at an empty line, or behind a line as long as a paragraph, once it has `least`
-characters, and anywhere once it has `most`; a longer line is cut where its sentences end.
+characters, and anywhere once it has `most`; a longer line is cut where its sentences end, a longer
+sentence between its words.
 """
 
 import re
@@ -16,6 +17,7 @@ CHINESE_FROM = 0.3  # share of Han characters among the letters
 
 _LINE = re.compile(r"[^\n]*\n(?:[^\S\n]*\n)*|[^\n]+")  # with the empty lines below it
 _SENTENCE = re.compile(r".+?(?:[.!?][\"'”’)]*\s+|[。！？…][”’」』）]*\s*|\Z)", re.DOTALL)
+_BORDERS = " \t，、；："  # a sentence that is too long is cut behind one of them
 _HAN = re.compile("[\u3400-\u9fff]")
 
 
@@ -62,4 +64,16 @@ def _units(text: str, most: int) -> Iterator[str]:
             yield line
             continue
         for sentence in _SENTENCE.findall(line):
-            yield from (sentence[i : i + most] for i in range(0, len(sentence), most))
+            yield from _cut(sentence, most)
+
+
+def _cut(sentence: str, most: int) -> Iterator[str]:
+    """The sentence in parts of at most `most` characters, whole words where they are no longer."""
+    start = 0
+    while len(sentence) - start > most:
+        near, last = start + most // 2, start + most
+        found = max(sentence.rfind(border, near, last) for border in _BORDERS) + 1
+        end = found or last
+        yield sentence[start:end]
+        start = end
+    yield sentence[start:]

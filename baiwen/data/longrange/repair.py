@@ -5,7 +5,7 @@ reorder(parts, Random(0))       # the labels' order, each with the first words o
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from random import Random
 
@@ -72,19 +72,31 @@ def _gap(text: str, spoken: str, rng: Random) -> tuple[int, int]:
         length = round(math.exp(rng.uniform(math.log(SHORTEST_GAP), math.log(longest))))
         start = rng.randrange(len(text) - length + 1)
         end = start + length
-        if spoken == "en":
-            start, end = _words(text, start, end)
+        start, end = _words(text, start, end, apart=_spaced if spoken == "en" else _unbroken)
         gone, start = stripped(text[start:end], start)
         if gone:
             return start, start + len(gone)
     raise Unfit("no words in the gap")
 
 
-def _words(text: str, start: int, end: int) -> tuple[int, int]:
-    """The whole words between two places; nothing, where there are none."""
-    start = next((i for i in range(start, end) if i == 0 or text[i - 1].isspace()), end)
-    end = next((i for i in range(end, start, -1) if not text[i : i + 1].strip()), start)
+def _words(text: str, start: int, end: int, apart: Callable[[str, str], bool]) -> tuple[int, int]:
+    """What lies between two places, without the parts of words at its ends, which may be all.
+
+    apart: whether a word may end and another begin between two characters, "" beyond the text.
+    """
+    start = next((i for i in range(start, end) if apart(text[max(i - 1, 0) : i], text[i])), end)
+    end = next((i for i in range(end, start, -1) if apart(text[i : i + 1], text[i - 1])), start)
     return start, end
+
+
+def _spaced(outside: str, _inside: str) -> bool:
+    """In writing with spaces: words stand between them."""
+    return not outside.strip()
+
+
+def _unbroken(outside: str, inside: str) -> bool:
+    """In Chinese: anywhere but within what is written in Latin letters and digits."""
+    return not all(each.isascii() and each.isalnum() for each in (outside, inside))
 
 
 def _segments(pieces: Sequence[str], rng: Random) -> list[str]:

@@ -3,8 +3,8 @@
     keyword(parts, Random(0))       # Which passage above contains “lantern” and “harbour”? ...
     position(parts, Random(0))      # Which passage comes right after the words “...”? ...
 
-A question has one right answer: the words occur together in one passage alone, a quotation stands
-in the text once.
+A question has one right answer: the words occur together in one passage alone, in capitals or
+not, and a quotation stands in the text once.
 """
 
 import re
@@ -19,24 +19,26 @@ from baiwen.data.longrange.phrases import listed, phrased
 SHORTEST = 20  # characters of a passage that is asked for
 WORDS_TRIED = 8  # of a passage; the rarest of them are its keywords
 MOST_WORDS = 4  # keywords in a question
+WHOLE = 6  # characters of a Chinese clause that is a keyword as it stands, at most
 QUOTED = 60  # characters of a quotation, at most
 PASSAGES_TRIED = 20  # a question asked for, before a text is given up
 NUMBERED_SHARE = 0.5  # of the questions for a position, over numbered passages
 LABELS = ("[{}]", "({})", "#{}:", "§{}", "<{}>")  # one that the text has not
 
 _WORD = re.compile(r"[^\W\d_]{4,}")
-_HAN_RUN = re.compile("[\u3400-\u9fff]{2,}")
+_CLAUSE = re.compile("[\u3400-\u9fff]{2,}")
 
 
 def keyword(parts: Sequence[Sequence[str]], rng: Random, questions: int = 1) -> Exercise:
     """Passages asked for by words that occur together in none of the others."""
     pieces = [piece for part in parts for piece in part]
     text, begins = "".join(pieces), starts(pieces)
-    spoken = language(text)
+    spoken, small = language(text), [piece.lower() for piece in pieces]
     turns: list[Turn] = []
     for index in _tried(pieces, rng, questions):
-        words = _keywords(index, pieces, text, rng)
-        if words and len(turns) < questions:
+        if len(turns) == questions:
+            break
+        if words := _keywords(pieces[index], small, rng):
             asked = phrased(phrases.KEYWORD, spoken, rng, words=listed(words, spoken))
             turns.append(Turn(*asked, *stripped(pieces[index], begins[index])))
     return _exercise("keyword", text, turns, "no words set a passage apart")
@@ -51,10 +53,12 @@ def position(parts: Sequence[Sequence[str]], rng: Random, questions: int = 1) ->
     spoken = language(text)
     turns: list[Turn] = []
     for index in _tried(pieces, rng, questions):
+        if len(turns) == questions:
+            break
         before = rng.random() < 0.5
         at = index + 1 if before else index - 1  # the neighbour that is quoted
         quote = quotation(pieces[at], text, tail=not before) if 0 <= at < len(pieces) else ""
-        if quote and len(turns) < questions:
+        if quote:
             wording = phrases.BEFORE if before else phrases.AFTER
             asked = phrased(wording, spoken, rng, quote=quote)
             turns.append(Turn(*asked, *stripped(pieces[index], begins[index])))
@@ -87,9 +91,11 @@ def _by_number(pieces: Sequence[str], rng: Random, questions: int) -> Exercise:
     begins = starts(numbered)
     turns: list[Turn] = []
     for index in _tried(pieces, rng, questions):
+        if len(turns) == questions:
+            break
         quote = quotation(pieces[index], text)
         passage, place = stripped(pieces[index], begins[index] + len(marks[index]) + 1)
-        if not quote or len(turns) == questions:
+        if not quote:
             continue
         if rng.random() < 0.5:
             asked = phrased(phrases.NUMBERED, spoken, rng, label=marks[index])
@@ -124,23 +130,36 @@ def _is_paragraph(index: int, pieces: Sequence[str]) -> bool:
     return begins and ends and "\n\n" not in pieces[index].strip()
 
 
-def _keywords(index: int, pieces: Sequence[str], text: str, rng: Random) -> list[str]:
-    """The fewest of a passage's rarest words that no other passage has together; or none."""
-    words = _words(pieces[index], rng)
-    words = sorted(rng.sample(words, min(len(words), WORDS_TRIED)), key=text.count)
-    for count in range(2, min(len(words), MOST_WORDS) + 1):
-        chosen = words[:count]
-        if sum(all(word in piece for word in chosen) for piece in pieces) == 1:
+def _keywords(piece: str, pieces: Sequence[str], rng: Random) -> list[str]:
+    """The fewest of a passage's rarest words that only one of the `pieces` has together; or none.
+
+    pieces: all passages in lower case, for a word is the same one in either.
+    """
+    words = _words(piece, rng)
+    holders = {
+        word: {at for at, each in enumerate(pieces) if word.lower() in each}
+        for word in rng.sample(words, min(len(words), WORDS_TRIED))
+    }
+    rarest = sorted(holders, key=lambda word: len(holders[word]))
+    for count in range(2, min(len(rarest), MOST_WORDS) + 1):
+        chosen = rarest[:count]
+        if len(set.intersection(*(holders[word] for word in chosen))) == 1:
             return rng.sample(chosen, count)
     return []
 
 
 def _words(piece: str, rng: Random) -> list[str]:
-    """The different words of a passage; of Chinese, that sets none apart, a few characters each."""
-    runs = _HAN_RUN.findall(piece)
-    found = [] if runs else _WORD.findall(piece)
-    for run in runs:
-        size = min(len(run), rng.randint(2, 4))
-        at = rng.randrange(len(run) - size + 1)
-        found.append(run[at : at + size])
+    """The different words of a passage; of Chinese, that sets none apart, its short clauses.
+
+    Where they are too few, a few characters out of each clause.
+    """
+    clauses = _CLAUSE.findall(piece)
+    short = {clause for clause in clauses if len(clause) <= WHOLE}
+    if len(short) >= MOST_WORDS:
+        return sorted(short)
+    found = [] if clauses else _WORD.findall(piece)
+    for clause in clauses:
+        size = min(len(clause), rng.randint(2, 4))
+        at = rng.randrange(len(clause) - size + 1)
+        found.append(clause[at : at + size])
     return sorted(set(found))
