@@ -8,7 +8,7 @@ A part is a rectangle of queries and keys. It gives its output and the logarithm
 exponentials; the softmax of the parts' `lse` says how much of the whole each one is. The backward
 pass computes probabilities again from `lse` (Dao, 2023): given that of the whole they are those of
 the whole, so the gradients of the parts simply add up. Dual chunk attention (`dual.py`) and ring
-attention (`train/context.py`) are lists of such parts (`rectangles.py`).
+attention (`train/ring.py`) are lists of such parts (`rectangles.py`).
 
 The forms: the kernels of `flash` where queries see themselves, PyTorch's FlashAttention elsewhere,
 and the formulas in fp32 or fp64 where there is a mask, or a form does not take the tensors.

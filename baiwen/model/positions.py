@@ -8,6 +8,7 @@ What they do is `rope.py` and `dca.py` (spec 6).
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -53,22 +54,26 @@ class DualChunk:
 
     @property
     def plain(self) -> int:
-        """The longest input for which dual chunk attention is plain attention, in tokens."""
+        """Tokens of an input up to which all distances are the true ones."""
         return min(self.chunk_size, 2 * self.length)
 
 
 def rotary(raw: Mapping[str, Any], source: str) -> tuple[Any, Yarn | None]:
     """`rope_theta`, of which the type is still to be checked, and `rope_scaling`.
 
-    transformers 5 writes `rope_parameters` with `rope_theta` in it, all others the two fields.
-    Raises UserError for another kind than YaRN, and for values that cannot be.
+    transformers 5 writes `rope_parameters` with `rope_theta` in it, all others the two fields; a
+    `rope_scaling` that somebody adds to the former counts, as it does there. Raises UserError for
+    another kind than YaRN, and for values that cannot be.
     """
-    scaling = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    if not isinstance(scaling, dict):
-        raise UserError(f"{source}: rope_scaling = {scaling!r} must be an object, or null")
-    scaling = dict(scaling)
-    theta = scaling.pop("rope_theta", raw.get("rope_theta"))
-    theta = 10_000.0 if theta is None else theta
+    found = {name: raw.get(name) or {} for name in ("rope_scaling", "rope_parameters")}
+    for name, value in found.items():
+        if not isinstance(value, dict):
+            raise UserError(f"{source}: {name} = {value!r} must be an object, or null")
+    scaling = dict(found["rope_scaling"] or found["rope_parameters"])
+    places = scaling, raw, found["rope_parameters"]
+    thetas = [place["rope_theta"] for place in places if place.get("rope_theta") is not None]
+    theta = thetas[0] if thetas else 10_000.0
+    scaling.pop("rope_theta", None)
     kinds = {str(scaling.pop(key)) for key in ("type", "rope_type") if key in scaling}
     if kinds <= {"default"} and (kinds or not scaling):
         return theta, None
@@ -80,13 +85,14 @@ def rotary(raw: Mapping[str, Any], source: str) -> tuple[Any, Yarn | None]:
     scaling.setdefault("original_max_position_embeddings", raw.get("max_position_embeddings"))
     scaling = {name: value for name, value in scaling.items() if value is not None}
     known = {field.name for field in dataclasses.fields(Yarn)}
-    if not scaling.keys() <= known or "factor" not in scaling:
+    needed = "factor", "original_max_position_embeddings"
+    if not {*needed} <= scaling.keys() <= known:
         raise UserError(
-            f"{source}: rope_scaling of type yarn needs `factor` and may hold "
+            f"{source}: rope_scaling of type yarn needs {' and '.join(needed)} and may hold "
             f"{', '.join(sorted(known))}; it holds {', '.join(sorted(scaling)) or 'nothing'}"
         )
     for name, value in scaling.items():
-        if type(value) not in (int, float) or value <= 0:
+        if type(value) not in (int, float) or not 0 < value < math.inf:
             raise UserError(f"{source}: rope_scaling: {name} = {value!r} must be a number above 0")
     return theta, Yarn(**scaling)
 

@@ -6,7 +6,7 @@
     add_gradients((dq, dk, dv), grad, q, k, v, *sums, parts)
 
 What a query sees may come from several lists, and under several turns of the query (`dual.py`) or
-from several processes (`train/context.py`): sums of all of them are the attention over all.
+from several processes (`train/ring.py`): sums of all of them are the attention over all.
 
 B rows, T queries, S keys, H query heads, K key heads, D head size.
 """

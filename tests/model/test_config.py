@@ -1,10 +1,12 @@
 """config.json: what is read, and what is refused with a word on why."""
 
+import math
+
 import pytest
 
 from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
-from baiwen.model.positions import DualChunk
+from baiwen.model.positions import DualChunk, Yarn
 from baiwen.model.sizes import SIZES
 
 RAW = SIZES["0.5b"].to_dict()
@@ -37,6 +39,15 @@ REFUSED = [
     ({"rope_scaling": {"factor": 2.0}}, "unknown"),
     ({"rope_scaling": {"type": "yarn"}}, "factor"),
     ({"rope_scaling": {"type": "yarn", "factor": -4}}, "above 0"),
+    (
+        {"rope_scaling": {"type": "yarn", "factor": math.nan}},
+        "nan must be a number above 0",
+    ),
+    (
+        {"rope_scaling": {"type": "yarn", "factor": 4}, "max_position_embeddings": None},
+        "needs factor and original_max_position_embeddings",
+    ),
+    ({"rope_parameters": "yarn"}, "rope_parameters = 'yarn' must be an object"),
     ({"rope_scaling": {"type": "yarn", "factor": 4, "mscale": 2.0}}, "mscale"),
     ({"rope_scaling": {"type": "yarn", "factor": 0.5}}, "factor = 0.5 is below 1"),
     ({"dual_chunk_attention_config": {"chunk_size": 8}}, "needs chunk_size, local_size, original"),
@@ -102,6 +113,14 @@ def test_unknown_keys_and_an_inactive_window_are_ignored():
 def test_default_rope_scaling_is_none():
     raw = RAW | {"rope_scaling": {"rope_type": "default"}}
     assert ModelConfig.from_dict(raw) == SIZES["0.5b"]
+
+
+def test_a_rope_scaling_that_is_added_to_what_transformers_5_wrote_counts():
+    raw = {key: value for key, value in RAW.items() if key != "rope_theta"}
+    raw |= {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
+    assert ModelConfig.from_dict(raw).rope_scaling is None
+    config = ModelConfig.from_dict(raw | {"rope_scaling": {"type": "yarn", "factor": 4.0}})
+    assert (config.rope_theta, config.rope_scaling) == (5e5, Yarn(4.0, 32_768))
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -191,6 +191,7 @@ def _forms(request, monkeypatch):
     """Attention over pages in C++, and in plain PyTorch."""
     if not request.param:
         monkeypatch.setattr("baiwen.model.paged_cpu.fits", lambda *_: False)
+        monkeypatch.setattr("baiwen.model.flash.reads", lambda *_: False)
 
 
 @pytest.mark.usefixtures("_forms")
