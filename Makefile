@@ -40,6 +40,7 @@ bench: $(READY)  ## measure every claim, each beside its peer
 	.venv/bin/python -m benchmarks.verify_math --write
 	.venv/bin/python -m benchmarks.sandbox --write
 	.venv/bin/python -m benchmarks.kernels --write
+	.venv/bin/python -m benchmarks.kernels --prefill --write
 	.venv/bin/python -m benchmarks.tokenizer --write
 	.venv/bin/python -m benchmarks.grammar --write
 	.venv/bin/python -m benchmarks.decode --write $(if $(LLAMA_PYTHON),--llama $(LLAMA_PYTHON))
