@@ -134,7 +134,8 @@ def _reach(command: argparse.ArgumentParser) -> None:
         "--no-dca", action="store_true", help="no dual chunk attention beyond the trained length"
     )
     command.add_argument("--factors", help="that a request may get, as in 1,2,4 (1,2,3,...)")
-    command.add_argument("--kv", choices=("fp32", "bf16"), help="keys and values (as the weights)")
+    kinds = ("fp32", "bf16", "int8")
+    command.add_argument("--kv", choices=kinds, help="keys and values (as the weights)")
 
 
 def _sparse(command: argparse.ArgumentParser) -> None:

@@ -21,7 +21,6 @@ from baiwen.model.config import ModelConfig
 from baiwen.model.packed import BITS
 from baiwen.model.sparse import Sparse
 
-KEPT = {"fp32": 4, "bf16": 2}  # bytes of a number in the cache
 OPTIONS = tuple(name for name in LOADED if name != "context")  # which a reward model has, too
 SPARSE = {  # options and knobs
     "sparse_from": "threshold",
@@ -80,7 +79,7 @@ def _check(
     """UserError where the context cannot be had."""
     if options.context is None and extend is None:
         return
-    itemsize = KEPT[options.kv] if options.kv else world.dtype.itemsize
+    itemsize = (capacity.KEPT[options.kv] if options.kv else world.dtype).itemsize
     bits = BITS.get(packed or "", 8 * world.dtype.itemsize)
     size = count.cache_bytes_per_token(config, itemsize)
     stored = count.parameters(config).total * bits // 8

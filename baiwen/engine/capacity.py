@@ -10,7 +10,7 @@ size: bytes of the keys and values of a token.
 import os
 import re
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
@@ -18,7 +18,12 @@ from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Model
 
-KV = Literal["fp32", "bf16"]  # how keys and values may be kept
+KV = Literal["fp32", "bf16", "int8"]  # how keys and values may be kept
+KEPT: dict[KV, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "int8": torch.int8,  # with a scale for each token and head
+}
 ROOM = 2048  # tokens a sequence that a cache has room for, if memory allows
 SHARE = {"cpu": 0.25, "cuda": 0.8}  # of the free memory, at most
 ASKED = 0.9  # the same for a context that somebody asks for
@@ -44,9 +49,9 @@ def kept(model: Model, kv: KV | None) -> torch.dtype:
     """How a model's keys and values are kept: as its weights, unless told."""
     if kv is None:
         return model.model.embed_tokens.weight.dtype
-    if kv not in get_args(KV):
-        raise UserError(f"kv = {kv!r} is none of {', '.join(get_args(KV))}")
-    return torch.float32 if kv == "fp32" else torch.bfloat16
+    if kv not in KEPT:
+        raise UserError(f"kv = {kv!r} is none of {', '.join(KEPT)}")
+    return KEPT[kv]
 
 
 def affordable(size: int, device: torch.device, longest: int, sequences: int) -> int:

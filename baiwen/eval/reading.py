@@ -66,7 +66,7 @@ class Reading(Knobs):
     context: Count | None = None  # tokens of prompt and answer; none: what config.json says
     extend: Extension | None = None  # none: config.json, and dca beyond what it says
     sparse: Sparsity | None = None  # none: all keys are seen
-    kv: KV | None = None  # fp32, bf16: how keys and values are kept; none: as the weights
+    kv: KV | None = None  # fp32, bf16, int8: how keys and values are kept; none: as the weights
 
     @model_validator(mode="after")
     def _sound(self) -> Self:

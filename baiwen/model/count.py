@@ -84,9 +84,12 @@ def flops_per_token(config: ModelConfig, sequence_length: int) -> float:
 
 
 def cache_bytes_per_token(config: ModelConfig, itemsize: int = 2) -> int:
-    """Bytes of keys and values that one token leaves in the cache of all layers."""
-    keys = config.num_key_value_heads * config.head_dim
-    return 2 * config.num_hidden_layers * keys * itemsize
+    """Bytes of keys and values that one token leaves in the cache of all layers.
+
+    Numbers of one byte are codes: those of a head have an fp32 scale.
+    """
+    head = config.head_dim * itemsize + (4 if itemsize == 1 else 0)
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * head
 
 
 def training_memory(

@@ -26,7 +26,7 @@ from baiwen.model import compiled, fused, parts, rope
 from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
-from baiwen.model.pages import Lists, Pages
+from baiwen.model.pages import Lists, Pages, Scales, gather
 from baiwen.model.rope import Mixed, Rope
 
 Kind = Literal["intra", "succ", "inter"]
@@ -151,14 +151,20 @@ def prefill(
 
 
 def decode(
-    q: Tensor, keys: Tensor, values: Tensor, layout: Layout, turning: Turns, out: Tensor
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    layout: Layout,
+    turning: Turns,
+    out: Tensor,
+    scales: Scales | None = None,
 ) -> None:
     """Fill `out` [N, H, D] fp32 for the sequences of a step that have few queries.
 
     q [N, H, D], keys and values [blocks, block_size, K, D]: see `kernels.paged`.
     """
     for group in layout.few:
-        k, v = (slab[group.tables].flatten(1, 2) for slab in (keys, values))  # [g, S, K, D]
+        k, v = gather(keys, values, group.tables, scales)  # [g, S, K, D]
         asked = turning.rows(group.rows).all(q[group.rows])  # [3, g * T, H, D]
         shape = (len(group.tables), -1)
         chunks = layout.positions[group.rows].view(*shape, 1) // turning.length

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from baiwen.model import parts
 from baiwen.model.layout import Group, Layout
-from baiwen.model.pages import Lists, Pages
+from baiwen.model.pages import Lists, Pages, Scales, gather
 
 TILE = 64  # queries and keys of a block where lists choose
 DENSE = 512  # queries of a block that sees all keys
@@ -88,15 +88,23 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
     return out
 
 
-def fill(q: Tensor, keys: Tensor, values: Tensor, groups: Iterable[Group], out: Tensor) -> None:
+def fill(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    groups: Iterable[Group],
+    out: Tensor,
+    scales: Scales | None = None,
+) -> None:
     """The rows of `out` that belong to the groups."""
     for group in groups:
-        out.index_copy_(0, group.rows, _together(q, keys, values, group).to(out.dtype))
+        found = gather(keys, values, group.tables, scales)  # [g, S, K, D] each
+        out.index_copy_(0, group.rows, _together(q.to(found[0].dtype), *found, group).to(out.dtype))
 
 
-def _together(q: Tensor, keys: Tensor, values: Tensor, group: Group) -> Tensor:
+def _together(q: Tensor, k: Tensor, v: Tensor, group: Group) -> Tensor:
     """The outputs of one group, [g * T, H, D]."""
-    k, v = (slab[group.tables].flatten(1, 2).transpose(1, 2) for slab in (keys, values))
+    k, v = k.transpose(1, 2), v.transpose(1, 2)
     asked = q[group.rows].unflatten(0, (len(group.tables), -1))  # [g, T, H, D]
     if asked.shape[1] == 1:  # the heads that share a key head are queries of one call
         asked = asked.squeeze(1).unflatten(1, (k.shape[1], -1))  # [g, K, H / K, D]

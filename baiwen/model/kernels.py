@@ -24,7 +24,7 @@ from baiwen.model import chunked, compiled, dca, flash, fused, gathered, paged_c
 from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
-from baiwen.model.pages import Lists, Pages
+from baiwen.model.pages import Lists, Pages, Scales, encode
 
 # A further call of SDPA costs about as much as this many (query, key) pairs in a call of their own.
 CALL = 4096
@@ -116,18 +116,19 @@ def paged(
     layout: Layout,
     turns: Turns | None = None,
     choose: Callable[..., Sequence[Lists | None]] | None = None,
+    scales: Scales | None = None,
 ) -> Tensor:
     """Causal attention of many sequences over the blocks that hold their keys: [N, H, D].
 
     q [N, H, D] of a step's tokens, flattened; keys and values [blocks, block_size, K, D] with those
-    of the step stored already. With `turns` by dual chunk attention; `choose` says for the number
-    of a sequence, some of its queries, its pages, the first query's place and a `dca.Piece` which
-    keys each part of it sees.
+    of the step stored already; int8 has `scales`. With `turns` by dual chunk attention; `choose`
+    says for the number of a sequence, some of its queries, its pages, the first query's place and a
+    `dca.Piece` which keys each part of it sees.
     """
     out = q.new_empty(q.shape, dtype=torch.float32)
-    _decode(q, keys, values, layout, turns, out)
+    _decode(q, keys, values, layout, turns, out, scales)
     for number in layout.long:
-        rows, pages = layout.rows(number), Pages(keys, values, layout.tables[number])
+        rows, pages = layout.rows(number), Pages(keys, values, layout.tables[number], scales)
         place = int(layout.totals[number] - layout.counts[number])
         chosen = choose and partial(choose, number)
         turning = turns and turns.rows(rows)
@@ -136,15 +137,21 @@ def paged(
 
 
 def _decode(
-    q: Tensor, keys: Tensor, values: Tensor, layout: Layout, turns: Turns | None, out: Tensor
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    layout: Layout,
+    turns: Turns | None,
+    out: Tensor,
+    scales: Scales | None,
 ) -> None:
     """Fill `out` fp32 for the sequences of a step that have few queries."""
     if paged_cpu.fits(q, keys):
-        paged_cpu.decode(q, keys, values, layout, turns, out)
+        paged_cpu.decode(q, keys, values, layout, turns, out, scales)
     elif turns is not None:
-        dca.decode(q, keys, values, layout, turns, out)
+        dca.decode(q, keys, values, layout, turns, out, scales)
     else:
-        gathered.fill(q.to(keys.dtype), keys, values, layout.few, out)
+        gathered.fill(q, keys, values, layout.few, out, scales)
 
 
 def prefill(
@@ -169,11 +176,17 @@ def tile(device: torch.device | str = "cpu") -> int:
     return flash.tile() or gathered.TILE
 
 
-def store(x: Tensor, slab: Tensor, slots: Tensor) -> None:
-    """Put keys or values x [N, K, D] into the slots [N] of a slab [blocks, block_size, K, D]."""
+def store(x: Tensor, slab: Tensor, slots: Tensor, scales: Tensor | None = None) -> None:
+    """Put keys or values x [N, K, D] into the slots [N] of a slab [blocks, block_size, K, D].
+
+    One of int8 has scales [blocks, block_size, K].
+    """
     if paged_cpu.fits(x, slab):
-        paged_cpu.store(x, slab, slots)
+        paged_cpu.store(x, slab, slots, scales)
     else:
+        if scales is not None:
+            x, found = encode(x)
+            scales.flatten(0, 1).index_copy_(0, slots, found)
         slab.flatten(0, 1).index_copy_(0, slots, x.to(slab.dtype))
 
 

@@ -29,6 +29,7 @@ from baiwen.model.codes import PANEL, decode, encode
 from baiwen.model.layers import MLP
 from baiwen.model.native.build import FLOATS, library
 from baiwen.model.paged import Step
+from baiwen.model.paged_cpu import KEPT
 from baiwen.model.transformer import Block, Transformer
 
 Weights = Literal["fp32", "bf16", "int8", "int4"]
@@ -155,12 +156,13 @@ class FusedBlock:
         before, after = self.norms
         bits, (_, count, hidden) = qkv.bits, x.shape
         keys, values = step.cache.layer(self.layer)
-        assert x.is_contiguous() and x.dtype == torch.float32 and keys.dtype in FLOATS
+        scales = step.cache.scales_of(self.layer) or (None, None)
+        assert x.is_contiguous() and x.dtype == torch.float32 and keys.dtype in KEPT
         q = x.new_empty(count, self.queries, self.size)
         native.block_heads(
             *(bits, x, count, hidden, before.weight, before.eps),
             *(qkv.codes, qkv.bias, qkv.padded, self.queries, self.keys, self.size),
-            *(*rope, step.layout.slots, keys, values, keys.dtype == torch.bfloat16, q),
+            *(*rope, step.layout.slots, keys, values, *scales, keys.itemsize, q),
         )
         attended = step.read(self.layer, q)
         native.block_rest(

@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baiwen.model import dca, kernels, rope
+from baiwen.model import count, dca, kernels, rope
 from baiwen.model.config import ModelConfig
 from baiwen.model.dca import Choose, Turns
 from baiwen.model.layout import Layout
+from baiwen.model.pages import Scales
 
 
 class PagedCache:
-    """Keys and values by block, one slab a layer."""
+    """Keys and values by block, one slab a layer: fp32, bf16, or int8 with scales."""
 
     def __init__(
         self,
@@ -42,22 +43,32 @@ class PagedCache:
         )
         shape = (layers, 2, blocks, block_size, heads, size)
         self.slabs = _zeros(shape, torch.device(device), dtype)
+        self.scales: Tensor | None = None  # what int8 codes are times, of each token and head
+        if dtype == torch.int8:
+            self.scales = _zeros(shape[:-1], torch.device(device), torch.float32)
 
     def layer(self, number: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, each [blocks, block_size, K, D]."""
         return self.slabs[number, 0], self.slabs[number, 1]
 
+    def scales_of(self, layer: int) -> Scales | None:
+        """Scales of the keys and values of a layer, each [blocks, block_size, K], if it has any."""
+        return None if self.scales is None else (self.scales[layer, 0], self.scales[layer, 1])
+
     @torch.no_grad()
     def store(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
         """Put k and v [N, K, D] into the slots [N] (block * block_size + offset) of a layer."""
-        for slab, fresh in zip(self.layer(layer), (k, v), strict=True):
-            kernels.store(fresh, slab, slots)
+        scales = self.scales_of(layer) or (None, None)
+        for slab, fresh, scale in zip(self.layer(layer), (k, v), scales, strict=True):
+            kernels.store(fresh, slab, slots, scale)
 
     def copy(self, sources: Mapping[int, int]) -> None:
         """Fill each block with what another holds, in every layer: {target: source}."""
         if sources:
             pairs = torch.tensor(list(sources.items()), device=self.slabs.device)
-            self.slabs[:, :, pairs[:, 0]] = self.slabs[:, :, pairs[:, 1]]
+            for kept in (self.slabs, self.scales):
+                if kept is not None:
+                    kept[:, :, pairs[:, 0]] = kept[:, :, pairs[:, 1]]
 
 
 @dataclass(frozen=True)
@@ -94,13 +105,13 @@ class Step:
     def read(self, layer: int, q: Tensor) -> Tensor:
         """What q [N, H, D] sees of its sequences, where the step's keys are stored already."""
         choose = self.choose and partial(self.choose, layer)
-        return kernels.paged(q, *self.cache.layer(layer), self.layout, self.turns, choose)
+        scales = self.cache.scales_of(layer)
+        return kernels.paged(q, *self.cache.layer(layer), self.layout, self.turns, choose, scales)
 
 
 def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
     """What a token takes in the cache."""
-    heads = config.num_hidden_layers * config.num_key_value_heads
-    return 2 * heads * config.head_dim * dtype.itemsize
+    return count.cache_bytes_per_token(config, dtype.itemsize)
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -19,28 +19,37 @@ from torch import Tensor
 from baiwen.model.dca import Turns
 from baiwen.model.layout import FEW, Layout
 from baiwen.model.native.build import FLOATS, library
+from baiwen.model.pages import Scales
+
+KEPT = (*FLOATS, torch.int8)  # dtypes of a cache
 
 
 def fits(q: Tensor, keys: Tensor) -> bool:
     """Whether the kernels take these tensors, and are there."""
-    if q.device.type != "cpu" or q.requires_grad or keys.dtype not in FLOATS:
+    if q.device.type != "cpu" or q.requires_grad or keys.dtype not in KEPT:
         return False
     native = library("paged") if library("prefill") else None
     return native is not None and q.shape[-1] % native.paged_lanes() == 0
 
 
-def store(x: Tensor, slab: Tensor, slots: Tensor) -> None:
+def store(x: Tensor, slab: Tensor, slots: Tensor, scales: Tensor | None = None) -> None:
     """Put x [N, K, D] into the slots [N] (block * block_size + offset) of the slab."""
     native = library("paged")
     assert native
     rows = _rows(x)
-    size = slab.shape[2] * slab.shape[3]
-    half = slab.dtype == torch.bfloat16
-    native.paged_store(rows, rows.stride(0), slots, len(rows), size, slab, half)
+    native.paged_store(
+        *(rows, rows.stride(0), slots, *rows.shape, slab, scales, slab.itemsize),
+    )
 
 
 def decode(
-    q: Tensor, keys: Tensor, values: Tensor, layout: Layout, turns: Turns | None, out: Tensor
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    layout: Layout,
+    turns: Turns | None,
+    out: Tensor,
+    scales: Scales | None = None,
 ) -> None:
     """Fill `out` [N, H, D] fp32 for the sequences with few queries."""
     if len(layout.long) == len(layout.counts):
@@ -49,7 +58,7 @@ def decode(
     assert native
     heads, size = q.shape[1:]
     native.paged_decode(
-        *(rows, rows.stride(0), keys, values, keys.dtype == torch.bfloat16),
+        *(rows, rows.stride(0), keys, values, *(scales or (None, None)), keys.itemsize),
         *(layout.tables, layout.tables.shape[1], layout.starts, layout.lengths),
         *(len(layout.counts), FEW, heads, keys.shape[2], size, layout.block_size),
         *((turns.length, *turns.succ, *turns.inter) if turns else (0, None, None, None, None)),

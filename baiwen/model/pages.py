@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# What int8 codes of keys and of values are times, fp32 [blocks, block_size, K] each.
+Scales = tuple[Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class Pages:
@@ -20,9 +23,7 @@ class Pages:
     keys: Tensor  # [blocks, block_size, K, D] fp32, bf16, or int8 with scales
     values: Tensor  # as the keys
     table: Tensor  # [m] int32, m * block_size >= S; beyond S it is not read
-    scales: tuple[Tensor, Tensor] | None = (
-        None  # int8: what codes are times, [blocks, block_size, K]
-    )
+    scales: Scales | None = None
 
     def read(
         self, places: Tensor, dtype: torch.dtype = torch.float32, heads: slice = slice(None)
@@ -59,3 +60,25 @@ class Lists:
             return blocks
         first, last = self.column_ends[number : number + 2]
         return torch.cat((self.columns[first:last].long(), blocks))
+
+
+def gather(
+    keys: Tensor, values: Tensor, tables: Tensor, scales: Scales | None = None
+) -> tuple[Tensor, Tensor]:
+    """What lies in the blocks of tables [g, m]: [g, m * block_size, K, D], codes as fp32."""
+    k, v = (slab[tables].flatten(1, 2) for slab in (keys, values))
+    if scales is None:
+        return k, v
+    of_keys, of_values = (slab[tables].flatten(1, 2)[..., None] for slab in scales)
+    return k * of_keys, v * of_values
+
+
+def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x [..., D] as int8 codes, and what they are times: max |x| / 127, fp32 [...].
+
+    A scale is NaN where a number is not finite, so that such a key is not mistaken for another.
+    """
+    x = x.float()
+    most = x.abs().amax(-1)
+    codes = (x * (127 / most.clamp_min(1e-30))[..., None]).round().nan_to_num(0)
+    return codes.to(torch.int8), most / 127 + (x - x).sum(-1)

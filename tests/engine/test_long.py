@@ -252,9 +252,7 @@ def test_shared_blocks_of_codes_say_the_same_again(long):
     again = engine.generate([text], samples)
     assert engine.stats()["cached_tokens"] == 300 // 16 * 16
     alone = long(kv="int8", prefix_cache=False).generate([text], NEVER)
-    exact = long(kv="fp32").generate([text], NEVER)
     assert_alike([*first, *again], alone * 4)
-    assert exact[0].logprobs[0] == pytest.approx(alone[0].logprobs[0], abs=0.05)
 
 
 def test_texts_beyond_what_is_embedded_are_refused(long):

@@ -208,9 +208,11 @@ def test_without_a_compiler_the_answers_are_the_same(
     assert error(plain.logits(tokens), truth) < 1e-3
 
 
-def through_the_cache(answering: Transformer, tokens: Tensor, pieces: list[int]) -> Tensor:
+def through_the_cache(
+    answering: Transformer, tokens: Tensor, pieces: list[int], dtype: torch.dtype | None = None
+) -> Tensor:
     """Hidden states [T, C] of tokens [T] that come in pieces."""
-    dtype = answering.model.embed_tokens.weight.dtype
+    dtype = dtype or answering.model.embed_tokens.weight.dtype
     cache = PagedCache(answering.config, 9, 16, "cpu", dtype)
     table, done, hidden = torch.randperm(9).int()[None].numpy(), 0, []
     with torch.no_grad():
@@ -232,6 +234,28 @@ def test_with_a_cache_the_answers_are_those_of_a_full_forward(
     with torch.no_grad():
         whole = answering(tokens[None]).hidden[0]
     assert error(through_the_cache(answering, tokens, [20, 1, 1, 3, 5]), whole) < 1e-4
+
+
+@pytest.mark.parametrize("kind", list(LOGIT_ERROR))
+def test_a_cache_of_codes_costs_little_more_than_one_of_bf16(kind: packed.Weights) -> None:
+    answering, tokens, pieces = model(TINY), torch.arange(100, 230), [90, 1, 20, 1, 8, 10]
+    pack(answering, kind)
+    whole, half, coded = (
+        answering.project(through_the_cache(answering, tokens, pieces, dtype))
+        for dtype in (torch.float32, torch.bfloat16, torch.int8)
+    )
+    assert 0 < error(half, whole) < error(coded, whole) < 5 * error(half, whole) < 0.05
+
+
+@compiled
+def test_fused_blocks_keep_the_codes_that_others_keep() -> None:
+    fused, tokens = model(TINY), torch.arange(100, 130)
+    pack(fused, "int8")
+    apart = copy.deepcopy(fused)
+    for block in apart.model.layers:
+        block.fused = None
+    found, plain = (through_the_cache(x, tokens, [20, 1, 9], torch.int8) for x in (fused, apart))
+    assert error(found, plain) < 2e-3  # a rounding that falls the other way moves a code by one
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -97,15 +97,20 @@ def test_decodes_of_similar_length_share_a_call():
     assert [2, 4] in rows and len(rows) == 3
 
 
-def test_copied_blocks_hold_the_same_in_every_layer():
-    _, cache, _ = case("prompts")
-    before = cache.slabs.clone()
+def test_copied_blocks_hold_the_same_in_every_layer_and_so_do_their_scales():
+    cache = PagedCache(CONFIG, 6, BLOCK, "cpu", torch.int8)
+    cache.slabs.random_(-127, 128)
+    cache.scales.uniform_()
+    before = cache.slabs.clone(), cache.scales.clone()
     cache.copy({0: 1, 1: 2})
-    assert torch.equal(cache.slabs[:, :, 0], before[:, :, 1])
-    assert torch.equal(cache.slabs[:, :, 1], before[:, :, 2])
-    assert torch.equal(cache.slabs[:, :, 2:], before[:, :, 2:])
+    for kept, was in zip((cache.slabs, cache.scales), before, strict=True):
+        assert torch.equal(kept[:, :, 0], was[:, :, 1])
+        assert torch.equal(kept[:, :, 1], was[:, :, 2])
+        assert torch.equal(kept[:, :, 2:], was[:, :, 2:])
 
 
-def test_the_bytes_of_a_token_are_those_of_the_slabs():
-    cache = PagedCache(CONFIG, 5, BLOCK, "cpu", torch.bfloat16)
-    assert cache.slabs.nbytes == 5 * BLOCK * bytes_per_token(CONFIG, torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_the_bytes_of_a_token_are_those_of_the_slabs(dtype):
+    cache = PagedCache(CONFIG, 5, BLOCK, "cpu", dtype)
+    held = cache.slabs.nbytes + (0 if cache.scales is None else cache.scales.nbytes)
+    assert held == 5 * BLOCK * bytes_per_token(CONFIG, dtype)

@@ -12,6 +12,7 @@ from baiwen.model.config import ModelConfig
 from baiwen.model.dca import Turns
 from baiwen.model.layout import Layout
 from baiwen.model.native.build import library
+from baiwen.model.pages import Scales, encode
 from baiwen.model.positions import DualChunk
 
 BLOCK = 16
@@ -138,6 +139,47 @@ def test_storing_puts_rows_into_their_slots(dtype: torch.dtype) -> None:
     kernels.store(x, slab, slots)
     plain.flatten(0, 1).index_copy_(0, slots, x.to(dtype))
     assert torch.equal(slab, plain)
+
+
+def coded(slabs: list[Tensor]) -> tuple[list[Tensor], Scales]:
+    """Keys and values as int8, with their scales."""
+    (keys, of_keys), (values, of_values) = map(encode, slabs)
+    return [keys, values], (of_keys, of_values)
+
+
+@pytest.mark.parametrize("heads", [(14, 2, 64), (4, 4, 32), (12, 1, 16)])
+@pytest.mark.parametrize("length", [0, 700])
+def test_codes_are_read_as_the_numbers_they_stand_for(
+    length: int, heads: tuple[int, int, int]
+) -> None:
+    q, *slabs, layout = case([0, 15, 1040, 7, 100], [1, 1, 1, 8, 40], heads)
+    codes, scales = coded(slabs)
+    turns = turning(heads, layout, length) if length else None
+    whole = [slab * scale[..., None] for slab, scale in zip(codes, scales, strict=True)]
+    expected = kernels.paged(q, *whole, layout, turns)
+    found, plain = kernels.paged(q, *codes, layout, turns, scales=scales), torch.empty_like(q)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    if turns:
+        dca.decode(q, *codes, layout, turns, plain, scales)
+    else:
+        gathered.fill(q, *codes, layout.groups, plain, scales)
+    few = layout.rows(4).start  # the last sequence is a chunk of a prompt
+    torch.testing.assert_close(plain[:few], expected[:few], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-40, math.nan, math.inf])
+def test_storing_codes_is_the_plain_form_to_the_bit(value: float) -> None:
+    x, slots = 3 * torch.randn(5, 2, 48), torch.tensor([17, 3, 40, 0, 5])
+    x[1, 0], x[2, 1, 7] = 0.0, value
+    codes, scales = torch.zeros(3, BLOCK, 2, 48, dtype=torch.int8), torch.zeros(3, BLOCK, 2)
+    kernels.store(x, codes, slots, scales)
+    found, by = (slab.flatten(0, 1)[slots] for slab in (codes, scales))
+    expected, expected_by = encode(x)
+    torch.testing.assert_close(by, expected_by, rtol=0, atol=0, equal_nan=True)
+    assert by[2, 1].isfinite() == math.isfinite(value)
+    known = by.isfinite()
+    assert torch.equal(found[known], expected[known])
+    assert ((found * by[..., None] - x).abs() <= by[..., None] * 0.5001)[known].all()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

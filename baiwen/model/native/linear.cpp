@@ -1,6 +1,6 @@
 // What packed models call: a linear, an embedding, and the two halves of a block around attention.
 #include "linear.h"
-#include "vector.h"
+#include "slab.h"
 
 namespace {
 
@@ -36,13 +36,13 @@ void swiglu(const float *gate, const float *up, int64_t size, float *out) {
     }
 }
 
-// x * cosine + (x with its halves swapped) * sine
-template <typename T>
-void turn(const float *x, const float *cosine, const float *sine, int64_t size, T *out) {
+// x * cosine + (x with its halves swapped) * sine, which may take the place of x
+void turn(const float *x, const float *cosine, const float *sine, int64_t size, float *out) {
     const int64_t half = size / 2;
     for (int64_t i = 0; i < half; i++) {
-        narrow(x[i] * cosine[i] + x[i + half] * sine[i], out + i);
-        narrow(x[i + half] * cosine[i + half] + x[i] * sine[i + half], out + i + half);
+        const float one = x[i], other = x[i + half];
+        out[i] = one * cosine[i] + other * sine[i];
+        out[i + half] = other * cosine[i + half] + one * sine[i + half];
     }
 }
 
@@ -50,17 +50,28 @@ struct Heads {
     int64_t queries, keys, size;
 };
 
-// One token's heads: q to `out`, k and v to its slot of the cache.
+// Where keys and values are kept, `bytes` a number.
+struct Cache {
+    void *keys, *values;
+    float *key_scales, *value_scales;
+    int64_t bytes;
+};
+
+// One token's heads: q to `out`, k, turned where it is, and v to its slot of the cache.
 template <typename T>
-void place(const float *qkv, const Heads &heads, const float *cosine, const float *sine,
-           int64_t slot, T *keys, T *values, float *out) {
-    const int64_t size = heads.size, from = slot * heads.keys * size;
+void place(float *qkv, const Heads &heads, const float *cosine, const float *sine, int64_t slot,
+           const Cache &cache, float *out) {
+    const int64_t size = heads.size;
     for (int64_t h = 0; h < heads.queries; h++)
         turn(qkv + h * size, cosine, sine, size, out + h * size);
-    const float *k = qkv + heads.queries * size, *v = k + heads.keys * size;
-    for (int64_t h = 0; h < heads.keys; h++)
-        turn(k + h * size, cosine, sine, size, keys + from + h * size);
-    for (int64_t i = 0; i < heads.keys * size; i++) narrow(v[i], values + from + i);
+    float *k = qkv + heads.queries * size, *v = k + heads.keys * size;
+    T *keys = static_cast<T *>(cache.keys), *values = static_cast<T *>(cache.values);
+    for (int64_t h = 0; h < heads.keys; h++, k += size, v += size) {
+        const int64_t row = slot * heads.keys + h;
+        turn(k, cosine, sine, size, k);
+        keep(k, size, keys + row * size, cache.key_scales + row);
+        keep(v, size, values + row * size, cache.value_scales + row);
+    }
 }
 
 }  // namespace
@@ -84,28 +95,28 @@ extern "C" bool packed_rows(int bits, const int64_t *ids, int64_t count, int64_t
 }
 
 // The first half of a block: x [rows, hidden] through norm and q, k, v; q [rows, queries, size]
-// turned by cosine and sine [rows, size]; k, turned, and v into the slots [rows] of the cache.
-// `outputs` are those of the packed qkv, padded.
+// turned by cosine and sine [rows, size]; k, turned, and v into the slots [rows] of the cache, which
+// has `bytes` a number (fp32, bf16, or int8 with scales). `outputs` are those of the packed qkv,
+// padded.
 extern "C" void block_heads(int bits, const float *x, int64_t rows, int64_t hidden,
                             const float *weight, float eps, const void *qkv, const float *bias,
                             int64_t outputs, int64_t queries, int64_t key_heads, int64_t size,
                             const float *cosine, const float *sine, const int64_t *slots,
-                            void *keys, void *values, bool half, float *q) {
+                            void *keys, void *values, float *key_scales, float *value_scales,
+                            int64_t bytes, float *q) {
     thread_local std::vector<float> held;
     float *normed = room(held, rows * (hidden + outputs)), *wide = normed + rows * hidden;
     const Heads heads{queries, key_heads, size};
+    const Cache cache{keys, values, key_scales, value_scales, bytes};
+    auto *put = bytes == 4 ? place<float> : bytes == 2 ? place<bf16> : place<int8_t>;
 #pragma omp parallel for if (rows > MANY)
     for (int64_t n = 0; n < rows; ++n)
         norm(x + n * hidden, weight, eps, hidden, normed + n * hidden);
     linear(bits, normed, hidden, rows, hidden, qkv, bias, wide, outputs);
 #pragma omp parallel for if (rows > MANY)
     for (int64_t n = 0; n < rows; ++n) {
-        const float *from = wide + n * outputs, *c = cosine + n * size, *s = sine + n * size;
-        float *to = q + n * queries * size;
-        if (half)
-            place(from, heads, c, s, slots[n], (bf16 *)keys, (bf16 *)values, to);
-        else
-            place(from, heads, c, s, slots[n], (float *)keys, (float *)values, to);
+        const float *c = cosine + n * size, *s = sine + n * size;
+        put(wide + n * outputs, heads, c, s, slots[n], cache, q + n * queries * size);
     }
 }
 

@@ -9,7 +9,7 @@
 // end where chunks do, and each turns its query as its keys want it.
 //
 // N queries, H query heads, K key heads, G = H / K, D head size.
-#include "vector.h"
+#include "slab.h"
 
 #include <algorithm>
 #include <vector>
@@ -34,6 +34,18 @@ struct Turns {
     Turn of[3];
 };
 
+// Keys or values of a head that are met together, and what codes are times.
+template <typename T>
+struct Rows {
+    const T *at[KEYS];
+    float scales[KEYS];
+
+    void take(int64_t i, const Slab<const T> &from, int64_t row, int64_t size) {
+        at[i] = from.at + row * size;
+        if constexpr (coded<T>) scales[i] = from.scales[row];
+    }
+};
+
 struct Task {
     int64_t query, head, first, last;  // keys first ... last - 1
     const int32_t *table;
@@ -52,17 +64,20 @@ struct State {
 
 // R query heads meet `count` keys: q [R][D], out [R][D].
 template <typename T, int R>
-void meet(const float *q, const T *const *keys, const T *const *values, int64_t count,
-          int64_t size, State *states, float *out) {
+void meet(const float *q, const Rows<T> &keys, const Rows<T> &values, int64_t count, int64_t size,
+          State *states, float *out) {
     float scores[R][KEYS], factors[R];
     for (int64_t i = 0; i < count; i++) {
         vf sums[R] = {};
         for (int64_t d = 0; d < size; d += W) {
-            const vf key = load(keys[i] + d);
+            const vf key = load(keys.at[i] + d);
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) sums[r] += key * load(q + r * size + d);
         }
-        for (int r = 0; r < R; r++) scores[r][i] = sum(sums[r]);
+        for (int r = 0; r < R; r++) {
+            scores[r][i] = sum(sums[r]);
+            if constexpr (coded<T>) scores[r][i] *= keys.scales[i];
+        }
     }
     const int64_t padded = round_up(count, W);
     for (int r = 0; r < R; r++) {
@@ -77,12 +92,14 @@ void meet(const float *q, const T *const *keys, const T *const *values, int64_t 
             total += p;
         }
         states[r] = {top, states[r].total * factors[r] + sum(total)};
+        if constexpr (coded<T>)
+            for (int64_t i = 0; i < count; i++) scores[r][i] *= values.scales[i];
     }
     for (int64_t d = 0; d < size; d += W) {
         vf sums[R];
         for (int r = 0; r < R; r++) sums[r] = load(out + r * size + d) * factors[r];
         for (int64_t i = 0; i < count; i++) {
-            const vf value = load(values[i] + d);
+            const vf value = load(values.at[i] + d);
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) sums[r] += value * scores[r][i];
         }
@@ -91,8 +108,8 @@ void meet(const float *q, const T *const *keys, const T *const *values, int64_t 
 }
 
 template <typename T>
-void meet(int64_t rows, const float *q, const T *const *keys, const T *const *values,
-          int64_t count, int64_t size, State *states, float *out) {
+void meet(int64_t rows, const float *q, const Rows<T> &keys, const Rows<T> &values, int64_t count,
+          int64_t size, State *states, float *out) {
     switch (rows) {
 #define CASE(R) case R: return meet<T, R>(q, keys, values, count, size, states, out)
         CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6); CASE(7); CASE(8);
@@ -102,18 +119,18 @@ void meet(int64_t rows, const float *q, const T *const *keys, const T *const *va
 
 // One task: states [G], out [G][D], from q [G][D] that is scaled by LOG2E / sqrt(D).
 template <typename T>
-void attend(const Task &task, const Shape &shape, const float *q, const T *keys, const T *values,
-            State *states, float *out) {
-    const T *key[KEYS], *value[KEYS];
+void attend(const Task &task, const Shape &shape, const float *q, const Slab<const T> &keys,
+            const Slab<const T> &values, State *states, float *out) {
+    Rows<T> key, value;
     const int64_t group = shape.group(), size = shape.size;
     for (int64_t first = task.first; first < task.last; first += KEYS) {
         const int64_t count = std::min(KEYS, task.last - first);
         for (int64_t i = 0; i < count; i++) {
             const int64_t at = first + i, block = task.table[at / shape.block_size];
             const int64_t place = block * shape.block_size + at % shape.block_size;
-            const int64_t from = (place * shape.key_heads + task.head) * size;
-            key[i] = keys + from;
-            value[i] = values + from;
+            const int64_t row = place * shape.key_heads + task.head;
+            key.take(i, keys, row, size);
+            value.take(i, values, row, size);
         }
         for (int64_t r = 0; r < group; r += MOST)
             meet<T>(std::min<int64_t>(MOST, group - r), q + r * size, key, value, count, size,
@@ -185,8 +202,11 @@ void prepare(const Task &task, const Shape &shape, const float *q, float scale, 
 }
 
 template <typename T>
-void decode(const float *q, int64_t q_stride, const T *keys, const T *values, const Shape &shape,
+void decode(const float *q, int64_t q_stride, const void *keys, const void *values,
+            const float *key_scales, const float *value_scales, const Shape &shape,
             const std::vector<Task> &made, float scale, float *out) {
+    const Slab<const T> all_keys{static_cast<const T *>(keys), key_scales};
+    const Slab<const T> all_values{static_cast<const T *>(values), value_scales};
     const int64_t group = shape.group(), size = shape.size, count = int64_t(made.size());
     std::vector<State> states(count * group);
     std::vector<float> sums(count * group * size);
@@ -197,7 +217,7 @@ void decode(const float *q, int64_t q_stride, const T *keys, const T *values, co
         for (int64_t i = 0; i < count; i++) {
             const float *from = q + made[i].query * q_stride + made[i].head * group * size;
             prepare(made[i], shape, from, scale * LOG2E, scaled.data());
-            attend<T>(made[i], shape, scaled.data(), keys, values, &states[i * group],
+            attend<T>(made[i], shape, scaled.data(), all_keys, all_values, &states[i * group],
                       &sums[i * group * size]);
         }
     }
@@ -209,10 +229,14 @@ void decode(const float *q, int64_t q_stride, const T *keys, const T *values, co
 }
 
 template <typename T>
-void put(const float *from, int64_t stride, const int64_t *slots, int64_t count, int64_t size,
-         T *to) {
+void put(const float *from, int64_t stride, const int64_t *slots, int64_t count, int64_t heads,
+         int64_t size, void *slab, float *scales) {
+    T *to = static_cast<T *>(slab);
     for (int64_t n = 0; n < count; n++)
-        for (int64_t d = 0; d < size; d++) narrow(from[n * stride + d], to + slots[n] * size + d);
+        for (int64_t h = 0; h < heads; h++) {
+            const int64_t row = slots[n] * heads + h;
+            keep(from + n * stride + h * size, size, to + row * size, scales + row);
+        }
 }
 
 }  // namespace
@@ -220,33 +244,30 @@ void put(const float *from, int64_t stride, const int64_t *slots, int64_t count,
 // Lanes of a vector: the head size must be a multiple of it.
 extern "C" int64_t paged_lanes() { return W; }
 
-// q [N, H, D] (tokens q_stride apart), keys and values [blocks, block_size, K, D] fp32 or bf16
-// (`half`); tables [sequences, width], starts [sequences + 1], lengths [sequences] as in
+// q [N, H, D] (tokens q_stride apart), keys and values [blocks, block_size, K, D] of `bytes` a
+// number (fp32, bf16, or int8 with scales [blocks, block_size, K]); tables [sequences, width], starts [sequences + 1], lengths [sequences] as in
 // layout.py -> out [N, H, D], of those sequences that have at most `few` queries. Where `length` is
 // not 0, it is that of chunks; cosines and sines [N, D] turn queries further.
 extern "C" void paged_decode(const float *q, int64_t q_stride, const void *keys,
-                             const void *values, bool half, const int32_t *tables, int64_t width,
-                             const int32_t *starts, const int32_t *lengths, int64_t sequences,
-                             int64_t few, int64_t heads, int64_t key_heads, int64_t size,
-                             int64_t block_size, int64_t length, const float *succ_cosine,
-                             const float *succ_sine, const float *inter_cosine,
-                             const float *inter_sine, float scale, float *out) {
+                             const void *values, const float *key_scales,
+                             const float *value_scales, int64_t bytes, const int32_t *tables,
+                             int64_t width, const int32_t *starts, const int32_t *lengths,
+                             int64_t sequences, int64_t few, int64_t heads, int64_t key_heads,
+                             int64_t size, int64_t block_size, int64_t length,
+                             const float *succ_cosine, const float *succ_sine,
+                             const float *inter_cosine, const float *inter_sine, float scale,
+                             float *out) {
     const Shape shape{heads, key_heads, size, block_size};
     const Turns turns{length, {{}, {succ_cosine, succ_sine}, {inter_cosine, inter_sine}}};
     const auto made = tasks(shape, tables, width, starts, lengths, sequences, few, turns);
-    if (half)
-        decode(q, q_stride, static_cast<const bf16 *>(keys), static_cast<const bf16 *>(values),
-               shape, made, scale, out);
-    else
-        decode(q, q_stride, static_cast<const float *>(keys), static_cast<const float *>(values),
-               shape, made, scale, out);
+    auto *run = bytes == 4 ? decode<float> : bytes == 2 ? decode<bf16> : decode<int8_t>;
+    run(q, q_stride, keys, values, key_scales, value_scales, shape, made, scale, out);
 }
 
-// Rows of `size` numbers, `stride` apart, into the slots [count] of a slab.
+// Rows [heads, size], `stride` apart, into the slots [count] of a slab of `bytes` a number.
 extern "C" void paged_store(const float *from, int64_t stride, const int64_t *slots, int64_t count,
-                            int64_t size, void *slab, bool half) {
-    if (half)
-        put(from, stride, slots, count, size, static_cast<bf16 *>(slab));
-    else
-        put(from, stride, slots, count, size, static_cast<float *>(slab));
+                            int64_t heads, int64_t size, void *slab, float *scales,
+                            int64_t bytes) {
+    auto *run = bytes == 4 ? put<float> : bytes == 2 ? put<bf16> : put<int8_t>;
+    run(from, stride, slots, count, heads, size, slab, scales);
 }

@@ -7,6 +7,7 @@
 //
 // T queries, H query heads, K key heads, D head size.
 #include "forward.h"
+#include "slab.h"
 
 namespace {
 
@@ -14,17 +15,10 @@ struct Shape {
     int64_t queries, heads, groups, size, block_size, q_stride, place, first, last;
 };
 
-// Keys or values in blocks; those of integers have a scale each.
-template <typename T>
-struct Slab {
-    const T *at;
-    const float *scales;  // [blocks, block_size, K], or none
-};
-
 // The keys and values of a key head, as `Asked` reads them.
 template <typename T>
 struct Pages {
-    Slab<T> keys, values;
+    Slab<const T> keys, values;
     const int32_t *table;
     const Shape &shape;
     int64_t group;
@@ -39,10 +33,10 @@ struct Pages {
         }
     }
 
-    void copy(const Slab<T> &from, int64_t slot, int64_t count, float *to, int64_t step) const {
+    void copy(const Slab<const T> &from, int64_t slot, int64_t count, float *to, int64_t step) const {
         int64_t stride = shape.groups * shape.size;
         const T *at = from.at + slot * stride + group * shape.size;
-        if (!from.scales) return gather(at, stride, count, shape.size, 1.f, to, count, step);
+        if (!coded<T>) return gather(at, stride, count, shape.size, 1.f, to, count, step);
         for (int64_t i = 0; i < count; i++)
             gather(at + i * stride, stride, 1, shape.size,
                    from.scales[(slot + i) * shape.groups + group], to + i * step, 1, step);
@@ -67,7 +61,7 @@ struct Task {
 template <typename T>
 struct Job {
     const float *q;
-    Slab<T> keys, values;
+    Slab<const T> keys, values;
     const int32_t *table;
     Shape shape;
     Lists lists;

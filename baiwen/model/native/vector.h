@@ -53,7 +53,13 @@ static inline vf load(const bf16 *p) {
 static inline vf load(const int8_t *p) {
     vb codes;
     memcpy(&codes, p, sizeof codes);
+#if defined(__AVX512F__)  // GCC converts lane by lane
+    return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)codes));
+#elif defined(__AVX2__)
+    return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_set1_epi64x((int64_t)codes)));
+#else
     return __builtin_convertvector(codes, vf);
+#endif
 }
 
 static inline void store(float *p, vf x) { memcpy(p, &x, sizeof x); }
@@ -65,6 +71,13 @@ static inline void store(bf16 *p, vf x) {
     vu quiet = (bits >> 16) | 0x40;
     vh kept = __builtin_convertvector(x == x ? rounded : quiet, vh);
     memcpy(p, &kept, sizeof kept);
+}
+
+// Rounds numbers between -128 and 127 to nearest, ties to even.
+static inline void store(int8_t *p, vf x) {
+    const vi whole = (vi)(x + 12582912.f) - 0x4b400000;  // + 1.5 * 2^23: the integer in the last bits
+    vb codes = __builtin_convertvector(whole, vb);
+    memcpy(p, &codes, sizeof codes);
 }
 
 // The first `count` lanes.
