@@ -56,6 +56,14 @@ def test_dual_chunks_take_the_temperature_of_the_length_alone():
     assert rope.of(config, 4 * 32768) == Rope(1.0, pytest.approx(1.138629, abs=1e-6))
 
 
+def test_a_static_factor_stays_beside_dual_chunks_and_the_higher_temperature_counts():
+    chunks = DualChunk(32768, 2048, 32768)
+    config = replace(SIZES["7b"], rope_scaling=YARN, dual_chunk_attention_config=chunks)
+    static = Rope(4.0, pytest.approx(1.138629, abs=1e-6))
+    assert rope.of(config) == rope.of(config, 100) == rope.of(config, 4 * 32768) == static
+    assert rope.of(config, 31 * 32768) == Rope(4.0, pytest.approx(1 + 0.1 * math.log(31)))
+
+
 def test_tokens_of_different_ropes_have_each_the_table_of_its_own_to_the_bit():
     config, places = SIZES["tiny"], torch.tensor([5, 900, 3, 77, 12])
     ropes = [Rope(), Rope(4.0, 1.1), Rope(1.0, 1.2), Rope(4.0, 1.1)]
