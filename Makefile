@@ -48,6 +48,7 @@ bench: $(READY)  ## measure every claim, each beside its peer
 	.venv/bin/python -m benchmarks.prefill --long --write
 	.venv/bin/python -m benchmarks.serve --write
 	.venv/bin/python -m benchmarks.tiny --write
+	.venv/bin/python -m benchmarks.long --write
 
 $(READY): pyproject.toml constraints.txt
 	$(if $(PYTHON),,$(error Baiwen needs Python 3.11 or newer, and none is on the PATH; \
