@@ -1,10 +1,10 @@
 """Everything that has a fast form: attention through one door, norm, SwiGLU and rotation.
 
 Each function is defined by its plain form; a faster one gives the same result and has a parity
-test. `attend` is the only attention of the model: on the CPU `flash`, in C++, on CUDA for packed
+test. `attend` is attention without a cache: on the CPU `flash`, in C++, on CUDA for packed
 documents FlashAttention (`varlen_attn`) or FlexAttention with a block mask, and SDPA elsewhere, on
-the documents themselves or on whole rows with a mask, whichever costs less. What `torch.compile`
-traces is the plain form.
+the documents themselves or on whole rows with a mask, whichever costs less. `paged` is attention
+over a cache, by single queries and by `prefill`. What `torch.compile` traces is the plain form.
 
 B batch, T tokens, S keys, H query heads, K key heads, D head size, n documents.
 """

@@ -245,9 +245,10 @@ void put(const float *from, int64_t stride, const int64_t *slots, int64_t count,
 extern "C" int64_t paged_lanes() { return W; }
 
 // q [N, H, D] (tokens q_stride apart), keys and values [blocks, block_size, K, D] of `bytes` a
-// number (fp32, bf16, or int8 with scales [blocks, block_size, K]); tables [sequences, width], starts [sequences + 1], lengths [sequences] as in
-// layout.py -> out [N, H, D], of those sequences that have at most `few` queries. Where `length` is
-// not 0, it is that of chunks; cosines and sines [N, D] turn queries further.
+// number (fp32, bf16, or int8 with scales [blocks, block_size, K]); tables [sequences, width],
+// starts [sequences + 1], lengths [sequences] as in layout.py -> out [N, H, D], of those sequences
+// that have at most `few` queries. Where `length` is not 0, it is that of chunks; cosines and sines
+// [N, D] turn queries further.
 extern "C" void paged_decode(const float *q, int64_t q_stride, const void *keys,
                              const void *values, const float *key_scales,
                              const float *value_scales, int64_t bytes, const int32_t *tables,
