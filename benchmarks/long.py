@@ -67,7 +67,7 @@ def told(folder: Path, recipes: list[dict[str, Any]], wall: float) -> list[str]:
 
 
 def sparsely(folder: Path) -> list[str]:
-    """What sparse prefill holds of the attention of held-out texts, and whether it says the same."""
+    """What sparse prefill holds of the attention of held-out texts, and how often it agrees."""
     model, tokenizer = pretrained.load(folder / "runs/long/2048", dtype=torch.float32)
     documents = files.read_jsonl(folder / "runs/long/data/heldout.jsonl.zst")
     ids = tokenizer.encode("\n\n".join(row["text"] for row in documents))
