@@ -146,6 +146,9 @@ def _long(scores: dict[str, Any]) -> Iterator[Table]:
         table = _table("task, ours / official", *lengths)
         for task, by_length in others.items():
             table.add_row(task, *map(_both, by_length.values()))
+        for name, told in (("low", "95 % of ruler, ours, from"), ("high", "to")):
+            ends = [found["strict"][name] for found in others["ruler"].values()]
+            table.add_row(told, *(f"{100 * end:.1f} %" for end in ends))
         yield table
 
 

@@ -16,6 +16,7 @@ from baiwen.eval.long import passkey, ruler
 from baiwen.eval.long.haystack import Haystack
 from baiwen.eval.long.puzzle import Form, Puzzle, prompt
 from baiwen.eval.long.questions import Asked
+from baiwen.mistakes import nearest
 
 PASSKEY = "passkey"
 TASKS = (PASSKEY, *ruler.TASKS)
@@ -54,9 +55,10 @@ def named(tasks: Iterable[str]) -> list[str]:
     """The tasks that these names stand for, in the order of `TASKS`; `UserError` for no task."""
     wanted = {task for name in tasks for task in SUITES.get(name, (name,))}
     if unknown := wanted - {*TASKS}:
+        hint = nearest(min(unknown), [*SUITES, *TASKS])
         raise UserError(
             f"no task {', '.join(sorted(unknown))}; there are ruler (all but the first), "
-            f"{', '.join(TASKS)}"
+            f"{', '.join(TASKS)}.{hint}"
         )
     return [task for task in TASKS if task in wanted]
 

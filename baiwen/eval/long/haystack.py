@@ -31,6 +31,7 @@ NOISE_LINE = (
     "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
 )
 LEAST, MOST = 100, 600  # characters of a passage
+SAMPLE = 400  # characters of each of the first texts, which tell the language together
 LAST = "\n\n"  # what the last passage of a text ends with
 WORD = re.compile(r"\b[a-z]{4,10}\b")
 
@@ -99,9 +100,8 @@ def of(source: str, tokenizer: Tokenizer, characters: int) -> Haystack:
     if source == NOISE:
         return noise(tokenizer, words)
     parts = [part for text in texts for part in passages(text.strip() + LAST, LEAST, MOST)]
-    return Haystack(
-        source, tokenizer, _encoded(parts, tokenizer), words, language("".join(texts[:9]))
-    )
+    spoken = language("".join(text[:SAMPLE] for text in texts))
+    return Haystack(source, tokenizer, _encoded(parts, tokenizer), words, spoken)
 
 
 def noise(tokenizer: Tokenizer, words: Sequence[str]) -> Haystack:

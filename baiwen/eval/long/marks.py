@@ -19,7 +19,7 @@ NUMBERS = re.compile(r"\d+")
 VALUES = re.compile(r"\d{5,}")  # not the numbering of a list
 UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 VARIABLES = re.compile(r"\b[A-Z]{5}\b")
-WORDS = re.compile(r"[a-z]+")
+WORDS = re.compile(r"[a-z]+", re.IGNORECASE)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 Mark = Callable[[str, Sequence[str]], float]  # (answer, truth) -> 0 to 1
@@ -44,11 +44,15 @@ def exact(found: Collection[str], truth: Collection[str]) -> float:
 
 
 def listed(kind: re.Pattern[str], among: Collection[str] | None = None) -> Mark:
-    """The strict mark of answers that list things of a kind, or those of them that are `among`."""
+    """The strict mark of answers that list things of a kind, or those of them that are `among`.
+
+    As officially, capitals or not are one; what is `among` is in lower case.
+    """
 
     def mark(answer: str, truth: Sequence[str]) -> float:
-        found = set(kind.findall(said(answer)))
-        return exact(found if among is None else found & set(among), truth)
+        found = {one.lower() for one in kind.findall(said(answer))}
+        asked = [one.lower() for one in truth]
+        return exact(found if among is None else found & set(among), asked)
 
     return mark
 

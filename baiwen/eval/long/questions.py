@@ -66,7 +66,7 @@ def puzzle(asked: Asked, tokenizer: Tokenizer, rng: Random) -> Puzzle:
     return Puzzle(
         before=f"{ORDER}\n\nThe following are given documents.\n\n",
         body=lambda room: _documents(asked, question, tokenizer, Random(seed), room),
-        after=f"{ORDER}\n\nQuestion: {question.text}",
+        after=f"\n\n{ORDER}\n\nQuestion: {question.text}",
         cue=" Answer:",
         truth=question.answers,
         official=marks.some,

@@ -64,7 +64,8 @@ class Long(Knobs):
         """What is asked, in groups whose texts begin alike."""
         tasks = [task for task in named(self.tasks) if task not in self.left_out]
         if not tasks:
-            raise UserError(f"nothing is asked of long texts: {self.left_out}")
+            told = "; ".join(f"{task}: {reason}" for task, reason in self.left_out.items())
+            raise UserError(f"nothing is asked of long texts. {told}")
         return list(grouped(cells(tasks, self.lengths, self.depths, self.keys, self.samples)))
 
     def material(self, tokenizer: Tokenizer, seed: int) -> Material:

@@ -162,6 +162,23 @@ def test_a_chinese_text_is_asked_about_in_chinese(tokenizer, tmp_path):
         material.puzzle(cell("niah_single_2"))
 
 
+def test_the_language_is_that_of_most_of_a_text_not_of_its_beginning(tokenizer, tmp_path):
+    (tmp_path / "a.txt").write_text("Contents and licence of the book. " * 150)
+    for name in "bcd":
+        (tmp_path / f"{name}.txt").write_text("山上有一座灯塔，每天晚上都亮着。" * 100)
+    assert haystack.of(str(tmp_path), tokenizer, characters=10**6).language == "zh"
+
+
+def test_words_are_right_in_capitals_or_not(material):
+    puzzle = material.puzzle(cell("cwe", 6000))
+    assert puzzle.mark(", ".join(map(str.title, puzzle.truth))) == (1.0, 1.0)
+
+
+def test_the_order_to_answer_stands_apart_from_the_last_document(material):
+    text = read(material, material.puzzle(cell("qa_1")))
+    assert text.count(f"\n\n{questions.ORDER}\n\nQuestion: ") == 1
+
+
 def test_common_words_stand_as_often_as_ruler_says(material):
     text = read(material, material.puzzle(cell("cwe", 6000)), length=6000)
     listed = re.findall(r"\d+\. (\w+)", text.rpartition("most often.\n")[2])

@@ -77,8 +77,10 @@ def test_texts_are_never_parted_between_groups():
 def test_names_of_tasks_and_of_many():
     assert named(["ruler", "passkey"]) == list(TASKS) and len(TASKS) == 14
     assert named(["vt"]) == ["vt"]
-    with pytest.raises(UserError, match="no task needle; there are ruler"):
-        named(["needle"])
+    with pytest.raises(
+        UserError, match=r"no task paskey; there are ruler.* Did you mean passkey\?"
+    ):
+        named(["paskey"])
 
 
 def test_what_a_run_has_answered_before_it_was_killed_is_kept_and_the_end_is_the_same(
