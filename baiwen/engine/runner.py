@@ -18,7 +18,7 @@ from baiwen.engine.choice import Row
 from baiwen.engine.reading import Reader, Sparsity
 from baiwen.engine.request import Sample
 from baiwen.engine.scheduler import Chunk
-from baiwen.model.layout import Layout
+from baiwen.model.layout import FEW, Layout
 from baiwen.model.paged import PagedCache, Step
 from baiwen.model.sparse import Chooser, among, together
 from baiwen.model.transformer import Transformer
@@ -94,7 +94,8 @@ class Runner:
     def _choosers(self, model: int, chunks: Sequence[Chunk]) -> dict[int, Chooser]:
         """What says which keys are seen, for the chunks that are read sparsely, by their numbers.
 
-        The patterns are the model's; a draft goes by vote.
+        A prompt's last few tokens see all keys, as an answer's do. The patterns are the model's; a
+        draft goes by vote.
         """
         if self.sparse is None:
             return {}
@@ -102,7 +103,7 @@ class Runner:
         found = {}
         for number, chunk in enumerate(chunks):
             sample, reading = chunk.sample, chunk.sample.request.reading
-            if sample.together and chunk.count > 1:
+            if sample.together and chunk.count > FEW:
                 end = sample.computed + chunk.count == len(sample.request.prompt)
                 config, rope = self.caches[model].config, reading.ropes[model]
                 found[number] = Chooser(config, sparse, end=end, rope=rope)

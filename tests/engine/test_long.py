@@ -187,6 +187,15 @@ def test_a_sparse_prompt_that_sees_everything_answers_as_a_dense_one(long):
     assert whole[1].sparsity is None
 
 
+@pytest.mark.parametrize("more", [1, 2, 8, 9])
+def test_the_last_few_tokens_of_a_sparse_prompt_are_read_as_an_answer_is(long, more):
+    ids = prompt(256 + more)
+    dense = long().generate([ids], NEVER)
+    seen = long(sparse=replace(SPARSE, mass=1.0, floor=1.0)).generate([ids], NEVER)
+    assert_alike(seen, dense)
+    assert seen[0].sparsity.tokens == (256 if more <= 8 else 265)
+
+
 def test_what_was_seen_of_a_sparse_prompt_is_told(long):
     engine = long(sparse=SPARSE)
     assert engine.stats()["sparse_tokens"] == 0 and engine.stats()["sparse_recall"] == 1
