@@ -9,7 +9,7 @@ turned further by `turns` where it asks older keys. Nothing else in the model kn
 
     turning = turns(config, positions)                    # [B, T] as they are, not modulo s
     out = dual.attend(q, k, v, documents, turning)
-    pieces(first=5, last=9, length=4)[1].parts            # of queries 8: keys 8, 4 ... 7, 0 ... 3
+    pieces(first=5, last=9, length=4)[1].parts            # of query 8: keys 8, 4 ... 7, 0 ... 3
 
 B batch, T tokens, S keys, H query heads, K key heads, G = H / K, D head size.
 """
