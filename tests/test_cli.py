@@ -3,6 +3,7 @@
 import errno
 import importlib
 import io
+import itertools
 import os
 import shlex
 import shutil
@@ -580,7 +581,9 @@ def test_eval_needs_something_to_score_on(model, capsys):
 
 def test_eval_prints_the_grid_of_the_pass_key_and_ruler_in_both_marks(model, capsys, tmp_path):
     text = tmp_path / "text.txt"
-    text.write_text("to be or not to be, that is a question which many have asked\n\n" * 400)
+    parts = ("to", "up", "be", "at", "of"), ("walk", "look", "talk", "turn"), ("ed", "er", "s")
+    words = map("".join, itertools.product(*parts))  # enough to make keys of
+    text.write_text(f"{' '.join(words)}\n\n" * 80)
     arguments = ["--suite", "long", "--lengths", "1200", "1500", "--depths", "3", "--keys", "1"]
     arguments += ["--samples", "1", "--tasks", "passkey", "niah_single_2", "qa_1"]
     assert cli.main(["eval", str(model), *arguments, "--haystack", str(text)]) == 0
@@ -589,6 +592,7 @@ def test_eval_prints_the_grid_of_the_pass_key_and_ruler_in_both_marks(model, cap
     assert rows[0] == ["pass", "key,", "depth", "1,200", "1,500"]
     assert [row[0] for row in rows[1:5]] == ["0.00", "0.50", "1.00", "all"]
     assert ["niah_single_2", *["0.0", "/", "0.0", "%"] * 2] in rows
+    assert rows[-2][-4:] == ["0.0", "%", "0.0", "%"] and rows[-1] == ["to", *["79.3", "%"] * 2]
     assert "reads 2,048 tokens, as trained" in progress
     more = ["--lengths", "3000", "--tasks", "passkey", "--context", "3000", "--no-dca"]
     more += ["--sparse", "--sparse-from", "2500", "--kv", "bf16"]

@@ -17,7 +17,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from baiwen import mistakes
+from baiwen import log, mistakes
 from baiwen.config import Knobs
 from baiwen.data import shards
 from baiwen.data.pack import best_fit
@@ -116,6 +116,8 @@ def _of_length(
         pool = source.pack(kept)
         if pool.tokens >= sequence_length:
             found[name] = replace(pool, name=f"{name} ({kind})")
+        elif kept.any():
+            log.say(f"{name}: its {kind} texts do not fill one row, so none of them is learned")
     if not found:
         longest = max(int(source.lengths.max()) for source in sources.values())
         raise UserError(

@@ -52,7 +52,7 @@ class Config(Knobs):
     out: Path  # the run folder
     start: Input  # the model to teach: an HF folder with its tokenizer
     # conversations (JSONL: messages, tools), or several files by name; report: over a million
-    data: Input | dict[str, Input]
+    data: Input | Annotated[dict[str, Input], Field(min_length=1)]
     mixture: Mixture = Mixture()
     heldout: Input | None = None  # conversations whose loss is measured every loop.eval_every steps
     heldout_tokens: Count = 65_536  # of them that are measured

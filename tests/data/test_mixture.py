@@ -58,6 +58,14 @@ def test_long_share_parts_documents_by_length(folder, tokenizer):
         assert is_long.all() if "(long)" in pool.name else not is_long.any()
 
 
+def test_texts_of_a_length_that_fill_no_row_are_told(folder, tokenizer, capsys):
+    found = pools(folder, tokenizer.fingerprint, 3_000, Mixture(long_share=0.5, long_at=50))
+    assert [pool.name for pool in found] == ["long (long)", "short (short)"]
+    told = capsys.readouterr().err
+    assert "both: its long texts do not fill one row" in told
+    assert "both: its short texts do not fill one row" in told
+
+
 def test_weights_keep_their_proportions_within_each_length(folder, tokenizer):
     mixture = Mixture(long_share=0.4, long_at=50, weights={"long": 1, "both": 3, "short": 2})
     weights = {pool.name: pool.weight for pool in pools(folder, tokenizer.fingerprint, 64, mixture)}

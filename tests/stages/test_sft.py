@@ -63,6 +63,11 @@ def test_a_missing_file_of_the_mixture_is_named_once(place):
     assert str(error.value).count('data.long = "lang.jsonl" does not exist') == 1
 
 
+def test_a_mixture_of_no_files_is_refused(place):
+    with pytest.raises(UserError, match=r"data = \{\} must have at least 1"):
+        stages.load(place, ["data={}"])
+
+
 def test_one_file_is_told_once_when_it_is_missing(place):
     text = RECIPE.partition("[data]")[0].replace("epochs", 'data = "shirt.jsonl"\nepochs')
     files.write("one.toml", text)
