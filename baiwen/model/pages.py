@@ -30,12 +30,15 @@ class Pages:
     ) -> tuple[Tensor, Tensor]:
         """Keys and values [n, K, D] at the places [n] of the sequence, of all heads or some."""
         size = self.keys.shape[1]
-        slots = self.table.long()[places // size] * size + places % size
-        slabs = (self.keys, self.values)
-        found = [slab.flatten(0, 1)[:, heads][slots].to(dtype) for slab in slabs]
-        for codes, scales in zip(found, self.scales or (), strict=bool(self.scales)):
-            codes *= scales.flatten(0, 1)[:, heads][slots][..., None].to(dtype)
-        return found[0], found[1]
+        slots = self.table.index_select(0, places // size).long() * size + places % size
+
+        def of(slab: Tensor) -> Tensor:  # index_select: several times faster than an index
+            return slab.flatten(0, 1)[:, heads].index_select(0, slots).to(dtype)
+
+        k, v = of(self.keys), of(self.values)
+        if self.scales is None:
+            return k, v
+        return k * of(self.scales[0])[..., None], v * of(self.scales[1])[..., None]
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,8 @@ def _unfolded(x: Tensor, like: Tensor) -> Tensor:
 
 def _spread(x: Tensor, heads: int) -> Tensor:
     """[B, S, K, D] -> [B, heads, S, D], each key head as often as there are heads for it."""
-    return x.repeat_interleave(heads // x.shape[2], 2).transpose(1, 2)
+    each = heads // x.shape[2]
+    return (x.repeat_interleave(each, 2) if each > 1 else x).transpose(1, 2)
 
 
 def _gathered(x: Tensor, like: Tensor) -> Tensor:
