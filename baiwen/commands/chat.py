@@ -15,7 +15,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TextIO
 
@@ -56,15 +56,20 @@ def main(options: argparse.Namespace) -> None:
 
 def _source(options: argparse.Namespace) -> AbstractContextManager[Source]:
     if options.model.startswith(("http://", "https://")):
-        for name in LOADED:
-            if getattr(options, name):
-                raise UserError(f"--{name.replace('_', '-')} is for a model that is loaded here")
+        for name in said(options, LOADED):
+            raise UserError(f"--{name.replace('_', '-')} is for a model that is loaded here")
         key = options.api_key or os.environ.get("BAIWEN_API_KEY")
         return nullcontext(Remote(options.model, key))
     # Loading a model takes torch, and seconds; a server is spoken to at once.
     local = importlib.import_module("baiwen.commands.local")
     opened: AbstractContextManager[Source] = local.opened(options)
     return opened
+
+
+def said(options: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """Those of the options that the command line gives, be it a 0."""
+    values = {name: getattr(options, name) for name in names}
+    return [name for name, value in values.items() if value is not None and value is not False]
 
 
 def converse(talk: Conversation, read: Read) -> None:

@@ -48,7 +48,7 @@ def engine(
 
 def extend_of(options: argparse.Namespace) -> Extend | None:
     """How to go beyond the trained length, if the command line says so."""
-    if not (options.rope or options.no_dca or options.factors):
+    if not (options.rope or options.no_dca or options.factors is not None):
         return None
     return Extend(dca=not options.no_dca, rope=options.rope, factors=_factors(options.factors))
 
@@ -64,7 +64,7 @@ def sparse_of(options: argparse.Namespace, config: ModelConfig) -> Sparse | None
 
 def _factors(text: str | None) -> tuple[float, ...]:
     try:
-        return tuple(float(factor) for factor in text.split(",")) if text else ()
+        return () if text is None else tuple(float(factor) for factor in text.split(","))
     except ValueError:
         raise UserError(f"--factors {text} must be numbers with commas, as in 1,2,4") from None
 

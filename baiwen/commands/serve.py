@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from baiwen import dist, mistakes
 from baiwen.commands import loading
+from baiwen.commands.chat import said
 from baiwen.engine import pretrained
 from baiwen.engine.engine import Engine
 from baiwen.engine.front import Front
@@ -107,10 +108,11 @@ def _scoring(
     gate: Gate,
     limits: Limits,
 ) -> FastAPI:
-    for option in ("weights", "lookup", "cache_tokens", "open", *loading.OPTIONS):
-        if getattr(options, option):
-            flag = option.replace("_", "-")
-            raise UserError(f"--{flag} is for language models, and {folder} is a reward model")
+    others = "weights", "lookup", "cache_tokens", "open"
+    plain = [name for name in others if getattr(options, name)]
+    for option in (*plain, *said(options, loading.OPTIONS)):
+        flag = option.replace("_", "-")
+        raise UserError(f"--{flag} is for language models, and {folder} is a reward model")
     model, tokenizer = pretrained.load_reward(folder, world.device, world.dtype)
     scorer = Scorer(model, tokenizer, max_waiting=limits.waiting)
     context = options.context or scorer.context

@@ -99,9 +99,10 @@ class Engine:
         dtypes = [capacity.kept(one, kv) for one in models]
         size = sum(map(bytes_per_token, (one.config for one in models), dtypes))
         device = model.model.norm.weight.device
-        if context is not None and cache_tokens is None:
+        if context is not None:
             capacity.check(size, device, context)
-        longest = min(Reach.of(one.config, context, extend).context for one in models)
+        reaches = [Reach.of(one.config, context, extend) for one in models]
+        longest = min(reach.context for reach in reaches)
         if cache_tokens is None:
             cache_tokens = capacity.affordable(size, device, longest, sequences)
             cache_tokens = -(-max(cache_tokens, context or 0) // BLOCK) * BLOCK
@@ -112,8 +113,8 @@ class Engine:
                 f"cache_tokens = {cache_tokens:,} has no room for a context of "
                 f"{max(context or 0, 2):,} tokens"
             )
-        reaches = tuple(Reach.of(one.config, self.context, extend) for one in models)
-        self.reader = Reader(reaches, sparse, prefix_cache)
+        within = tuple(replace(reach, context=self.context) for reach in reaches)
+        self.reader = Reader(within, sparse, prefix_cache)
         self.pool = Blocks(blocks)
         self.scheduler = Scheduler(self.pool, BLOCK, step_tokens, sequences)
         self.runner = Runner(models, self.reader, dtypes, blocks, BLOCK)

@@ -43,10 +43,9 @@ class Extend:
             raise UserError(f"rope = {self.rope!r} is none of {', '.join(get_args(Way))}")
         for factor in self.factors:
             if not 1 <= factor < math.inf:
-                raise UserError(
-                    f"a factor of {factor:g} is below 1: it would make the model read less than it "
-                    "was trained at"
-                )
+                told = "is below 1: it would make the model read less than it was trained at"
+                told = told if factor < 1 else "is none: give a number from 1 up, as in 4"
+                raise UserError(f"a factor of {factor:g} {told}")
         if self.local is not None and self.local < 1:
             raise UserError(f"local = {self.local} must be at least 1 token")
 
@@ -62,6 +61,7 @@ class Reach:
 
     config: ModelConfig  # with dual chunk attention, where that extends it
     trained: int  # tokens
+    context: int  # tokens of a prompt and its answer, at most
     lengths: tuple[int, ...]  # tokens, rising: requests up to the same one are read alike
     way: Way | None  # None: the rotations that config.json asks for, whatever the length
 
@@ -81,16 +81,13 @@ class Reach:
             extend = extend or Extend()
             context = context or max(own, REPORTED * trained)
             config = _extended(config, trained, extend)
-            return cls(config, trained, _lengths(trained, context, extend), extend.way)
+            lengths = _lengths(trained, context, extend)
+            return cls(config, trained, context, lengths, extend.way)
         context = context or own
         if config.dual_chunk_attention_config is None:
-            return cls(config, trained, (context,), None)
-        return cls(config, trained, _lengths(trained, context, Extend()), "temperature")
-
-    @property
-    def context(self) -> int:
-        """Tokens of a prompt and its answer, at most."""
-        return self.lengths[-1]
+            return cls(config, trained, context, (context,), None)
+        lengths = _lengths(trained, context, Extend())
+        return cls(config, trained, context, lengths, "temperature")
 
     def length(self, tokens: int) -> int:
         """The most tokens that a request of so many may have without being read differently."""
@@ -113,28 +110,35 @@ class Reach:
         If they are few, under a sixteenth of the trained length, those of the next factor. There
         must be room for one.
         """
-        return self.length(min(prompt + self.trained // ANSWER, self.context)) - prompt
+        least = min(prompt + self.trained // ANSWER, self.context)
+        return min(self.length(least), self.context) - prompt
 
     @property
     def told(self) -> str:
         """How far, and by what, in a line."""
-        config = self.config
-        if self.context <= self.trained:
+        config, last = self.config, self.length(self.context)
+        if self.way is None and config.rope_scaling:
+            yarn = f"a static YaRN of factor {config.rope_scaling.factor:g}"
+            return f"{self.context:,} tokens by {yarn}, {self.trained:,} as trained"
+        if last <= self.trained:
             return f"{self.context:,} tokens, as trained"
         told = f"{self.context:,} tokens: {self.trained:,} as trained, beyond"
-        if self.way is None and config.rope_scaling:
-            return f"{told} by a static YaRN of factor {config.rope_scaling.factor:g}"
         ways = ["dual chunk attention"] if config.dual_chunk_attention_config else []
         ways += {"yarn": ["YaRN"], "temperature": ["YaRN's temperature"]}.get(self.way or "", [])
         if not ways:
             return f"{told} without an extension"
-        factors = ", ".join(f"{length / self.trained:.3g}" for length in self.lengths)
-        by_request = f", by factors of {factors}" if len(self.lengths) > 1 else ""
-        return f"{told} by {' and '.join(ways)}{by_request}"
+        told = f"{told} by {' and '.join(ways)}"
+        if self.way == "none":
+            return told
+        factors = [f"{length / self.trained:.3g}" for length in self.lengths if length <= last]
+        return f"{told}, by {'factors' if factors[1:] else 'a factor'} of {', '.join(factors)}"
 
 
 def _lengths(trained: int, context: int, extend: Extend) -> tuple[int, ...]:
-    """What a request's length is rounded up to; UserError where that ends before the context."""
+    """What a request's length is rounded up to; UserError where that ends before the context.
+
+    The factors that were asked for hold as they stand; else the last one is the context's own.
+    """
     if extend.way == "none":
         return (context,)
     factors = sorted(extend.factors) or range(1, math.ceil(context / trained) + 1)
@@ -144,7 +148,8 @@ def _lengths(trained: int, context: int, extend: Extend) -> tuple[int, ...]:
             f"a context of {context:,} tokens is {context / trained:.3g} times the {trained:,} "
             f"that the model was trained at; the factors end at {factors[-1]:g}"
         )
-    return (*(length for length in lengths if length < context), context)
+    last = next(length for length in lengths if length >= context) if extend.factors else context
+    return (*(length for length in lengths if length < context), last)
 
 
 def _extended(config: ModelConfig, trained: int, extend: Extend) -> ModelConfig:

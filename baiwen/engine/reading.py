@@ -10,6 +10,7 @@ all sparsely.
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from baiwen.engine.reach import Reach
 from baiwen.errors import UserError
@@ -68,8 +69,13 @@ class Reader:
         chunk = sparse.chunk if sparse else 0
         if not self.sharing:
             return Reading(ropes, None, chunk)
-        tag = repr(([reach.config for reach in self.reaches], ropes, sparse))
-        return Reading(ropes, hashlib.sha256(tag.encode()).digest(), chunk)
+        tag = self._tag + repr((ropes, chunk)).encode()
+        return Reading(ropes, hashlib.sha256(tag).digest(), chunk)
+
+    @cached_property
+    def _tag(self) -> bytes:
+        """What all requests have in common; patterns of thousands of heads are told once."""
+        return repr(([reach.config for reach in self.reaches], self.sparse)).encode()
 
     def answer(self, prompt: int) -> int:
         """Tokens for the answer to a prompt, where nobody says how many (`Reach.answer`)."""

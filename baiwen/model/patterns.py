@@ -42,8 +42,9 @@ def read(path: Path | str, config: ModelConfig) -> Patterns:
     Raises UserError for a file that is something else or of another model, for an unknown kind of
     pattern and for sizes that are no whole numbers from 0 up.
     """
+    text = files.read_text(path)
     try:
-        raw = json.loads(files.read_text(path))
+        raw = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: this is not JSON: {error}") from error
     if not isinstance(raw, list) or not all(isinstance(layer, dict) for layer in raw):

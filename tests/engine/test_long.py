@@ -138,6 +138,14 @@ def test_blocks_are_shared_by_what_is_read_alike_and_by_nothing_else(long, exten
     assert bare.generate([grown], replace(NEVER, max_tokens=30))[0].ids == said
 
 
+def test_what_the_memory_holds_does_not_change_how_a_request_is_read(long):
+    ids, room = prompt(150), {"context": None, "extend": YARN}
+    small, large = (long(cache_tokens=tokens, **room) for tokens in (192, 4096))
+    assert (small.context, large.context) == (192, 256)
+    assert small.reader.of(150, 180).ropes == large.reader.of(150, 180).ropes
+    assert_alike(small.generate([ids], NEVER), large.generate([ids], NEVER))
+
+
 def test_a_draft_reads_beyond_its_own_trained_length(long, model, trained):
     shorter = Transformer(replace(trained, max_position_embeddings=TRAINED // 2))
     shorter.load_state_dict(model.state_dict())
@@ -274,5 +282,7 @@ def test_texts_beyond_what_is_embedded_are_refused(long):
 def test_a_context_that_memory_does_not_hold_is_told_with_its_size(model, tokenizer):
     with pytest.raises(UserError, match=r"a context of 100,000,000,000 tokens takes .* GiB"):
         Engine(model, tokenizer, context=10**11)
+    with pytest.raises(UserError, match=r"a context of 100,000,000,000 tokens takes"):
+        Engine(model, tokenizer, context=10**11, cache_tokens=10**12)
     with pytest.raises(UserError, match=r"cache_tokens = 512 has no room .* 1,000 tokens"):
         Engine(model, tokenizer, context=1000, cache_tokens=512)

@@ -45,8 +45,15 @@ def test_yarn_alone_has_the_smallest_factor_that_holds_a_request(plain):
     assert reach.config == plain
     for length, factor in ((32_768, 1), (32_769, 2), (65_537, 3), (131_072, 4)):
         assert reach.rope(length) == rope.stretched(plain, factor)
-    sparse = Reach.of(plain, 131_072, Extend(dca=False, factors=(4, 1)))
-    assert [sparse.rope(length).factor for length in (32_768, 32_769)] == [1, 4]
+    few = Reach.of(plain, 131_072, Extend(dca=False, factors=(4, 1)))
+    assert [few.rope(length).factor for length in (32_768, 32_769)] == [1, 4]
+
+
+def test_a_factor_that_is_asked_for_holds_as_it_stands(plain):
+    reach = Reach.of(plain, 100_000, Extend(dca=False, factors=(4, 8)))
+    assert reach.context == 100_000
+    assert [reach.rope(length).factor for length in (10, 100_000)] == [4, 4]
+    assert reach.answer(99_000) == 1_000 and reach.told.endswith("by YaRN, by a factor of 4")
 
 
 def test_without_yarn_or_dca_positions_go_on_as_they_are(plain):
@@ -65,7 +72,8 @@ def test_a_static_yarn_holds_for_every_length_unless_more_is_asked(plain):
     reach = Reach.of(static)
     assert (reach.config, reach.context, reach.trained) == (static, 131_072, 32_768)
     assert reach.rope(5) == reach.rope(131_072) == rope.of(static) == Rope(4.0, 1.2)
-    assert "static YaRN of factor 4" in reach.told
+    assert reach.told == "131,072 tokens by a static YaRN of factor 4, 32,768 as trained"
+    assert "static YaRN" in Reach.of(static, 4_096).told
     more = Reach.of(static, 262_144, Extend(dca=False))
     assert more.rope(5) == Rope() and more.rope(200_000) == rope.stretched(more.config, 7)
     assert more.config.rope_scaling == Yarn(1.0, 32_768, beta_fast=16.0)
@@ -93,6 +101,7 @@ def test_an_answer_of_any_length_needs_no_larger_factor_than_its_prompt(plain):
     ("ask", "told"),
     [
         (lambda config: Extend(factors=(0.5, 4)), "a factor of 0.5 is below 1"),
+        (lambda config: Extend(factors=(math.nan,)), "a factor of nan is none"),
         (lambda config: Extend(rope="ntk"), "rope = 'ntk' is none of temperature, yarn, none"),
         (lambda config: Extend(local=0), "local = 0"),
         (lambda config: Reach.of(config, 1), "a context of 1 tokens has no room"),

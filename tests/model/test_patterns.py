@@ -61,3 +61,6 @@ def test_a_file_that_is_no_json_is_refused(tmp_path):
     (tmp_path / "patterns.json").write_text("[")
     with pytest.raises(UserError, match=r"patterns\.json: this is not JSON"):
         patterns.read(tmp_path / "patterns.json", SHAPE)
+    with pytest.raises(UserError, match=r"absent\.json: there is no such file") as error:
+        patterns.read(tmp_path / "absent.json", SHAPE)
+    assert "not JSON" not in str(error.value)
