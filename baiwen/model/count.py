@@ -3,11 +3,17 @@
 parameters(SIZES["0.5b"]).total              # 494,032,768
 flops_per_token(SIZES["0.5b"], 4096)         # forward and backward
 training_memory(SIZES["0.5b"], micro_tokens=8192).total
+inference_memory(SIZES["0.5b"], context=131072, kv="int8").cache
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from baiwen.model.config import ModelConfig
+
+KEPT = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number in the cache
+BITS = {"bf16": 16, "int8": 8, "int4": 4}  # of a packed weight
+PIECE = 256  # rows of a step that pass a feed-forward together: native/linear.cpp
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,20 @@ class Memory:
     def total(self) -> int:
         """Their sum."""
         return self.weights + self.gradients + self.optimizer + self.activations
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes of an engine on a CPU while it reads a prompt."""
+
+    weights: int
+    cache: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """Their sum."""
+        return self.weights + self.cache + self.activations
 
 
 def parameters(config: ModelConfig) -> Parameters:
@@ -124,3 +144,93 @@ def _kept(config: ModelConfig, layer: int, itemsize: int) -> int:
         width += experts * hidden  # the copies that are sent to the experts, and their answers
     halves = 2 * hidden + 2 * hidden + 3 * keys + hidden + 3 * width
     return 2 * 4 * hidden + itemsize * halves
+
+
+def inference_memory(
+    config: ModelConfig,
+    context: int,
+    *,
+    weights: Literal["fp32", "bf16", "int8", "int4"] = "bf16",
+    kv: Literal["fp32", "bf16", "int8"] = "bf16",
+    step: int = 512,
+    sparse: bool = False,
+    tile: int = 48,
+    block: int = 16,
+) -> Held:
+    """Bytes to read a prompt of `context` tokens, `step` of them at a time, with packed weights.
+
+    `weights` are exact, and so is the cache, in blocks of `block` tokens. Activations are an
+    estimate, of what lives at once: the residual, rotary tables, a norm's output, q, k, v and what
+    attention gathers of a step; a feed-forward's pieces. With `sparse`, a table of scores by
+    blocks of `tile` queries and keys. Nothing is as large as the square of the context.
+    """
+    step = min(step, context)
+    cached = -(-context // block) * block * cache_bytes_per_token(config, KEPT[kv])
+    return Held(stored(config, weights), cached, _step(config, step, weights) + (
+        _choosing(config, step, context, tile) if sparse else 0
+    ))  # fmt: skip
+
+
+def stored(config: ModelConfig, weights: str) -> int:
+    """Bytes of the weights as `packed.pack` keeps them; exact."""
+    hidden, keys = config.hidden_size, config.num_key_value_heads * config.head_dim
+    outputs = hidden + 2 * keys
+    bias = 4 * (outputs if weights == "fp32" else -(-outputs // 16) * 16)
+    attention = _linear(outputs, hidden, weights) + bias + _linear(hidden, hidden, weights)
+    feed_forward = sum(_kept_feed_forward(config, i, weights) for i in _layers(config))
+    table = _linear(config.vocab_size, hidden, "int8" if weights == "int4" else weights)
+    norms = 4 * hidden * (2 * config.num_hidden_layers + 1)
+    tables = table * (1 if config.tie_word_embeddings else 2)
+    return config.num_hidden_layers * attention + feed_forward + norms + tables
+
+
+def _kept_feed_forward(config: ModelConfig, layer: int, weights: str) -> int:
+    """Bytes of a feed-forward; routers and experts are fp32."""
+    hidden, width, rest = config.hidden_size, config.intermediate_size, 0
+    if config.sparse(layer):
+        width = config.shared_expert_intermediate_size
+        every = config.num_experts * (3 * config.moe_intermediate_size + 1)
+        rest = 4 * hidden * (every + 1)  # and the gate of the shared expert
+    return _linear(2 * width, hidden, weights) + _linear(hidden, width, weights) + rest
+
+
+def _linear(outputs: int, inputs: int, weights: str) -> int:
+    """Bytes of a matrix: fp32, or panels of 16 outputs by groups of 64 inputs (native/linear.h)."""
+    if weights == "fp32":
+        return 4 * outputs * inputs
+    scales = 2 if weights == "int4" else 1  # bf16; int4 has least weights too
+    group = 64 * 16 * BITS[weights] // 8 + 16 * 2 * scales
+    return -(-outputs // 16) * -(-inputs // 64) * group
+
+
+def _step(config: ModelConfig, step: int, weights: str) -> int:
+    """Bytes that live at once while `step` tokens pass a block, and the last one's logits."""
+    hidden, keys = config.hidden_size, config.num_key_value_heads * config.head_dim
+    chunks = config.dual_chunk_attention_config is not None
+    turned = hidden + 2 * hidden if chunks else 0  # a turned query, outputs of two more parts
+    tables = config.head_dim * (6 if chunks else 2)
+    heads = 2 * hidden + 2 * keys  # a norm's output and q, k, v before they are turned
+    attending = 4 * hidden + config.num_attention_heads  # q, outputs thrice, sums
+    tokens = step * (hidden + tables + heads + attending + turned)
+    rows = step if weights == "fp32" else min(step, PIECE)
+    width = max(_width(config, layer) for layer in _layers(config))
+    pieces = rows * (hidden + 3 * width)
+    codes = max(step * hidden, rows * width) // 2  # 16 bits
+    return 4 * (tokens + pieces + codes + config.vocab_size)
+
+
+def _width(config: ModelConfig, layer: int) -> int:
+    """Numbers of a token in the middle of a feed-forward."""
+    if not config.sparse(layer):
+        return config.intermediate_size
+    experts = config.num_experts_per_tok * config.moe_intermediate_size
+    return experts + config.shared_expert_intermediate_size
+
+
+def _choosing(config: ModelConfig, step: int, context: int, tile: int) -> int:
+    """Bytes of the scores of all query heads by blocks, thrice: by parts, together, as shares."""
+    return 3 * 4 * config.num_attention_heads * -(-step // tile) * -(-context // tile)
+
+
+def _layers(config: ModelConfig) -> range:
+    return range(config.num_hidden_layers)

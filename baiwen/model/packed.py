@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baiwen.errors import UserError
+from baiwen.model import count
 from baiwen.model.attention import Attention
 from baiwen.model.codes import PANEL, decode, encode
 from baiwen.model.layers import MLP
@@ -33,7 +34,7 @@ from baiwen.model.paged_cpu import KEPT
 from baiwen.model.transformer import Block, Transformer
 
 Weights = Literal["fp32", "bf16", "int8", "int4"]
-BITS = {"bf16": 16, "int8": 8, "int4": 4}
+BITS = count.BITS
 
 
 def pack(model: Transformer, weights: Weights = "bf16") -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baiwen.errors import UserError
-from baiwen.model import codes, packed, weights
+from baiwen.model import codes, count, packed, weights
 from baiwen.model.codes import decode, encode
 from baiwen.model.config import ModelConfig
 from baiwen.model.layout import Layout
@@ -19,7 +19,7 @@ from baiwen.model.native.build import library
 from baiwen.model.packed import Packed, pack
 from baiwen.model.paged import PagedCache, Step
 from baiwen.model.sizes import SIZES
-from baiwen.model.transformer import Transformer
+from baiwen.model.transformer import Block, Transformer
 
 WEIGHT_ERROR = {16: 4e-4, 8: 8e-3, 4: 0.1}  # of normal weights, relative to their size
 LOGIT_ERROR = {"fp32": 1e-5, "bf16": 2e-3, "int8": 2e-2, "int4": 0.2}  # relative
@@ -253,6 +253,7 @@ def test_fused_blocks_keep_the_codes_that_others_keep() -> None:
     pack(fused, "int8")
     apart = copy.deepcopy(fused)
     for block in apart.model.layers:
+        assert isinstance(block, Block)
         block.fused = None
     found, plain = (through_the_cache(x, tokens, [20, 1, 9], torch.int8) for x in (fused, apart))
     assert error(found, plain) < 2e-3  # a rounding that falls the other way moves a code by one
@@ -272,6 +273,18 @@ def test_dense_blocks_of_whole_panels_are_fused() -> None:
         answering = model(config)
         pack(answering, "int8")
         assert sum(block.fused is not None for block in answering.model.layers) == fused
+
+
+@compiled
+@pytest.mark.parametrize("config", [TINY, MIXTURE, replace(TINY, tie_word_embeddings=False)])
+@pytest.mark.parametrize("kind", list(LOGIT_ERROR))
+def test_the_bytes_of_packed_weights_are_those_that_are_counted(
+    config: ModelConfig, kind: packed.Weights
+) -> None:
+    holding = model(config)
+    pack(holding, kind)
+    held = {tensor.data_ptr(): tensor.nbytes for tensor in holding.state_dict().values()}
+    assert sum(held.values()) == count.stored(config, kind)
 
 
 def test_a_tied_table_is_kept_once() -> None:
