@@ -23,10 +23,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from baiwen import dist, files, log
 from baiwen.config import Input, Knobs
@@ -71,6 +71,15 @@ class Config(Knobs):
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of weights and matmuls
     threads: Count | None = None  # of the CPU; none: torch's choice
+
+    @model_validator(mode="after")
+    def _counts(self) -> Self:
+        if self.after >= self.length:
+            raise ValueError(
+                f"after = {self.after:,} leaves no query of length = {self.length:,} to count; "
+                "lower it"
+            )
+        return self
 
 
 @dataclass(frozen=True)

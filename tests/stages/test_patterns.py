@@ -130,6 +130,11 @@ def test_too_little_text_is_told(folder):
         made(config(folder, out=folder / "short", samples=100))
 
 
+def test_queries_that_do_not_count_leave_some_that_do(folder):
+    with pytest.raises(ValueError, match="after = 256 leaves no query of length = 256"):
+        config(folder, after=LENGTH)
+
+
 def test_the_plan_says_how_much_is_read(folder):
     told = patterns.plan(config(folder))
     assert told == {"heads": 8, "tokens read": "at most 1,536 (6 times 256)"}
