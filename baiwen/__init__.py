@@ -6,10 +6,13 @@
     done = engine.generate(["Hello"], baiwen.Sampling(temperature=0.7))
     baiwen.save(model, tokenizer, "out")
 
+    extend, sparse = baiwen.Extend(rope="yarn"), baiwen.Sparse()     # prompts beyond training
+    baiwen.Engine(model, tokenizer, context=131_072, extend=extend, sparse=sparse)
+
     judge, tokenizer = baiwen.load_reward("runs/tiny/reward")    # a reward model
     baiwen.score(judge, tokenizer, [messages, ...])              # a number for each conversation
 
-These seven names are for outsiders and stay; the rest of the package is internal. Importing this
+These nine names are for outsiders and stay; the rest of the package is internal. Importing this
 module imports nothing: torch comes with the first of them that is used.
 """
 
@@ -21,16 +24,30 @@ if TYPE_CHECKING:
 
     from baiwen.engine.engine import Engine
     from baiwen.engine.pretrained import load, load_reward
+    from baiwen.engine.reach import Extend
     from baiwen.engine.sampler import Sampling
     from baiwen.engine.score import score
+    from baiwen.model.sparse import Sparse
     from baiwen.model.transformer import Model
     from baiwen.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["Engine", "Sampling", "Tokenizer", "load", "load_reward", "save", "score"]
+__all__ = [
+    "Engine",
+    "Extend",
+    "Sampling",
+    "Sparse",
+    "Tokenizer",
+    "load",
+    "load_reward",
+    "save",
+    "score",
+]
 
 _HOMES = {
     "Engine": "baiwen.engine.engine",
+    "Extend": "baiwen.engine.reach",
     "Sampling": "baiwen.engine.sampler",
+    "Sparse": "baiwen.model.sparse",
     "Tokenizer": "baiwen.tokenizer.tokenizer",
     "load": "baiwen.engine.pretrained",
     "load_reward": "baiwen.engine.pretrained",

@@ -59,8 +59,9 @@ class Engine:
     sparsely, in chunks of their own; answers are dense. kv: how keys and values are kept; None: as
     the weights.
     cache_tokens: tokens whose keys and values are kept; None: by the memory there is.
-    step_tokens: most tokens of a forward; None: 512 on a CPU, where answers then never stand still
-    for more than a second or two while a prompt is read, 8192 on a GPU. sequences: most samples
+    step_tokens: most tokens of a forward, beside a sparse prompt's chunk; None: 512 on a CPU, where
+    answers then never stand still for more than a second or two while a prompt is read densely,
+    8192 on a GPU. sequences: most samples
     that run at once.
     prefix_cache: share what prompts begin with. lookup: most tokens that are guessed ahead from the
     text itself, or by `draft`, a smaller model of the same tokenizer (then 4 unless given).

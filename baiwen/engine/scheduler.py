@@ -7,8 +7,8 @@
 
 Every sample that only waits for its next token gets it in every step. What is left of the budget
 goes to prompts: half to the one that came first, which therefore always gets on, the rest to the
-shortest, which therefore never wait for a long one to end. A prompt that is read sparsely comes in
-whole chunks beside that, whatever else there is: what is chosen of it depends on where they end.
+shortest, which therefore never wait for a long one to end. Prompts that are read sparsely come
+beside that, one after another, in whole chunks: what is chosen depends on where these end.
 
 A sample enters in order of arrival, when there are blocks for all it has so far; its answer takes
 further blocks as it grows. When there are none, the sample that came last gives its blocks back and
