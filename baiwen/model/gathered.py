@@ -1,6 +1,6 @@
 """Attention over a paged cache in plain PyTorch: keys are gathered, dense products do the rest.
 
-The oracle of every faster form. Memory is bounded: `attend` by what `Layout.groups` puts together,
+The oracle of every faster form. Memory is bounded: `fill` by what `Layout.groups` puts together,
 a piece of at most 512 queries times the keys of its sequence; `paged` by KEYS keys at a time, whose
 parts are merged (`parts.py`). Where queries see a part of the keys, it gathers these alone, for all
 query heads that share them.
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baiwen.model import parts
-from baiwen.model.layout import Group, Layout
+from baiwen.model.layout import Group
 from baiwen.model.pages import Lists, Pages, Scales, gather
 
 TILE = 64  # queries and keys of a block where lists choose
@@ -79,13 +79,6 @@ def _over(
     outs, lses = zip(*found or [parts.nothing(q[None])], strict=True)
     out, lse = parts.merge(outs, lses) if len(found) > 1 else (outs[0], lses[0])
     return out[0], lse[0]
-
-
-def attend(q: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Tensor:
-    """q [N, H, D] over keys and values [blocks, block_size, K, D] -> [N, H, D]."""
-    out = torch.empty_like(q)
-    fill(q, keys, values, layout.groups, out)
-    return out
 
 
 def fill(

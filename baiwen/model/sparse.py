@@ -162,7 +162,7 @@ def _by_vote(
     shares = votes.expected(counted, grid)
     chosen = votes.pick(shares, grid, near, sparse.mass, sparse.budget)
     held = votes.held(counted, chosen).unflatten(0, (len(chosen), -1))  # [K, G]
-    full = held.mean(1) < sparse.floor
+    full = ~(held.mean(1) >= sparse.floor)  # what is not a number is no reason to leave keys out
     chosen[full] = True
     recall = held.masked_fill(full[:, None], 1.0).flatten()
     return chosen, None, recall, int(full.sum())
@@ -174,7 +174,7 @@ def _by_patterns(
     """Blocks and keys alone for each query head."""
     assert sparse.patterns
     chosen, alone, recall = slashes.choose(parts, pages, grid, sparse.patterns.layers[layer])
-    full = recall < sparse.floor
+    full = ~(recall >= sparse.floor)
     chosen[full] = True
     alone = alone[~full[alone[:, 1]]]
     return chosen, alone, recall.masked_fill(full, 1.0), int(full.sum())

@@ -56,8 +56,14 @@ def written_out(q, keys, values, layout):
     return out
 
 
+def plainly(q, keys, values, layout):
+    out = torch.empty_like(q)
+    gathered.fill(q, keys, values, layout.groups, out)
+    return out
+
+
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("attend", [gathered.attend, kernels.paged])
+@pytest.mark.parametrize("attend", [plainly, kernels.paged])
 def test_paged_attention_is_attention_over_the_blocks_of_each_sequence(name, attend):
     layout, cache, q = case(name)
     keys, values = cache.layer(1)
