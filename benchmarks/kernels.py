@@ -22,13 +22,15 @@ from torch import Tensor
 
 from baiwen.model import compiled, flash, fused, kernels, rope
 from baiwen.model.config import ModelConfig
-from baiwen.model.pages import Lists, Pages
+from baiwen.model.layout import Layout
+from baiwen.model.pages import Lists, Pages, Scales, encode
 from benchmarks import page
 from benchmarks.sides.model import SHAPE
 from benchmarks.turns import Side, alternate, take_turns
 
 CHUNKS = ((8192, 512), (8192, 4096), (32768, 512), (131072, 512))  # keys, queries
 SHARES = (0.25, 0.1, 0.05)  # of the blocks
+DECODED = 32768  # keys of the token that is decoded
 PAGE = 16  # tokens of a block of the cache
 LENGTHS = (128, 192, 256, 512, 1024, 2048)
 CLAIMED = 512  # tokens of a row in the step that is timed with either malloc
@@ -120,7 +122,31 @@ def prefill(options: argparse.Namespace) -> list[str]:
         "GFLOP/s of computed pairs, one thread:",
         "",
         *page.table([*head, "rate at 10 % / dense", "dense time / at 10 %"], rows),
+        "",
+        f"One token over {DECODED:,} keys, by the cache they lie in:",
+        "",
+        *page.table(["cache", "ms", "error"], decode_rows(options.rounds)),
     ]
+
+
+def decode_rows(rounds: int) -> list[list[str]]:
+    """Milliseconds of one layer's decode, and how far it is from that of an fp32 cache."""
+    blocks = DECODED // PAGE
+    layout = Layout.of(torch.randperm(blocks).int()[None].numpy(), [DECODED - 1], [1], PAGE, "cpu")
+    slabs, q = torch.randn(2, blocks, PAGE, K, D), torch.randn(1, H, D)
+    codes, scales = encode(slabs)
+    kept: dict[str, tuple[Tensor, Scales | None]] = {
+        "fp32": (slabs, None),
+        "bf16": (slabs.bfloat16(), None),
+        "int8": (codes, (scales[0], scales[1])),
+    }
+    sides = {
+        name: partial(kernels.paged, q, pair[0], pair[1], layout, scales=scale)
+        for name, (pair, scale) in kept.items()
+    }
+    spent, truth = least(sides, 3 * rounds), sides["fp32"]()
+    errors = {name: (side() - truth).norm() / truth.norm() for name, side in sides.items()}
+    return [[name, f"{1000 * spent[name]:.1f}", f"{errors[name]:.1%}"] for name in sides]
 
 
 def prefill_row(keys: int, queries: int, rounds: int) -> list[str]:

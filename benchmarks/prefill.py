@@ -9,7 +9,8 @@
 Rates are of the layers there are; the head, which only the last token passes, is always whole. With
 `--long` a length may say how many layers it is read with; the ratios are of the same layers.
 Sparse sides see a fixed share of the blocks before them, whatever they hold: what it costs in
-answers is measured on trained models (`long.py`).
+answers is measured on trained models (`long.py`). The memory of keys, values and activations is set
+beside the computed figure: activations do not grow with the layers, whose cache is counted.
 """
 
 import argparse
@@ -17,9 +18,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from statistics import median
 
+from baiwen.engine.engine import STEP
+from baiwen.model import count, kernels
+from baiwen.model.config import ModelConfig
+from baiwen.model.positions import DualChunk
+from baiwen.model.sparse import Sparse
 from benchmarks import page
 from benchmarks.decode import LLAMA, OURS, PEER, Rows, heading, measure, rate, told
+from benchmarks.sides.serving import shape
 from benchmarks.turns import Figures, Side
+
+Found = Mapping[int, dict[str, list[Figures]]]  # of each length, by side
 
 TARGETS = {2048: 1.3, 8192: 1.7}  # times the rate of transformers
 LONG = {8192: 4, 32768: 4, 65536: 2, 131072: 1}  # layers by length: full attention in minutes
@@ -90,17 +99,18 @@ def long(options: argparse.Namespace) -> list[str]:
         times = [median(row["seconds"] for row in found[length][name]) for length in lengths]
         rows.append([name, *(f"{seconds:.1f}" for seconds in times)])
     head = [f"{length:,} tokens, {layers} layers" for length, layers in lengths.items()]
-    memory = [page.table(["side", *head], peaks(found, names))] if names else []
+    memory = [page.table(["side", *head], peaks(found, lengths))] if names else []
     return [
         f"0.5b shape, {options.threads} threads, {options.rounds} rounds; seconds, the median",
         "",
         *page.table(["side", *head], rows),
         "",
-        "GiB of memory at the peak:",
+        "GiB of memory at the peak (above what a loaded model holds; keys, values and activations",
+        "as `model/count.py` computes them):",
         "",
         *(line for table in memory for line in table),
         "",
-        *page.claims(long_claims(found)),
+        *page.claims([*long_claims(found), *memory_claims(found, lengths)]),
     ]
 
 
@@ -126,18 +136,52 @@ def turns(
     return rows
 
 
-def peaks(found: Mapping[int, dict[str, list[Figures]]], names: list[str]) -> list[list[str]]:
+def peaks(found: Found, lengths: Mapping[int, int]) -> list[list[str]]:
     """Most memory that each side has held, in GiB."""
-    return [
-        [name, *(f"{max(row['memory'] for row in rows[name]) / page.GIB:.2f}"
-                 for rows in found.values())]
-        for name in names
-    ]  # fmt: skip
+    rows = []
+    for name in next(iter(found.values())):
+        cells = []
+        for length, layers in lengths.items():
+            peak = max(row["memory"] for row in found[length][name]) / page.GIB
+            grown, figure = grows(found[length][name]), computed(name, length, layers)
+            told = f"; {(figure.cache + figure.activations) / page.GIB:.3f}" if figure else ""
+            cells.append(f"{peak:.2f} ({grown / page.GIB:.3f}{told})")
+        rows.append([name, *cells])
+    return rows
 
 
-def long_claims(
-    found: Mapping[int, dict[str, list[Figures]]],
-) -> Iterator[tuple[str, str, str, bool]]:
+def grows(rows: list[Figures]) -> int:
+    """Bytes at the peak, above what was held once the model was loaded."""
+    return max(int(row["memory"]) - int(row["held"]) for row in rows)
+
+
+def computed(name: str, length: int, layers: int | None) -> count.Held | None:
+    """Keys, values and activations of a side in C++, by `count.inference_memory`."""
+    side = SIDES[name]
+    if name in (TRANSFORMERS, PLAIN):
+        return None
+    chunks = DualChunk(8192, 512, 8192) if "dca" in side else None
+    given = shape({"shape": "0.5b", "layers": layers})
+    config = ModelConfig(**given, dual_chunk_attention_config=chunks)
+    sparse = "sparse" in side
+    step = Sparse().chunk if sparse else STEP["cpu"]
+    return count.inference_memory(config, length + 1, step=step, sparse=sparse, tile=kernels.tile())
+
+
+def memory_claims(found: Found, lengths: Mapping[int, int]) -> Iterator[tuple[str, str, str, bool]]:
+    """The longest prompt's memory at all 24 layers: activations as measured in those there are."""
+    length = max(lengths)
+    for name, rows in found[length].items():
+        cut, whole = computed(name, length, lengths[length]), computed(name, length, None)
+        if cut and whole:
+            measured = grows(rows) - cut.cache + whole.cache
+            ratio = measured / (whole.cache + whole.activations)
+            told = f"{ratio:.2f}x ({measured / page.GIB:.2f} GiB)"
+            what = f"KV + activations of 24 layers, {length:,} tokens, {name}"
+            yield what, "within 10 % of computed", told, abs(ratio - 1) <= 0.1
+
+
+def long_claims(found: Found) -> Iterator[tuple[str, str, str, bool]]:
     """The claims whose sides were there, by the median of the ratios of a round."""
     for ours, other, length, target in CLAIMS:
         rows = found.get(length, {})

@@ -27,6 +27,7 @@ def main(settings: dict[str, Any]) -> None:
     if not settings.get("native", True):
         os.environ["BAIWEN_NATIVE"] = "0"
     engine = build(settings)
+    run(engine, "prefill 1", settings)  # code is loaded, which is not memory of a prompt
     take_turns(settings, lambda work: run(engine, work, settings))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.turns import Figures, Turn
+from benchmarks.turns import Figures, Turn, settled_memory
 
 # The names are those of config.json.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -76,10 +76,10 @@ def requests(work: str, settings: Figures) -> list[Request]:
 
 def take_turns(settings: Figures, run: Callable[[str], Figures]) -> None:
     """One work a turn, round after round."""
-    turn = Turn()
+    turn, held = Turn(), settled_memory()
     for work in itertools.cycle(settings["works"]):
         turn.wait()
-        turn.figures = run(work)
+        turn.figures = {"held": held} | run(work)  # bytes after loading
 
 
 class Clock:
