@@ -34,6 +34,7 @@ class Case(NamedTuple):
 CASES = {
     "whole": Case(130, 0, 0, 130),
     "last of the keys": Case(50, 171, 0, 221),
+    "no query": Case(0, 99, 0, 99),
     "one query": Case(1, 99, 0, 100),
     "from within a block": Case(70, 60, 21, 130),
     "all keys before": Case(53, 400, 37, 197),

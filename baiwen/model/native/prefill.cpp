@@ -106,6 +106,7 @@ std::vector<Task> tasks(const Shape &shape, const Lists &lists, int64_t threads)
     constexpr int64_t FULL = 4;
     int64_t shared = shape.heads / (lists.ends ? lists.heads : shape.groups);
     int64_t blocks = (shape.queries + B - 1) / B, whole = blocks * (shape.heads / shared);
+    if (!whole) return {};
     int64_t parts = std::min(shared, (FULL * threads + whole - 1) / whole);
     int64_t most = (shared + parts - 1) / parts;
     std::vector<Task> made;
