@@ -118,6 +118,7 @@ class Request:
         self.cached_tokens = 0  # of the prompt, which were in the cache already
         self.prompt_tokens: list[Token] = []  # scored, where the sampling asks for it
         self.sparsity: Sparsity | None = None  # of what was read sparsely so far
+        self._told = 0  # tokens of the prompt up to which that goes
         self.samples: list[Sample] = []
         self.error: UserError | None = None  # why it could not be answered to its end
         self.known = len(tokenizer)  # ids that may be chosen
@@ -135,6 +136,12 @@ class Request:
         """Whether log-probabilities of the prompt are still to be computed."""
         asked = self.sampling.prompt_logprobs is not None
         return asked and len(self.prompt_tokens) < len(self.prompt)
+
+    def saw(self, first: int, seen: Sparsity) -> None:
+        """Book what a chunk saw that begins at `first`: once, though it may be read again."""
+        if first >= self._told:
+            self._told = first + seen.tokens
+            self.sparsity = seen.after(self.sparsity)
 
     def sample(self) -> "Sample":
         """One more sample, which has read nothing yet."""

@@ -64,9 +64,8 @@ class Runner:
             for number, model in enumerate(self.models)
         ]
         for number, chooser in choosers[0].items():
-            request = samples[number].request
-            seen = Sparsity(counts[number], **together(chooser.chosen))
-            request.sparsity = seen.after(request.sparsity)
+            sample, seen = samples[number], Sparsity(counts[number], **together(chooser.chosen))
+            sample.request.saw(sample.computed, seen)
             self.sparsity = seen.after(self.sparsity)
         return hidden[0]
 

@@ -236,9 +236,12 @@ def test_a_preempted_sparse_prompt_answers_as_before(long):
     prompts = [prompt(300, 1), prompt(250, 2)]
     sampling = replace(NEVER, max_tokens=40)
     expected = long(sparse=SPARSE).generate(prompts, sampling)
-    tight = long(sparse=SPARSE, context=512, cache_tokens=608)
-    assert_alike(tight.generate(prompts, sampling), expected)
+    tight = long(sparse=SPARSE, context=512, cache_tokens=608, prefix_cache=False)
+    found = tight.generate(prompts, sampling)
+    assert_alike(found, expected)
     assert tight.stats()["preemptions"] > 0
+    assert [done.sparsity.tokens for done in found] == [300, 250]  # be it read again
+    assert tight.stats()["sparse_tokens"] > 550
 
 
 def test_patterns_of_another_model_and_odd_chunks_are_refused(long):
