@@ -70,7 +70,8 @@ def _over(
         k, v = pages.read(places, heads=heads)  # [n, K, D]
         return parts.forward(q[None].float(), k[None], v[None], causal, mask)
 
-    early, late = places.tensor_split([int((places < place).sum())])  # columns are early, blocks rise
+    # Columns are all early, and blocks rise.
+    early, late = places.tensor_split([int((places < place).sum())])
     stands = torch.arange(place, place + len(q), device=q.device)
     found = [part(piece, causal=False) for piece in early.split(KEYS) if len(piece)]
     if len(late):
