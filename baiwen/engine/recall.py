@@ -89,8 +89,10 @@ def measure(
 
     dense = _next(model, read(model, ids, reach, knobs.chunk))
     found = _next(model, read(model, ids, reach, knobs.chunk, watched))
-    account = together([one for chooser in choosers for one in chooser.chosen])
-    recall = tuple(map(tuple, (sums / len(ids)).tolist()))
+    chosen = [one for chooser in choosers for one in chooser.chosen]
+    account = together(chosen)
+    counted = sum(one.queries for one in chosen if one.layer == 0)  # a last few are read as answers
+    recall = tuple(map(tuple, (sums / counted).tolist()))
     return Measured(recall, account["density"], (dense == found).double().mean().item())
 
 

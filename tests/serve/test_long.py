@@ -74,3 +74,5 @@ def test_how_a_server_reads_is_not_a_matter_of_its_client(long, capsys):
     served, _ = long
     assert cli.main(["chat", served.url, "--context", "100"]) == 2
     assert "--context is for a model that is loaded here" in capsys.readouterr().err
+    assert cli.main(["chat", served.url, "--sparse-from", "0"]) == 2
+    assert "--sparse-from is for a model that is loaded here" in capsys.readouterr().err

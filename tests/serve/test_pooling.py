@@ -196,7 +196,13 @@ def test_the_command_serves_a_reward_models_folder(folder_of_judge, judge, token
 
 
 @pytest.mark.parametrize(
-    "words", [["chat"], ["serve", "--weights", "int8"], ["export", "--gguf", "x"]]
+    "words",
+    [
+        ["chat"],
+        ["serve", "--weights", "int8"],
+        ["serve", "--sparse-from", "0"],
+        ["export", "--gguf", "x"],
+    ],
 )
 def test_commands_for_language_models_refuse_a_reward_model(folder_of_judge, words, capsys):
     code = cli.main([words[0], str(folder_of_judge), *words[1:]])
