@@ -72,3 +72,9 @@ def test_less_is_held_by_fewer_keys(model, ids):
     assert found.lowest <= found.mean < 0.99
     assert found.density < 0.95
     assert len(found.recall) == model.config.num_hidden_layers
+
+
+def test_a_text_that_ends_with_a_few_tokens_is_held_whole_where_all_is_seen(model, ids):
+    text = [*ids[: 2 * CHUNK], *ids[:5]]
+    found = recall.measure(model, text, Sparse(chunk=CHUNK, mass=1.0, floor=1.0))
+    assert found.mean == pytest.approx(1, abs=1e-5)
