@@ -33,7 +33,7 @@ class Sparsity:
     """What was seen of a prompt that was read sparsely."""
 
     tokens: int  # that were read so
-    density: float  # keys that they saw, as a share of those before them
+    density: float  # keys that a token saw, as a share of those before it: the mean
     recall: float  # share of the last queries' attention that was held, by estimate: the mean,
     lowest_recall: float  # and the worst of a chunk, layer and head
 

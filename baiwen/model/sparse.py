@@ -181,7 +181,7 @@ def _by_patterns(
 
 
 def together(chosen: Sequence[Chosen]) -> dict[str, float]:
-    """What was chosen in all layers and for all queries: mean and lowest recall, mean density."""
+    """What was chosen in all layers: recall and density as means over queries, lowest recall."""
     if not chosen:
         return {}
     weights = torch.tensor([float(one.queries) for one in chosen])
