@@ -39,6 +39,7 @@ def data(runs: Sequence[Run]) -> Iterator[Block]:
     """What became of the documents, what the shards hold, what tasks were drawn."""
     for run in runs:
         yield from _outcomes(run)
+        yield from _exercises(run)
         yield from _shards(run)
         yield from _kinds(run)
 
@@ -84,6 +85,18 @@ def _outcomes(run: Run) -> Iterator[Block]:
     ]
     if rows:
         yield Table(["outcome", "domain", "documents", "bytes"], rows, run.source("data.json"))
+
+
+def _exercises(run: Run) -> Iterator[Block]:
+    """Exercises by kind, and why how many texts did not give one."""
+    rows = [
+        [form, what, name, count(number)]
+        for form, tally in run.table("exercises.json").items()
+        for what, named in (("made", tally["kinds"]), ("not made", tally["unfit"]))
+        for name, number in sorted(named.items())
+    ]
+    if rows:
+        yield Table([run.name, "", "kind", "exercises"], rows, run.source("exercises.json"))
 
 
 def _shards(run: Run) -> Iterator[Block]:

@@ -10,7 +10,8 @@ Reads the folders of data stages and a tokenizer. Writes, in its folder,
 
     documents-longrange-00000.jsonl.zst    {"id", "text", "meta"}: a source for `shards`
     conversations.jsonl.zst                {"messages", "kind", "answer", "verifier"}: for `sft`
-    data.json                              how many of each kind, and why how many fell out
+    data.json                              documents and bytes, as the stage `data` says it
+    exercises.json                         how many of each kind, and why how many fell out
 
 Each is made of a text of the user's own that is as long as asked for: documents that are too short
 are joined with others of their domain (`baiwen/data/longrange`). Processes make them; the same
@@ -134,7 +135,8 @@ def run(config: Config, folder: files.RunFolder) -> None:
     made = tallies["documents"]
     kept = {config.name: {"documents": made.written, "bytes": made.bytes}}
     told = {form: {"kinds": each.kinds, "unfit": each.unfit} for form, each in tallies.items()}
-    files.write_json(folder.path / "data.json", {"kept": kept, **told})
+    files.write_json(folder.path / "data.json", {"kept": kept})
+    files.write_json(folder.path / "exercises.json", told)
     for form, each in tallies.items():
         parts = ", ".join(f"{kind} {number:,}" for kind, number in sorted(each.kinds.items()))
         log.say(f"{each.written:,} {form} of {each.tried:,} texts ({parts or 'none asked for'})")

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from baiwen.report import page
+from baiwen import files
+from baiwen.report import making, page
 from baiwen.report.page import Cards, Figure, Samples, Table, Text
 from baiwen.report.runs import Run
 from baiwen.report.sections import sections
@@ -129,6 +130,17 @@ def test_wall_time_adds_up(made, folders):
 
 def test_dropped_documents_stand_with_their_reason(made):
     assert table(made, "outcome").rows == [["kept", "code", "1,032", "3,500,000"]]
+
+
+def test_exercises_stand_by_kind_with_why_texts_gave_none(tmp_path):
+    tally = {"kinds": {"fim": 1200, "echo": 3}, "unfit": {"fim: too short": 7}}
+    files.write_json(tmp_path / "exercises.json", {"documents": tally})
+    (found,) = making.data([Run("at256", tmp_path)])
+    assert found.rows == [
+        ["documents", "made", "echo", "3"],
+        ["documents", "made", "fim", "1,200"],
+        ["documents", "not made", "fim: too short", "7"],
+    ]
 
 
 def test_pairs_stand_with_the_share_of_right_answers_and_why_prompts_gave_none(made, hostile):
