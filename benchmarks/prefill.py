@@ -31,8 +31,10 @@ from benchmarks.turns import Figures, Side
 Found = Mapping[int, dict[str, list[Figures]]]  # of each length, by side
 
 TARGETS = {2048: 1.3, 8192: 1.7}  # times the rate of transformers
-LONG = {8192: 4, 32768: 4, 65536: 2, 131072: 1}  # layers by length: full attention in minutes
+LONG = {8192: 4, 32768: 2, 65536: 1, 131072: 1}  # layers by length: full attention in minutes
 TRANSFORMERS, PLAIN = "transformers", "without a compiler, sparse 10 %"
+MAIN = ("full", "sparse 10 %", TRANSFORMERS)  # sides of the longest prompts, where none are named
+MANY = 32768  # tokens up to which all sides are measured
 SIDES: dict[str, dict[str, object]] = {
     "full": {},
     "sparse 10 %": {"sparse": 0.1},
@@ -91,15 +93,12 @@ def short(options: argparse.Namespace) -> list[str]:
 
 def long(options: argparse.Namespace) -> list[str]:
     """Seconds to the first token of long prompts, side by side."""
-    names = [name for name in SIDES if name in (options.sides or SIDES)]
     lengths = options.lengths or LONG
-    found = {length: turns(options, names, length, lengths[length]) for length in lengths}
-    rows = []
-    for name in names:
-        times = [median(row["seconds"] for row in found[length][name]) for length in lengths]
-        rows.append([name, *(f"{seconds:.1f}" for seconds in times)])
+    found = {length: turns(options, length, lengths[length]) for length in lengths}
+    names = [name for name in SIDES if any(name in sides for sides in found.values())]
+    rows = [[name, *(seconds(found[length].get(name)) for length in lengths)] for name in names]
     head = [f"{length:,} tokens, {layers} layers" for length, layers in lengths.items()]
-    memory = [page.table(["side", *head], peaks(found, lengths))] if names else []
+    memory = page.table(["side", *head], peaks(found, names, lengths))
     return [
         f"0.5b shape, {options.threads} threads, {options.rounds} rounds; seconds, the median",
         "",
@@ -108,16 +107,21 @@ def long(options: argparse.Namespace) -> list[str]:
         "GiB of memory at the peak (above what a loaded model holds; keys, values and activations",
         "as `model/count.py` computes them):",
         "",
-        *(line for table in memory for line in table),
+        *memory,
         "",
         *page.claims([*long_claims(found), *memory_claims(found, lengths)]),
     ]
 
 
-def turns(
-    options: argparse.Namespace, names: list[str], length: int, layers: int
-) -> dict[str, list[Figures]]:
+def seconds(rows: list[Figures] | None) -> str:
+    """The median of a side's turns, if it had any."""
+    return f"{median(row['seconds'] for row in rows):.1f}" if rows else ""
+
+
+def turns(options: argparse.Namespace, length: int, layers: int) -> dict[str, list[Figures]]:
     """Rounds of one length in which every side reads it once, after a short prompt to warm up."""
+    asked = options.sides or (SIDES if length <= MANY else MAIN)
+    names = [name for name in SIDES if name in asked]
     works = ["prefill 2048", *[f"prefill {length}"] * options.rounds]
     given = vars(options) | {"works": works, "spin": True, "layers": layers, "together": True}
     rows: dict[str, list[Figures]] = {name: [] for name in names}
@@ -136,12 +140,15 @@ def turns(
     return rows
 
 
-def peaks(found: Found, lengths: Mapping[int, int]) -> list[list[str]]:
+def peaks(found: Found, names: list[str], lengths: Mapping[int, int]) -> list[list[str]]:
     """Most memory that each side has held, in GiB."""
     rows = []
-    for name in next(iter(found.values())):
+    for name in names:
         cells = []
         for length, layers in lengths.items():
+            if name not in found[length]:
+                cells.append("")
+                continue
             peak = max(row["memory"] for row in found[length][name]) / page.GIB
             grown, figure = grows(found[length][name]), computed(name, length, layers)
             told = f"; {(figure.cache + figure.activations) / page.GIB:.3f}" if figure else ""

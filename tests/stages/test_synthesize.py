@@ -64,7 +64,7 @@ def rows(out):
 
 
 def content(out):
-    paths = [out / "data.json", *out.glob("documents-*"), *out.glob("conversations.*")]
+    paths = [out / "data.json", out / "exercises.json", *out.glob("documents-*"), *out.glob("conversations.*")]
     return {path.name: path.read_bytes() for path in paths}
 
 
@@ -106,7 +106,7 @@ def test_kinds_come_by_their_weights(settings):
     out = run(settings, kinds=kinds, count=80, conversations=0, lengths=((300, 400),))
     counts = Counter(row["meta"]["kind"] for row in rows(out))
     assert counts.keys() == {"fim", "passkey"} and 45 <= counts["fim"] <= 72
-    assert files.read_json(out / "data.json")["documents"]["kinds"] == counts
+    assert files.read_json(out / "exercises.json")["documents"]["kinds"] == counts
 
 
 def test_processes_write_the_same_bytes_as_one(settings, tmp_path):
