@@ -142,7 +142,7 @@ def _sparse(command: argparse.ArgumentParser) -> None:
     """How long prompts are read: `baiwen/model/sparse.py`; each of the others asks for --sparse."""
     command.add_argument("--sparse", action="store_true", help="read long prompts sparsely")
     command.add_argument("--sparse-from", type=int, help="tokens of a long prompt (32768)")
-    command.add_argument("--sparse-mass", type=float, help="of the attention, to be held (0.95)")
+    command.add_argument("--sparse-mass", type=float, help="of the attention, to be held (0.98)")
     command.add_argument("--sparse-budget", type=float, help="the most keys, as a share (none)")
     command.add_argument("--sparse-chunk", type=int, help="tokens read together (4096)")
     command.add_argument("--patterns", help="per-head patterns (JSON, .gz) instead of a vote")

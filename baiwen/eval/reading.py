@@ -43,7 +43,7 @@ class Sparsity(Knobs):
     threshold: Count = 32_768  # tokens from which on a prompt is read sparsely; report: 32,768
     chunk: Count = 4096  # tokens of a prompt that are read and chosen for together; report: 32,768
     patterns: Input | None = None  # sizes per head, by the stage `patterns`; none: by vote
-    mass: Share = 0.95  # of the attention that is to be held, by vote
+    mass: Share = 0.98  # of the attention that is to be held, by vote
     budget: Share | None = None  # the most keys, as a share of those before; none: no limit
     floor: Share = 0.8  # a key head of which less is held is read in full
 

@@ -6,7 +6,7 @@ MInference and the report of Qwen2.5-1M do it). What was chosen is reported with
 share of the last queries' attention that it holds. Prompts below the threshold, the end of a
 prompt and every decode see all keys.
 
-    chooser = Chooser(config, Sparse(mass=0.95))             # of one chunk of one prompt
+    chooser = Chooser(config, Sparse(mass=0.98))             # of one chunk of one prompt
     model(tokens, cache=Step(cache, layout, among({0: chooser})))
     together(chooser.chosen)                                 # {"recall": 0.97, ...}
 
@@ -40,7 +40,7 @@ class Sparse:
     threshold: int = 32_768  # shorter prompts are read densely; vLLM: 32768
     chunk: int = 4096  # of a prompt, read and chosen for together; report: 32768
     patterns: Patterns | None = None  # columns and diagonals of each head; None: by vote
-    mass: float = 0.95  # by vote: of the attention, that chosen blocks are expected to hold
+    mass: float = 0.98  # by vote: of the attention, that chosen blocks are expected to hold
     budget: float | None = None  # by vote: the most blocks, of those before; None: no limit
     floor: float = 0.8  # a head of which less is held, by the last queries, is read in full
     last: int = 64  # queries of a chunk that choose; report: 64

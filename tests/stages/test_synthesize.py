@@ -64,7 +64,12 @@ def rows(out):
 
 
 def content(out):
-    paths = [out / "data.json", out / "exercises.json", *out.glob("documents-*"), *out.glob("conversations.*")]
+    paths = [
+        out / "data.json",
+        out / "exercises.json",
+        *out.glob("documents-*"),
+        *out.glob("conversations.*"),
+    ]
     return {path.name: path.read_bytes() for path in paths}
 
 
