@@ -1,0 +1,1 @@
+"""A pipeline of steps over documents on disk: see `step.py`, then `run.py`."""
