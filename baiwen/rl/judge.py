@@ -107,12 +107,6 @@ def asked(question: Question, rubric: str, *, swapped: bool) -> list[dict[str, s
     ]
 
 
-def key(messages: Messages, model: str, sampling: Mapping[str, Any]) -> str:
-    """Names a request by all of its content."""
-    content = json.dumps([model, sampling, messages], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
-
-
 def read(text: str) -> Said:
     """What an answer says, however it is wrapped: the last JSON object in it with a verdict.
 

@@ -33,13 +33,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from baiwen.endpoint import Chat, Endpoint, Refused, connected
 from baiwen.engine.request import Completion, Token
 from baiwen.engine.sampler import Sampling, chance
 from baiwen.errors import UserError
 from baiwen.files.manifest import MANIFEST
 from baiwen.model import weights
 from baiwen.model.config import ModelConfig
-from baiwen.rl.endpoint import Chat, Endpoint, Refused, connected
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 PROBED = 256  # tokens that server and tokenizer must spell alike

@@ -25,7 +25,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -33,12 +32,12 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 
-from baiwen import files, log
+from baiwen import endpoint, files, log
 from baiwen.config import Input, Knobs
+from baiwen.endpoint import Ask, Endpoint
 from baiwen.errors import UserError
 from baiwen.eval.statistics import proportion
-from baiwen.rl import endpoint, judge, pairs
-from baiwen.rl.endpoint import Chat, Endpoint, Refused
+from baiwen.rl import judge, pairs
 from baiwen.rl.judge import Question, Said
 from baiwen.tokenizer import messages as protocol
 
@@ -68,9 +67,9 @@ def run(config: Config, folder: files.RunFolder) -> None:
         raise UserError(f"{', '.join(map(str, config.data))}: no prompt has two different answers")
     rubric = files.read_text(config.rubric) if config.rubric else judge.RUBRIC
     kept = folder.path / "state" / "said.jsonl"
-    with files.Ledger(kept) as ledger, endpoint.opened(config.endpoint) as chat:
-        said = _asked(config, questions, rubric, chat, ledger)
-        model = chat.name
+    with files.Ledger(kept) as ledger, endpoint.opened(config.endpoint) as ask:
+        said = _asked(config, questions, rubric, ask, ledger)
+        model = ask.name
     shutil.copyfile(kept, folder.path / kept.name)
     with files.jsonl_writer(folder.path / "pairs.jsonl") as write:
         for question, both in zip(questions, said, strict=True):
@@ -96,50 +95,34 @@ def plan(config: Config) -> dict[str, str | int]:
 
 
 def _asked(
-    config: Config, questions: Sequence[Question], rubric: str, chat: Chat, ledger: files.Ledger
+    config: Config, questions: Sequence[Question], rubric: str, ask: Ask, ledger: files.Ledger
 ) -> list[tuple[Said, Said]]:
     """What the judge says to both orders of each question."""
-    told: list[str] = []  # why the server refused
-
-    def ask(order: tuple[Question, bool]) -> Said:
-        question, swapped = order
-        try:
-            return _said(config, chat, ledger, judge.asked(question, rubric, swapped=swapped))
-        except Refused as error:
-            told.append(str(error))
-            return Said(None, refused=True)
-
-    orders = [(question, swapped) for question in questions for swapped in (False, True)]
-    with ThreadPoolExecutor(config.endpoint.concurrency, "judge") as pool:
-        try:
-            found = list(log.track(pool.map(ask, orders), "judge", len(orders), "requests"))
-        except BaseException as error:
-            chat.stop()
-            pool.shutdown(cancel_futures=True)
-            if isinstance(error, UserError):
-                kept = f"{len(ledger.rows):,} answers are kept; run the recipe again to go on"
-                raise UserError(f"{error}\n{kept}.") from error
-            raise
-    if len(told) == len(orders):
-        raise UserError(f"{config.endpoint.base} refuses every question: {told[0]}")
-    return list(zip(found[::2], found[1::2], strict=True))
-
-
-def _said(
-    config: Config, chat: Chat, ledger: files.Ledger, messages: Sequence[Mapping[str, Any]]
-) -> Said:
-    """What the judge says, from the ledger as far as it has been asked."""
     sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens}
-    for _ in range(config.attempts):
-        name = judge.key(messages, chat.name, sampling)
-        if name not in ledger.rows:
-            ledger.add(name, {"text": chat.ask(messages, sampling)})
-        text = ledger.rows[name]["text"]
-        said = judge.read(text)
-        if said.verdict is not None:
-            return said
-        messages = judge.again(messages, text)
-    return Said(None)
+    orders = (
+        (judge.asked(question, rubric, swapped=swapped), sampling)
+        for question in questions
+        for swapped in (False, True)
+    )
+    work = endpoint.answers(
+        ask, orders, ledger, config.endpoint.concurrency, _read_said, config.attempts, judge.again
+    )
+    try:
+        found = list(log.track(work, "judge", 2 * len(questions), "requests"))
+    except UserError as error:
+        kept = f"{len(ledger.rows):,} answers are kept; run the recipe again to go on"
+        raise UserError(f"{error}\n{kept}.") from error
+    refused = [answer.why for answer in found if answer.refused]
+    if len(refused) == len(found):
+        raise UserError(f"{config.endpoint.base} {refused[0]}, and every other question too")
+    said = [answer.value or Said(None, refused=answer.refused) for answer in found]
+    return list(zip(said[::2], said[1::2], strict=True))
+
+
+def _read_said(text: str) -> Said | None:
+    """What an answer says; None where it cannot be read."""
+    said = judge.read(text)
+    return said if said.verdict else None
 
 
 def _questions(path: Path, config: Config) -> Iterator[Question]:

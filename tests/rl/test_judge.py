@@ -110,16 +110,3 @@ def test_agreement_counts_orders_places_labels_and_criteria():
     assert found["order"] == (3, 4) and found["first_place"] == (5, 7)
     assert found["labels"] == (1, 2) and found["labels_by_kind"] == {"sums": (1, 2)}
     assert found["criteria"]["relevance"] == {"named": 2, "as_the_verdict": 1}
-
-
-def test_a_request_is_named_by_all_of_its_content():
-    messages = asked(QUESTION, RUBRIC, swapped=False)
-    names = {
-        judge.key(messages, "m", {"temperature": 0}),
-        judge.key(messages, "n", {"temperature": 0}),
-        judge.key(messages, "m", {"temperature": 1}),
-        judge.key(asked(QUESTION, RUBRIC, swapped=True), "m", {"temperature": 0}),
-        judge.key(asked(QUESTION, "other", swapped=False), "m", {"temperature": 0}),
-    }
-    assert len(names) == 5
-    assert judge.key(messages, "m", {"temperature": 0}) in names

@@ -4,8 +4,8 @@
     url = "http://127.0.0.1:8000/v1"
     key_env = "OPENAI_API_KEY"          # the name of the variable, never the key itself
 
-    with opened(endpoint) as model:
-        text = model.ask([{"role": "user", "content": "Hi"}], {"temperature": 0})
+    with opened(endpoint) as ask:
+        reply = ask([{"role": "user", "content": "Hi"}], {"temperature": 0})
 
 What may pass (no connection, a timeout, 408, 409, 429, 5xx, a body that is no answer) is asked
 again after a pause that doubles each time, or as long as the server says. What the server holds
@@ -17,7 +17,7 @@ against this one request (400, 413, 422: too long, say) raises `Refused`; anythi
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Self, TypeVar
 
@@ -25,6 +25,7 @@ import httpx
 from pydantic import Field, model_validator
 
 from baiwen.config import Knobs
+from baiwen.endpoint.reply import Messages, Refused, Reply, Sampling, Stopped
 from baiwen.errors import UserError
 
 PASSING = {408, 409, 429}  # and every 5xx
@@ -33,7 +34,6 @@ LONGEST = 60.0  # seconds of a pause
 LARGEST = 2**27  # bytes of a body
 SHOWN = 300  # characters of an answer in an error
 
-Messages = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
 Reader = Callable[[httpx.Response], T | None]  # None: it holds no answer
 
@@ -69,14 +69,6 @@ class Endpoint(Knobs):
         return str(url.copy_with(path="/v1")) if url.path in ("", "/") else str(url).rstrip("/")
 
 
-class Refused(Exception):  # noqa: N818 - what happened, not a kind of error
-    """The server does not take this request, and says why."""
-
-
-class Stopped(Exception):  # noqa: N818 - what happened, not a kind of error
-    """The work was stopped while this request waited."""
-
-
 class Chat:
     """An open connection; from any thread."""
 
@@ -89,10 +81,10 @@ class Chat:
         """End the pauses: whoever waits raises `Stopped`."""
         self._stop.set()
 
-    def ask(self, messages: Messages, sampling: Mapping[str, Any]) -> str:
-        """The model's answer. Refused; UserError where none comes in all the tries."""
+    def __call__(self, messages: Messages, sampling: Sampling) -> Reply:
+        """The model's reply. Refused; UserError where none comes in all the tries."""
         body = {"model": self.name, "messages": messages, **sampling}
-        return self._tried("POST", "/chat/completions", body, _content)
+        return self._tried("POST", "/chat/completions", body, _reply)
 
     def _first(self) -> str:
         return self._tried("GET", "/models", None, _listed)
@@ -172,16 +164,27 @@ def connected(endpoint: Endpoint) -> Iterator[httpx.Client]:
         yield client
 
 
-def _content(response: httpx.Response) -> str | None:
-    """The text of a chat completion, or None where this is none."""
+def _reply(response: httpx.Response) -> Reply | None:
+    """The reply of a chat completion, or None where this is none."""
     try:
-        content = response.json()["choices"][0]["message"]["content"]
+        told = response.json()
+        content = told["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     if content is None:  # a refusal, or all tokens went into reasoning
-        return ""
+        content = ""
+    if not isinstance(content, str):
+        return None
     # Half a surrogate pair, where an answer was cut off, is no text that could be written.
-    return content.encode(errors="replace").decode() if isinstance(content, str) else None
+    text = content.encode(errors="replace").decode()
+    return Reply(text, _count(told, "prompt_tokens"), _count(told, "completion_tokens"))
+
+
+def _count(told: Any, name: str) -> int:  # noqa: ANN401 - whatever the server's JSON is
+    """A count of the server's `usage`; 0 where there is none."""
+    usage = told.get("usage")
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and count >= 0 else 0
 
 
 def _listed(response: httpx.Response) -> str | None:
