@@ -1,0 +1,178 @@
+"""The mixture step: how many times each document is taken, by its domain and language.
+
+    steps = [..., "domain", "mixture"]
+    [mixture]
+    times = {entertainment = 0.3, science = 2, "*/zh" = 1.5}   # `Balance` in data/rates.py
+    epochs = 4
+
+A document is taken floor(rate) times, and once more where a hash of its id, in [0, 1), lies below
+what is left of the rate. So its copies hang on its id and its group's rate alone, on no order, part
+or worker, and a higher rate only ever adds copies. The rates come from the sizes of all groups.
+
+    summary(census(before), census(after, copies=True))        # the table of the card
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from baiwen.data.pipeline.step import VERDICT, Global, Map, Parts
+from baiwen.data.rates import Balance, Group, rates
+from baiwen.tokenizer.tokenizer import Tokenizer
+
+RULE = "mixture: down-sampled"
+UNKNOWN = "und"  # ISO 639-2: the language is undetermined
+READS = ("domain", "language", "sizes.bytes", "sizes.tokens")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is of something."""
+
+    documents: int
+    bytes: int
+    tokens: int | None  # None without a tokenizer
+
+    @property
+    def amount(self) -> int:
+        """Tokens where they are known, else bytes."""
+        return self.bytes if self.tokens is None else self.tokens
+
+
+def steps(knobs: Balance) -> tuple[Map, Global]:
+    """The step in two: each document's size, then how often it is taken."""
+    measure = partial(sizes, tokenizer=knobs.tokenizer, sample=knobs.sample, seed=knobs.seed)
+    return Map("sizes", measure), Global("mixture", partial(balance, knobs=knobs), READS)
+
+
+def sizes(
+    table: pa.Table, tokenizer: Path | None = None, sample: float = 1.0, seed: int = 0
+) -> pa.Table:
+    """`bytes` of each text, and `tokens` of those whose hash lies below `sample`, else null.
+
+    Tokens are those of a shard, with the one that ends a document.
+    """
+    size = pc.binary_length(table["text"]).cast(pa.int64())
+    tokens = pa.nulls(len(table), pa.int64())
+    if tokenizer is not None:
+        chosen = draws(table["id"], seed + 1) < sample
+        texts = table["text"].filter(pa.array(chosen)).to_pylist()
+        counts = np.zeros(len(table), np.int64)
+        encoded = _tokenizer(tokenizer).encode_many(texts, threads=1)
+        counts[chosen] = [len(ids) + 1 for ids in encoded]
+        tokens = pa.array(counts, mask=~chosen)
+    return pa.table({"bytes": size, "tokens": tokens})
+
+
+def balance(parts: Parts, knobs: Balance) -> Iterator[pa.Table]:
+    """`copies` of each document; one of which none is taken has a verdict: its draw, the rate."""
+    tables = (parts.table(part, READS) for part in range(len(parts)))
+    names = ["id", *(name.rpartition(".")[2] for name in READS)]
+    found = census(table.rename_columns(names) for table in tables)
+    rate = rates({group: size.amount for group, size in found.items()}, knobs)
+    for part in range(len(parts)):
+        table = parts.table(part, ("domain", "language"))
+        own = np.array([rate[group] for group in _groups(table)], np.float64)
+        yield taken(own, draws(table["id"], knobs.seed))
+
+
+def taken(rate: np.ndarray, draw: np.ndarray) -> pa.Table:
+    """`copies` and the verdict of documents of these rates and draws, float64 [documents]."""
+    copies = (np.floor(rate) + (draw < rate % 1)).astype(np.int32)
+    stays = copies > 0
+    columns = [
+        pa.array([None if kept else RULE for kept in stays.tolist()], pa.string()),
+        pa.array(draw, mask=stays),
+        pa.array(rate, mask=stays),
+        pa.array(copies),
+    ]
+    return pa.table(columns, schema=VERDICT.append(pa.field("copies", pa.int32())))
+
+
+def draws(ids: pa.ChunkedArray, seed: int) -> np.ndarray:
+    """A number in [0, 1) for each id, a function of it and of the seed alone: float64 [n]."""
+    digest, names = xxhash.xxh3_64_intdigest, ids.cast(pa.binary()).to_pylist()
+    hashes = np.fromiter((digest(name, seed) for name in names), np.uint64, len(names))
+    return (hashes >> np.uint64(11)) * 2.0**-53
+
+
+def census(tables: Iterable[pa.Table], copies: bool = False) -> dict[Group, Size]:
+    """How much there is of each domain and language, in alphabetical order.
+
+    tables: `domain, language, bytes, tokens`; with `copies` a column that says how often each row
+    counts (null: not at all). Counted tokens stand for those of their whole group, by bytes; where
+    none of a group were counted, those of all groups do.
+    """
+    sums: dict[Group, np.ndarray] = {}
+    for table in tables:
+        for group, row in _sums(table, copies):
+            sums[group] = sums.get(group, 0) + row
+    _, _, all_seen, all_counted = sum(sums.values(), np.zeros(4, np.int64)).tolist()
+    found = {}
+    for group in sorted(sums):
+        documents, size, seen, counted = sums[group].tolist()
+        above, below = (counted, seen) if seen else (all_counted, all_seen)
+        found[group] = Size(documents, size, round(size * above / below) if below else None)
+    return found
+
+
+def summary(before: Mapping[Group, Size], after: Mapping[Group, Size]) -> dict[str, Any]:
+    """The mixture as plain values, for the card.
+
+        {"before": {"documents", "bytes", "tokens"}, "after": {...}, "groups": [{"domain": "web",
+         "language": "zh", "before": {"documents", "bytes", "tokens", "share"}, "after": {...}}]}
+
+    A share is of the tokens where they are known, else of the bytes.
+    """
+    sides = {"before": before, "after": after}
+    totals = {name: _total(side.values()) for name, side in sides.items()}
+    groups: list[dict[str, Any]] = []
+    for domain, language in before:
+        row: dict[str, Any] = {"domain": domain, "language": language}
+        for name, side in sides.items():
+            size = side.get((domain, language), Size(0, 0, 0))
+            row[name] = vars(size) | {"share": size.amount / max(1, totals[name].amount)}
+        groups.append(row)
+    return {name: vars(total) for name, total in totals.items()} | {"groups": groups}
+
+
+def _total(sizes: Iterable[Size]) -> Size:
+    found = list(sizes)
+    tokens = [size.tokens for size in found if size.tokens is not None]
+    documents, bytes_ = (
+        sum(getattr(size, name) for size in found) for name in ("documents", "bytes")
+    )
+    return Size(documents, bytes_, sum(tokens) if tokens else None)
+
+
+def _groups(table: pa.Table) -> list[Group]:
+    languages = table["language"].fill_null(UNKNOWN).to_pylist()
+    return list(zip(table["domain"].to_pylist(), languages, strict=True))
+
+
+def _sums(table: pa.Table, copies: bool) -> Iterator[tuple[Group, np.ndarray]]:
+    """Of each group: documents, bytes, bytes whose tokens were counted, and these: int64 [4]."""
+    times = table["copies"].fill_null(0) if copies else pa.repeat(1, len(table))
+    columns = {
+        "documents": times,
+        "bytes": pc.multiply(times, table["bytes"]),
+        "seen": pc.multiply(times, pc.if_else(table["tokens"].is_valid(), table["bytes"], 0)),
+        "counted": pc.multiply(times, table["tokens"].fill_null(0)),
+    }
+    keys = {"domain": table["domain"], "language": table["language"].fill_null(UNKNOWN)}
+    sums = pa.table(keys | columns).group_by(list(keys)).aggregate([(n, "sum") for n in columns])
+    for row in sums.to_pylist():
+        values = [row[f"{name}_sum"] for name in columns]
+        yield (row["domain"], row["language"]), np.array(values, np.int64)
+
+
+@cache
+def _tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.load(folder)
