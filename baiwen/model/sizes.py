@@ -5,14 +5,17 @@ on. The small ones have the same form; their vocabulary has room for 4,096 regul
 control tokens, and is a multiple of 128.
 
     SIZES["0.5b"].hidden_size  # 896
+    fitted(SIZES["tiny"], len(tokenizer))
 """
 
+import math
 from dataclasses import replace
 
 from baiwen.model.config import ModelConfig
 
 END_OF_TEXT = 151643  # of the published tokenizer
 TINY_VOCABULARY = 4096 + 128
+ROWS_OF_VOCABULARY = 128  # that an embedding's are a multiple of, as those of the published sizes
 
 
 def _shape(
@@ -80,3 +83,9 @@ SIZES: dict[str, ModelConfig] = {
     "tiny": _TINY,
     "tiny-moe": _mixture(_TINY, experts=8, chosen=2, width=128, shared=128),
 }
+
+
+def fitted(shape: ModelConfig, tokens: int) -> ModelConfig:
+    """The shape with a row of its embedding for each of a tokenizer's tokens."""
+    rows = math.ceil(tokens / ROWS_OF_VOCABULARY) * ROWS_OF_VOCABULARY
+    return replace(shape, vocab_size=rows)

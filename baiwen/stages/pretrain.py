@@ -38,7 +38,7 @@ from baiwen.mistakes import nearest
 from baiwen.model import count, weights
 from baiwen.model.config import ModelConfig
 from baiwen.model.positions import DualChunk
-from baiwen.model.sizes import SIZES
+from baiwen.model.sizes import SIZES, fitted
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
@@ -64,7 +64,6 @@ SHAPE = (
     "moe_intermediate_size",
     "shared_expert_intermediate_size",
 )
-ROWS_OF_VOCABULARY = 128  # that an embedding's are a multiple of, as those of the published sizes
 
 
 class Chunks(Knobs):
@@ -191,8 +190,7 @@ def _steps(config: Config, loader: Loader) -> int:
 def _model(config: Config, tokenizer: Tokenizer) -> Transformer:
     """A fresh model for this tokenizer, or the one to go on from; fp32."""
     if config.start is None:
-        rows = math.ceil(len(tokenizer) / ROWS_OF_VOCABULARY) * ROWS_OF_VOCABULARY
-        model = Transformer(replace(_shape(config), vocab_size=rows))
+        model = Transformer(fitted(_shape(config), len(tokenizer)))
         model.init_weights(config.seed)
         return model
     model = weights.load(config.start, dtype=torch.float32)

@@ -34,7 +34,10 @@ class Training(Protocol):
     device: str
     dtype: Literal["auto", "bfloat16", "float32"]
     threads: int | None
-    save_dtype: Literal["bfloat16", "float32"]
+
+    @property
+    def save_dtype(self) -> Literal["bfloat16", "float32"]:
+        """Of the written weights."""
 
     @property
     def parallel(self) -> Parallel:

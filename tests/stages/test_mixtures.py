@@ -1,0 +1,142 @@
+"""Proxy runs as a user runs them: which mixture teaches a domain best, and what a kill leaves."""
+
+import json
+import random
+from collections import Counter
+
+import pytest
+from pytest import approx
+
+from baiwen import files, stages
+from baiwen.data import shards
+from baiwen.errors import UserError
+from baiwen.stages import mixtures
+from baiwen.tokenizer import train
+
+WORDS = {"prose": ["cats", "sat", "mats", "saw", "dogs", "barns"], "code": "0123456789"}
+RECIPE = """
+stage = "mixtures"
+out = "out"
+shards = "shards"
+tokenizer = "tokenizer"
+heldout = "heldout.jsonl"
+size = "micro"
+sequence_length = 32
+tokens_per_step = 128
+micro_tokens = 128
+tokens = 2560
+threads = 1
+dtype = "float32"
+[loop]
+save_every = 5
+[mixtures.code]
+weights = { code = 0.9 }
+[mixtures.prose]
+weights = { code = 0.0 }
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working directory with sources of two domains, of which one is only learned from itself."""
+    place, rng = tmp_path_factory.mktemp("mixtures"), random.Random(0)
+    texts = {
+        domain: [" ".join(rng.choices(words, k=40)) for _ in range(60)]
+        for domain, words in WORDS.items()
+    }
+    tokenizer = train([*texts["prose"], *texts["code"]], 270)
+    tokenizer.save(place / "tokenizer")
+    with files.jsonl_writer(place / "heldout.jsonl") as put:
+        for domain, own in texts.items():
+            source = place / "shards" / domain
+            shards.write_index(
+                source, [shards.write_shard(source, 0, own[10:], tokenizer)], tokenizer
+            )
+            for text in own[:10]:
+                put({"text": text, "domain": domain})
+    files.write(place / "mixtures.toml", RECIPE)
+    return place
+
+
+def run(place, monkeypatch, **knobs):
+    monkeypatch.chdir(place)
+    (recipe,) = stages.load("mixtures.toml", [f"{key}={value}" for key, value in knobs.items()])
+    stages.run(recipe)
+    return files.read_json(recipe.out / "mixtures.json")
+
+
+@pytest.fixture(scope="module")
+def table(place):
+    with pytest.MonkeyPatch.context() as patch:
+        return run(place, patch)
+
+
+def test_a_domain_is_predicted_better_by_the_mixture_that_holds_it(table):
+    code, prose = (table["mixtures"][name]["domains"] for name in ("code", "prose"))
+    assert code["code"]["bits_per_byte"] < prose["code"]["bits_per_byte"] - 0.5
+    assert prose["prose"]["bits_per_byte"] < code["prose"]["bits_per_byte"]
+    assert code["code"]["runs"] == 2
+    assert code["code"]["spread"] > 0
+    assert table["mixtures"][table["best"]]["behind"]["bits_per_byte"] == 0
+
+
+def test_a_run_that_was_stopped_ends_in_the_same_bytes(table, place, monkeypatch):
+    saved, began = mixtures.train, Counter()
+
+    def stopped(*given, steps, **knobs):
+        began["runs"] += 1
+        if began["runs"] == 2:
+            steps = 5  # saved there, and the process ends
+        saved(*given, steps=steps, **knobs)
+        if began["runs"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(mixtures, "train", stopped)
+    # A constant rate, so that the first steps of a short run are those of the long one.
+    short = {"runs": 1, "tokens": 1280, "schedule.shape": '"constant"', "schedule.warmup": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        run(place, monkeypatch, out="again", **short)
+    assert [path.name for path in (place / "again/runs").glob("*.json")] == ["code-0.json"]
+    monkeypatch.setattr(mixtures, "train", saved)
+    run(place, monkeypatch, out="again", **short)
+    run(place, monkeypatch, out="whole", **short)
+    for path in (place / "whole").rglob("*.json"):
+        if path.name not in ("run.json", "recipe.json", "manifest.json"):
+            other = place / "again" / path.relative_to(place / "whole")
+            assert path.read_bytes() == other.read_bytes()
+    assert not (place / "again/state").exists()
+
+
+def rows(**bits):
+    """Runs of mixtures: {name: [(bits of a, bits of b) for each seed]}."""
+    return [
+        {
+            "mixture": name,
+            "seed": seed,
+            "domains": {d: {"bits_per_byte": v} for d, v in zip("ab", values, strict=True)},
+        }
+        for name, seeds in bits.items()
+        for seed, values in enumerate(seeds)
+    ]
+
+
+def test_the_best_is_that_of_the_least_weighted_mean():
+    runs = rows(one=[(1.0, 3.0), (1.2, 3.2)], two=[(1.5, 2.0), (1.6, 2.4)])
+    even, first = mixtures.compare(runs, {}), mixtures.compare(runs, {"b": 0.1})
+    assert (even["best"], first["best"]) == ("two", "one")
+    assert even["mixtures"]["one"]["mean"]["bits_per_byte"] == approx(2.1)
+    assert even["mixtures"]["two"]["domains"]["b"]["spread"] == approx(0.4 / 2**0.5)
+    # 2 - 1.75 and 2.2 - 2: seed by seed, their mean and its standard error.
+    assert even["mixtures"]["one"]["behind"]["bits_per_byte"] == approx(0.225)
+    assert even["mixtures"]["one"]["behind"]["standard_error"] == approx(0.025)
+
+
+def test_one_seed_has_no_spread():
+    table = mixtures.compare(rows(one=[(1.0, 3.0)]), {})
+    assert table["mixtures"]["one"]["mean"]["spread"] is None
+    json.dumps(table, allow_nan=False)
+
+
+def test_an_importance_of_no_domain_is_told():
+    with pytest.raises(UserError, match="no held-out document is of 'c'"):
+        mixtures.compare(rows(one=[(1.0, 3.0)]), {"c": 1.0})
