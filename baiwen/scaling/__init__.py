@@ -1,0 +1,1 @@
+"""Scaling laws: which learning rate, batch, size and data, from runs that cost little."""

@@ -1,0 +1,84 @@
+"""Runs of a sweep over learning rate and batch, in cells of one size and one number of tokens.
+
+    runs = read("steplaw.csv.gz")               # Step Law's columns: N D lr bs "smooth loss"
+    best = runs[near_best(runs, share=0.0025)]  # within 0.25 % of their cell's least loss
+
+The columns are those of the table that Step Law (arXiv 2503.04715) published; `bs` counts sequences
+there, of `SEQUENCE` tokens where no column `sequence` says otherwise, and `batch` tokens here. N
+leaves the embeddings and the output matrix out.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from baiwen import files
+from baiwen.errors import UserError
+
+SEQUENCE = 2048  # tokens of a sequence, in Step Law's runs
+COLUMNS = {"N": "parameters", "D": "tokens", "lr": "lr", "bs": "batch", "smooth loss": "loss"}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A row for each run; float64 [runs] each."""
+
+    parameters: np.ndarray  # N, without the embeddings
+    tokens: np.ndarray  # D, trained on
+    lr: np.ndarray  # peak learning rate
+    batch: np.ndarray  # tokens of a step
+    loss: np.ndarray  # nats a token, smoothed at the end of the run
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    def __getitem__(self, chosen: np.ndarray) -> "Runs":
+        return Runs(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+def read(path: Path | str) -> Runs:
+    """The runs of a CSV file (plain, .gz, .zst); UserError where a column or a number is not."""
+    rows = list(csv.DictReader(io.StringIO(files.read_text(path))))
+    if not rows:
+        raise UserError(f"{path}: holds no runs")
+    if missing := [name for name in COLUMNS if name not in rows[0]]:
+        raise UserError(f"{path}: has no column {missing[0]!r}; it has: {', '.join(rows[0])}")
+    columns = {new: _numbers(path, rows, old) for old, new in COLUMNS.items()}
+    length = _numbers(path, rows, "sequence") if "sequence" in rows[0] else SEQUENCE
+    return Runs(**columns | {"batch": columns["batch"] * length})
+
+
+def cells(runs: Runs) -> Iterator[np.ndarray]:
+    """The places of the runs of each (N, D), by size and then tokens."""
+    pairs = np.stack([runs.parameters, runs.tokens])
+    found, cell = np.unique(pairs, axis=1, return_inverse=True)
+    for number in range(found.shape[1]):
+        yield np.flatnonzero(cell.reshape(-1) == number)
+
+
+def near_best(runs: Runs, share: float = 0.0025) -> np.ndarray:
+    """Places of the runs whose loss is at most `share` above the least of their cell.
+
+    0.25 %: DeepSeek LLM (arXiv 2401.02954), section 3.1, and Step Law.
+    """
+    kept = [own[runs.loss[own] <= (1 + share) * runs.loss[own].min()] for own in cells(runs)]
+    return np.concatenate(kept) if kept else np.empty(0, np.int64)
+
+
+def _numbers(path: Path | str, rows: list[dict[str, str]], column: str) -> np.ndarray:
+    found = np.empty(len(rows))
+    for place, row in enumerate(rows):
+        try:
+            found[place] = float(row[column])
+        except (TypeError, ValueError):
+            found[place] = math.nan
+        if not found[place] > 0 or math.isinf(found[place]):
+            raise UserError(
+                f"{path}: run {place + 1}: {column} is {row[column]!r}, not a number above 0"
+            )
+    return found

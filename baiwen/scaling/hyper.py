@@ -1,0 +1,116 @@
+"""Which learning rate and batch are best for N parameters and D tokens, from runs that cost little.
+
+    laws = fit(read("runs.csv"))
+    laws.lr.exponents                     # (-0.71, 0.31): of N and of D
+    laws.lr.at(parameters=1.1e9, tokens=1e11)     # Predicted(value, low, high, beyond=("tokens",))
+
+Procedure of Step Law (arXiv 2503.04715; spec 4.2): of every cell (N, D) the runs within 0.25 % of
+its least loss; least squares in logarithms, log lr on log N and log D, log batch on log D; all
+of it repeated on resampled runs for intervals.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from baiwen.errors import UserError
+from baiwen.scaling.grid import Runs, near_best
+
+Variable = Literal["parameters", "tokens"]
+CONFIDENCE = (2.5, 97.5)  # per cent: the ends of an interval
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a law says, the ends of its 95 % interval, and which variables lie beyond its runs."""
+
+    value: float
+    low: float
+    high: float
+    beyond: tuple[Variable, ...]
+
+
+@dataclass(frozen=True)
+class Power:
+    """y = exp(weights[0]) N^weights[1] D^weights[2], over those of `variables`."""
+
+    variables: tuple[Variable, ...]
+    weights: np.ndarray  # float64 [1 + variables]
+    draws: np.ndarray  # float64 [draws, 1 + variables]: the same of resampled runs
+    ranges: dict[Variable, tuple[float, float]]  # least and most among the runs
+
+    @property
+    def exponents(self) -> tuple[float, ...]:
+        """One for each variable."""
+        return tuple(self.weights[1:].tolist())
+
+    @property
+    def errors(self) -> tuple[float, ...]:
+        """Standard errors of the exponents."""
+        return tuple(self.draws[:, 1:].std(axis=0).tolist())
+
+    def at(self, parameters: float, tokens: float) -> Predicted:
+        """The law's value at N `parameters` and D `tokens`."""
+        given = {"parameters": parameters, "tokens": tokens}
+        row = np.array([1.0, *(math.log(given[name]) for name in self.variables)])
+        low, high = np.exp(np.percentile(self.draws @ row, CONFIDENCE))
+        beyond = tuple(
+            name for name, (least, most) in self.ranges.items() if not least <= given[name] <= most
+        )
+        return Predicted(float(np.exp(self.weights @ row)), float(low), float(high), beyond)
+
+
+@dataclass(frozen=True)
+class Laws:
+    """Both laws of a table of runs."""
+
+    lr: Power  # of the peak learning rate
+    batch: Power  # of the tokens of a step
+    runs: int  # that were near the best of their cell
+    share: float  # how near
+
+
+def fit(runs: Runs, share: float = 0.0025, draws: int = 1000, seed: int = 0) -> Laws:
+    """The laws of `runs`, of which those within `share` of their cell's least loss count.
+
+    draws: resampled fits. A variable of which all runs have the same value is left out of a law.
+    UserError where the runs cannot tell a law.
+    """
+    best = runs[near_best(runs, share)]
+    lr = _power(best, best.lr, ("parameters", "tokens"), draws, seed)
+    return Laws(lr, _power(best, best.batch, ("tokens",), draws, seed), len(best), share)
+
+
+def _power(
+    runs: Runs, found: np.ndarray, variables: Sequence[Variable], draws: int, seed: int
+) -> Power:
+    ranges: dict[Variable, tuple[float, float]] = {
+        name: (float(getattr(runs, name).min()), float(getattr(runs, name).max()))
+        for name in ("parameters", "tokens")
+    }
+    used = tuple(name for name in variables if ranges[name][0] < ranges[name][1])
+    rows = np.column_stack([np.ones(len(runs)), *(np.log(getattr(runs, name)) for name in used)])
+    if np.linalg.matrix_rank(rows) < rows.shape[1]:
+        raise UserError(
+            f"{len(runs)} runs near the best of their cells cannot tell {' from '.join(used)}: "
+            "they rise together. Add a cell, for example the smallest size on the most tokens."
+        )
+    logs = np.log(found)
+    return Power(used, _least_squares(rows, logs), _resampled(rows, logs, draws, seed), ranges)
+
+
+def _least_squares(rows: np.ndarray, found: np.ndarray) -> np.ndarray:
+    return np.linalg.lstsq(rows, found, rcond=None)[0]
+
+
+def _resampled(rows: np.ndarray, found: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Least squares on `draws` resamplings of the rows; one of too few cells is drawn again."""
+    random, fits = np.random.default_rng(seed), list[np.ndarray]()
+    while len(fits) < draws:
+        chosen = random.integers(len(rows), size=len(rows))
+        if np.linalg.matrix_rank(rows[chosen]) == rows.shape[1]:
+            fits.append(_least_squares(rows[chosen], found[chosen]))
+    return np.array(fits).reshape(draws, rows.shape[1])

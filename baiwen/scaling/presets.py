@@ -1,0 +1,120 @@
+"""Published laws for learning rate, batch and loss, each with its scope and its units (spec 4.1).
+
+    for found in hyper(Target(parameters=1.5e9, tokens=3e10)):
+        print(found.law, found.lr, found.tokens_per_step, found.beyond)
+    LOSSES["epoch"].best(flops=5.8e23)
+
+N leaves the embeddings out; D and batches are in tokens; C is FLOPs of training. What a law does
+not speak of is None. Outside its scope a law is a guess, and `beyond` says which way.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from baiwen.scaling.loss import LossLaw
+
+LOSSES = {  # E + A / N^alpha + B / D^beta, in nats of their authors' text and tokens
+    "chinchilla": LossLaw(np.array([*np.log([1.69, 406.4, 410.7]), 0.34, 0.28])),
+    # Besiroglu et al., 2024 (arXiv 2404.10102): the same runs, fitted again
+    "epoch": LossLaw(np.array([*np.log([1.8172, 482.01, 2085.43]), 0.3478, 0.3658])),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be trained."""
+
+    parameters: float  # N, without the embeddings
+    tokens: float  # D
+    flops_per_token: float | None = None  # forward and backward, without the head; none: 6 N
+    loss: float | None = None  # that is expected, in nats a token; none: as "epoch" has it
+
+    @property
+    def flops(self) -> float:
+        """C of the whole run."""
+        return (self.flops_per_token or 6 * self.parameters) * self.tokens
+
+    @property
+    def expected(self) -> float:
+        """Its loss at the end."""
+        return self.loss or LOSSES["epoch"].at(self.parameters, self.tokens)
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """What one law says of a target."""
+
+    law: str
+    source: str
+    lr: float | None  # peak
+    tokens_per_step: float | None
+    scope: str  # what its runs were
+    beyond: str | None  # which way the target lies outside; None: within
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published law as two functions of a target, and the ranges of its runs."""
+
+    source: str
+    lr: Callable[[Target], float] | None
+    batch: Callable[[Target], float] | None
+    scope: str
+    ranges: dict[str, tuple[float, float]]  # of attributes of `Target`
+
+
+def _kaplan_lr(target: Target) -> float:
+    return 0.003239 - 0.0001395 * float(np.log(target.parameters))
+
+
+PRESETS = {
+    "steplaw": Preset(
+        "Step Law, arXiv 2503.04715",
+        lambda target: 1.79 * target.parameters**-0.713 * target.tokens**0.307,
+        lambda target: 0.58 * target.tokens**0.571,
+        "AdamW, 2,000 steps of warm-up, cosine to 1e-5, rows of 2,048; N 0.2 to 1.1B, D 4 to 100B",
+        {"parameters": (0.2e9, 1.1e9), "tokens": (4e9, 100e9)},
+    ),
+    "deepseek": Preset(
+        "DeepSeek LLM, arXiv 2401.02954",
+        lambda target: 0.3118 * target.flops**-0.1250,
+        lambda target: 0.2920 * target.flops**0.3271,
+        "AdamW, steps down at 80 and 90 %; C 1e17 to 2e19",
+        {"flops": (1e17, 2e19)},
+    ),
+    "minicpm": Preset(
+        "MiniCPM, arXiv 2404.06395",
+        None,  # 0.01 at every size, but under muP
+        lambda target: 1.21e9 / target.expected**6.24,
+        "batch by the loss on C4; N 9M to 0.17B, used to 2.4B; its rate of 0.01 needs muP",
+        {"parameters": (9e6, 2.4e9)},
+    ),
+    "kaplan": Preset(
+        "Kaplan et al., arXiv 2001.08361",
+        _kaplan_lr,
+        lambda target: 2.1e8 / target.expected ** (1 / 0.21),
+        "critical batch by the loss on WebText2; Adam; N 768 to 1.5B",
+        {"parameters": (768, 1.5e9)},
+    ),
+}
+
+
+def hyper(target: Target) -> Iterator[Hyper]:
+    """What every preset says of `target`."""
+    for name, preset in PRESETS.items():
+        lr = preset.lr(target) if preset.lr else None
+        batch = preset.batch(target) if preset.batch else None
+        yield Hyper(name, preset.source, lr, batch, preset.scope, _beyond(preset, target))
+
+
+def _beyond(preset: Preset, target: Target) -> str | None:
+    told = []
+    for name, (least, most) in preset.ranges.items():
+        value = getattr(target, name)
+        if value > most:
+            told.append(f"{name} {value / most:.3g}x above its runs")
+        elif value < least:
+            told.append(f"{name} {least / value:.3g}x below its runs")
+    return ", ".join(told) or None

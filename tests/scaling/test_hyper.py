@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from baiwen.errors import UserError
+from baiwen.scaling import hyper
+from baiwen.scaling.grid import Runs, cells, read
+
+
+def made(sizes, tokens, noise=0.0, seed=0):
+    """A grid whose loss is least at lr = 2 N^-0.7 D^0.3 and batch = 0.6 D^0.57."""
+    random, rows = np.random.default_rng(seed), []
+    for n in sizes:
+        for d in tokens:
+            best = np.log(2 * n**-0.7 * d**0.3), np.log(0.6 * d**0.57)
+            for lr, batch in random.normal(0, 0.4, (400, 2)):
+                loss = 3 + 0.05 * (lr**2 + batch**2) + noise * random.normal()
+                rows.append((n, d, np.exp(best[0] + lr), np.exp(best[1] + batch), loss))
+    return Runs(*np.array(rows).T)
+
+
+def test_a_law_is_recovered_from_runs_around_it():
+    laws = hyper.fit(made([1e8, 3e8, 1e9], [1e9, 1e10, 1e11]), draws=100)
+    assert laws.lr.exponents == pytest.approx((-0.7, 0.3), abs=0.03)
+    assert laws.batch.exponents == pytest.approx((0.57,), abs=0.02)
+    found = laws.lr.at(3e8, 1e10)
+    assert found.low < 2 * 3e8**-0.7 * 1e10**0.3 < found.high
+    assert found.beyond == ()
+
+
+def test_what_lies_beyond_the_runs_is_said():
+    laws = hyper.fit(made([1e8, 1e9], [1e9, 1e10]), draws=20)
+    assert laws.lr.at(7e9, 1e10).beyond == ("parameters",)
+    assert laws.batch.at(1e8, 1e8).beyond == ("tokens",)
+    assert laws.lr.at(1e8, 1e9).beyond == laws.lr.at(1e9, 1e10).beyond == ()
+
+
+def test_runs_of_one_size_give_no_exponent_of_size():
+    laws = hyper.fit(made([1e8], [1e9, 1e10]), draws=20)
+    assert laws.lr.variables == ("tokens",)
+
+
+def test_sizes_and_tokens_that_rise_together_are_refused():
+    runs = made([1e8, 1e9], [1e9, 1e10])
+    along = runs[np.isclose(runs.tokens, 10 * runs.parameters)]
+    with pytest.raises(UserError, match="rise together"):
+        hyper.fit(along)
+
+
+def test_the_same_seed_draws_the_same_interval():
+    runs = made([1e8, 1e9], [1e9, 1e10])
+    first, again = (hyper.fit(runs, draws=20).lr.at(1e9, 1e9) for _ in range(2))
+    assert first == again
+
+
+def test_step_laws_small_cells_agree_with_its_law(shared):
+    """Two sizes 1.25x apart tell little of N; D and the batch are told well."""
+    laws = hyper.fit(read(shared / "scaling/steplaw_dense_small.csv.gz"))
+    (size, tokens), (size_error, tokens_error) = laws.lr.exponents, laws.lr.errors
+    assert abs(size + 0.713) < size_error < 0.5
+    assert abs(tokens - 0.307) < 0.04 and tokens_error < 0.08
+    assert laws.batch.exponents[0] == pytest.approx(0.571, abs=2 * laws.batch.errors[0])
+
+
+def test_a_cell_is_predicted_from_the_others(shared):
+    """The run of the grid next to the prediction is within 0.5 % of the best of its cell."""
+    runs = read(shared / "scaling/steplaw_dense_small.csv.gz")
+    for own in cells(runs):
+        cell, rest = runs[own], runs[np.setdiff1d(np.arange(len(runs)), own)]
+        laws = hyper.fit(rest, draws=2)
+        lr, batch = (law.at(cell.parameters[0], cell.tokens[0]) for law in (laws.lr, laws.batch))
+        apart = np.log(cell.lr / lr.value) ** 2 + np.log(cell.batch / batch.value) ** 2
+        assert cell.loss[apart.argmin()] <= 1.005 * cell.loss.min()

@@ -1,0 +1,65 @@
+import csv
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+
+from baiwen.errors import UserError
+from baiwen.scaling import loss
+from baiwen.scaling.presets import LOSSES
+
+
+def made(law, noise=0.0):
+    n, d = (x.ravel() for x in np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e12, 6)))
+    found = np.array([law.at(*pair) for pair in zip(n, d, strict=True)])
+    return n, d, found * np.exp(noise * np.random.default_rng(1).normal(size=len(n)))
+
+
+def test_a_law_is_recovered_from_its_own_losses():
+    law = LOSSES["epoch"]
+    assert loss.fit(*made(law)).weights == pytest.approx(law.weights, rel=1e-3)
+
+
+def test_the_gradient_is_that_of_the_loss():
+    n, d, found = made(LOSSES["chinchilla"], noise=0.01)
+    logs = np.log(n), np.log(d), np.log(found)
+    apart = check_grad(
+        lambda w: loss._huber(w, *logs)[0],
+        lambda w: loss._huber(w, *logs)[1],
+        LOSSES["epoch"].weights,
+    )
+    assert apart < 1e-5
+
+
+def test_intervals_hold_the_law():
+    law = LOSSES["epoch"]
+    found = loss.fit(*made(law, noise=0.002), draws=40)
+    for name, (low, high) in found.intervals.items():
+        assert low < law.named[name] < high
+
+
+def test_a_size_for_a_loss_is_the_inverse_of_the_loss():
+    law = LOSSES["epoch"]
+    assert law.parameters_for(law.at(7e10, 1.4e12), 1.4e12) == pytest.approx(7e10)
+    with pytest.raises(UserError, match="no size reaches"):
+        law.parameters_for(1.8, 1e12)
+
+
+def test_too_few_runs_are_refused():
+    with pytest.raises(UserError, match="cannot tell the five numbers"):
+        loss.fit(np.ones(9), np.arange(1.0, 10), np.ones(9))
+
+
+def test_the_published_refit_of_chinchillas_runs(shared):
+    with (shared / "scaling/chinchilla_svg_extracted.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    n, flops, found = (
+        np.array([float(row[name]) for row in rows])
+        for name in ("Model Size", "Training FLOP", "loss")
+    )
+    kept = np.argsort(flops / n**2)[5:]  # without the five of least data a parameter, as published
+    law = loss.fit(n[kept], (flops / 6 / n)[kept], found[kept], draws=20)
+    for name, published in LOSSES["epoch"].named.items():
+        low, high = law.intervals[name]
+        assert low < published < high
+        assert law.named[name] == pytest.approx(published, rel=0.03)

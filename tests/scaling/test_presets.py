@@ -1,0 +1,37 @@
+import pytest
+
+from baiwen.scaling.presets import LOSSES, PRESETS, Target, hyper
+
+
+@pytest.mark.parametrize(
+    ("parameters", "tokens", "lr", "batch"),
+    [(357.9e6, 10e9, 1.68e-3, 0.30e6), (1.07e9, 100e9, 1.56e-3, 1.11e6)],
+)
+def test_step_law_gives_its_worked_values(parameters, tokens, lr, batch):
+    found = next(hyper(Target(parameters, tokens)))
+    assert found.lr == pytest.approx(lr, rel=0.01)
+    assert found.tokens_per_step == pytest.approx(batch, rel=0.02)
+    assert found.beyond is None
+
+
+def test_deepseek_far_out_is_as_the_spec_worked_it_out_and_says_so():
+    found = {one.law: one for one in hyper(Target(6.5e9, 18e12))}["deepseek"]
+    assert found.lr == pytest.approx(3.3e-4, rel=0.02)
+    assert found.tokens_per_step == pytest.approx(18e6, rel=0.03)
+    assert "above its runs" in found.beyond
+
+
+def test_minicpm_has_no_learning_rate_without_mup():
+    assert PRESETS["minicpm"].lr is None
+
+
+def test_the_compute_optimum_of_chinchilla_and_of_its_refit():
+    budget = 5.76e23  # Gopher's
+    for law in LOSSES.values():
+        parameters, tokens = law.best(budget)
+        assert 6 * parameters * tokens == pytest.approx(budget)
+        around = [law.at(parameters * by, tokens / by) for by in (0.9, 1.1)]
+        assert law.at(parameters, tokens) < min(around)
+    parameters, tokens = LOSSES["epoch"].best(budget)
+    assert parameters == pytest.approx(70e9, rel=0.1)  # Chinchilla itself: 70B on 1.4T tokens
+    assert tokens / parameters == pytest.approx(20, rel=0.2)
