@@ -1,0 +1,223 @@
+"""The words of many texts at once, as hashes: what duplicates and contamination are found by.
+
+    found = words(table["text"])                      # of all texts, end to end
+    shingles, bounds = ngrams(found, 5)               # of each five words in a row
+    shingles[bounds[i] : bounds[i + 1]]               # ... of text i
+
+A word is a run of letters, digits and whatever else is not ASCII; punctuation and white space part
+words, and each Chinese character or kana is a word of its own. Words are the same whatever their
+case, as far as it does not change their length in bytes. What is punctuation or has a lower case is
+taken from Unicode 3.2, which Python carries beside its own: hashes are the same under any version.
+
+All is done for the whole batch in NumPy: a word's hash comes from a difference of prefix sums of
+its bytes times powers modulo 2^64 (Karp and Rabin, 1987), shifted to where the word begins.
+"""
+
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+
+BLOCK = 1 << 14  # bytes hashed at a time, so that their prefix sums stay in the processor's cache
+BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64: that of the golden ratio
+STRIDE = 0xD1342543DE82EF95  # the same for words in an n-gram (a multiplier of Steele and Vigna)
+_WRAP = (1 << 64) - 1
+_INVERSE = pow(BASE, -1, 1 << 64)
+_ACROSS, _BACK = pow(BASE, BLOCK, 1 << 64), pow(_INVERSE, BLOCK, 1 << 64)
+
+# Kinds of characters: in words, the same but with a lower case, between words, a word each.
+WORD, CASED, APART, ALONE = range(4)
+_KNOWN = 0x10500  # code points of other kinds than words are below, but for Chinese characters
+_LEADS = {2: (0xC0, 0xE0), 3: (0xE0, 0xF0), 4: (0xF0, 0xF8)}  # first bytes of characters by size
+_ALONE = (
+    (0x3040, 0x3100),  # hiragana, katakana
+    (0x31F0, 0x3200),
+    (0x3400, 0x4DC0),  # Chinese characters
+    (0x4E00, 0xA000),
+    (0xF900, 0xFB00),
+    (0xFF66, 0xFFA0),  # narrow katakana
+    (0x20000, 0x40000),
+)
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of many texts, end to end."""
+
+    hashes: np.ndarray  # uint64 [words]: equal for equal words, wherever they stand
+    starts: np.ndarray  # int64 [words]: where in `data` each begins
+    ends: np.ndarray  # int64 [words]: where it ends
+    bounds: np.ndarray  # int64 [texts + 1]: words of text i are bounds[i] ... bounds[i + 1] - 1
+    data: np.ndarray  # uint8: the UTF-8 of all texts, as Arrow holds it
+
+
+def words(texts: pa.Array | pa.ChunkedArray) -> Words:
+    """The words of strings; a null has none."""
+    data, offsets = utf8(texts)
+    inside, cut, lower = _classes(data)
+    cut[offsets] = True
+    edges = np.flatnonzero(cut | (inside[1:] != inside[:-1]))
+    starts, ends = edges[inside[edges + 1]], edges[inside[edges]]
+    hashes = _hashes(lower, starts, ends)
+    return Words(hashes, starts, ends, np.searchsorted(starts, offsets), data)
+
+
+def ngrams(words: Words, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes uint64 of each `n` words in a row within a text, and where each text's begin and end.
+
+    A text of fewer words has one, of all of them; a text without words has none. Those of text i
+    are `bounds[i]` ... `bounds[i + 1] - 1` with bounds int64 [texts + 1].
+    """
+    begins, counts = words.bounds[:-1], np.diff(words.bounds)
+    rolled = _rolled(words.hashes, n)
+    short = np.flatnonzero((counts > 0) & (counts < n))
+    whole = np.ones(len(words.hashes), bool)  # whether an n-gram begins at a word
+    for back in range(1, n):
+        whole[words.bounds[1:][counts >= back] - back] = False
+    whole[begins[short]] = True
+    rolled[begins[short]] = _joined(words.hashes, begins[short], counts[short])
+    bounds = np.concatenate(([0], np.cumsum(np.where(counts < n, counts > 0, counts - n + 1))))
+    return mixed(rolled[whole]), bounds
+
+
+def mixed(hashes: np.ndarray) -> np.ndarray:
+    """Hashes whose every bit depends on all bits of the given ones (splitmix64's finish)."""
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return hashes ^ (hashes >> np.uint64(31))
+
+
+def utf8(texts: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of all texts uint8, and where each begins and ends: int64 [texts + 1]; no copy."""
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    texts = texts.cast(pa.large_string())
+    if texts.null_count:
+        texts = texts.fill_null("")
+    _, places, held = texts.buffers()
+    if not len(texts) or held is None:
+        return np.zeros(0, np.uint8), np.zeros(len(texts) + 1, np.int64)
+    offsets = np.frombuffer(places, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return np.frombuffer(held, np.uint8)[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+
+def _classes(data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whether each byte is inside a word, where words are cut apart, and all in lower case.
+
+    inside: bool [bytes + 2], that of byte i at i + 1. cut: bool [bytes + 1], true before byte i.
+    """
+    plain, small = _ascii()
+    raw = data.tobytes()
+    inside, cut = np.zeros(len(data) + 2, bool), np.zeros(len(data) + 1, bool)
+    inside[1:-1] = np.frombuffer(raw.translate(plain), bool)
+    lower = np.frombuffer(bytearray(raw.translate(small)), np.uint8)
+    for size in () if raw.isascii() else (2, 3, 4):
+        low, high = _LEADS[size]
+        at = np.flatnonzero((data >= low) & (data < high))
+        points = _points(data, at, size)
+        kind = _kinds()[points]
+        alone, apart, upper = (at[kind == which] for which in (ALONE, APART, CASED))
+        cut[alone] = cut[alone + size] = True
+        for byte in range(size):
+            inside[apart + 1 + byte] = False
+        _write(lower, upper, _cases()[points[kind == CASED]], size)
+    return inside, cut, lower
+
+
+def _points(data: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
+    """The code points of the characters of `size` bytes that begin at `at`."""
+    points = (data[at] & (0x7F >> size)).astype(np.int32)
+    for byte in range(1, size):
+        points = points << 6 | (data[at + byte] & 0x3F)
+    return points
+
+
+def _write(data: np.ndarray, at: np.ndarray, points: np.ndarray, size: int) -> None:
+    """Put code points at `at`, instead of others of `size` bytes, whose first byte is the same."""
+    for byte in range(size):
+        bits = points >> 6 * (size - 1 - byte)
+        data[at + byte] = bits & 0x3F | 0x80 if byte else bits | (0xF00 >> size & 0xFF)
+
+
+def _hashes(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """A hash of each piece of the bytes that depends on nothing but what is in it.
+
+    The sum of the bytes i of the piece times BASE^(i - start), from sums over all of the bytes
+    times BASE^i: each block's are counted from its own begin, and shifted to the whole's at once.
+    """
+    powers, inverses = _powers(BASE), _powers(_INVERSE)
+    before, after, shift = (np.empty(len(starts), np.uint64) for _ in range(3))
+    sums = np.zeros(BLOCK + 1, np.uint64)  # of the block's bytes up to each
+    total, scale, unscale = 0, 1, 1  # of all bytes before it; BASE^(where it begins); its inverse
+    for begin in range(0, len(data) + 1, BLOCK):
+        block = data[begin : begin + BLOCK]
+        np.cumsum(block * powers[: len(block)], out=sums[1 : len(block) + 1])
+        first, last = (slice(*np.searchsorted(at, (begin, begin + BLOCK))) for at in (starts, ends))
+        at = starts[first] - begin
+        before[first] = sums[at] * np.uint64(scale) + np.uint64(total)
+        shift[first] = inverses[at] * np.uint64(unscale)
+        after[last] = sums[ends[last] - begin] * np.uint64(scale) + np.uint64(total)
+        total = (total + int(sums[len(block)]) * scale) & _WRAP
+        scale, unscale = scale * _ACROSS & _WRAP, unscale * _BACK & _WRAP
+    return mixed((after - before) * shift)
+
+
+def _joined(hashes: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The polynomial of the words from each of `begins` on, `counts` of them."""
+    found = np.zeros(len(begins), np.uint64)
+    for word in range(counts.max(initial=0)):
+        there = counts > word
+        found[there] = found[there] * np.uint64(STRIDE) + hashes[begins[there] + word]
+    return found
+
+
+def _rolled(hashes: np.ndarray, n: int) -> np.ndarray:
+    """At each word the polynomial of it and the `n - 1` that follow, in whatever text they are."""
+    found = hashes.copy()
+    for word in range(1, n):
+        found *= np.uint64(STRIDE)
+        found[:-word] += hashes[word:]
+    return found
+
+
+@cache
+def _ascii() -> tuple[bytes, bytes]:
+    """For each byte, whether it is in a word, and its lower case."""
+    inside = bytes(byte >= 0x80 or chr(byte).isalnum() for byte in range(256))
+    return inside, bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
+
+
+@cache
+def _kinds() -> np.ndarray:
+    """The kind of each code point, uint8."""
+    kinds = np.full(0x110000, WORD, np.uint8)
+    for point in range(0x80, _KNOWN):
+        category = unicodedata.ucd_3_2_0.category(chr(point))
+        if category[0] in "PZ" or category == "Cc":
+            kinds[point] = APART
+    for low, high in _ALONE:
+        alone = kinds[low:high]
+        alone[alone == WORD] = ALONE
+    kinds[np.flatnonzero(_cases())] = CASED
+    return kinds
+
+
+@cache
+def _cases() -> np.ndarray:
+    """The lower case of each code point that has one of as many bytes, uint32; 0: it has none."""
+    cases = np.zeros(_KNOWN, np.uint32)
+    for point in range(0x80, _KNOWN):
+        char = chr(point)
+        lower = char.lower()
+        if lower != char and len(lower) == 1 and len(lower.encode()) == len(char.encode()):
+            known = unicodedata.ucd_3_2_0.category(char) != "Cn"
+            cases[point] = ord(lower) if known else 0
+    return cases
+
+
+@cache
+def _powers(base: int) -> np.ndarray:
+    """base^0, base^1, ... modulo 2^64: uint64 [BLOCK]."""
+    return np.cumprod(np.append(np.uint64(1), np.full(BLOCK - 1, base, np.uint64)))
