@@ -1,7 +1,11 @@
 """What the tests share: where the optional shared data lies."""
 
+import contextlib
+import json
 import signal
+import threading
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import hypothesis
@@ -28,3 +32,68 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the shared data, which is not at {path}")
     return path
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """A chat model behind OpenAI's protocol that answers by the server's `rule`.
+
+    A rule is given the body of a request, and gives a text; or a status, a body and, if need be,
+    headers; or None, and the connection is dropped.
+    """
+
+    def do_GET(self):
+        self.send(200, {"data": [{"id": "rule"}]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append((body, self.headers.get("authorization")))
+        found = self.server.rule(body)
+        if isinstance(found, str):
+            usage = {"prompt_tokens": 10, "completion_tokens": len(found.split())}
+            message = {"role": "assistant", "content": found}
+            choice = {"message": message, "finish_reason": "stop"}
+            self.send(200, {"choices": [choice], "usage": usage})
+        elif found:
+            self.send(*found)
+
+    def send(self, status, body, headers=None):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        with contextlib.suppress(OSError):  # who asked has left
+            self.send_response(status)
+            for name, value in {"content-length": len(data), **(headers or {})}.items():
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+class Servers(ThreadingHTTPServer):
+    """A thread a request; `asked` has the body and the key of each."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+    def __init__(self, rule, port):
+        super().__init__(("127.0.0.1", port), Scripted)
+        self.rule, self.asked = rule, []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+@pytest.fixture(scope="session")
+def answering():
+    """A scripted server: `with answering(rule) as served: served.url, served.asked`."""
+
+    @contextlib.contextmanager
+    def opened(rule, port=0):
+        with Servers(rule, port) as made:
+            thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+            thread.start()
+            try:
+                yield made
+            finally:
+                made.shutdown()
+                thread.join()
+
+    return opened

@@ -1,4 +1,4 @@
-"""A chat model behind OpenAI's protocol, asked until it answers or is given up.
+"""A chat model behind OpenAI's protocol.
 
     [endpoint]
     url = "http://127.0.0.1:8000/v1"
@@ -7,168 +7,74 @@
     with opened(endpoint) as ask:
         reply = ask([{"role": "user", "content": "Hi"}], {"temperature": 0})
 
-What may pass (no connection, a timeout, 408, 409, 429, 5xx, a body that is no answer) is asked
-again after a pause that doubles each time, or as long as the server says. What the server holds
-against this one request (400, 413, 422: too long, say) raises `Refused`; anything else is a
-`UserError` at once. A redirect is not followed: it would carry the key elsewhere. No more than
-`LARGEST` bytes of a body are read.
+How it is asked until it answers, `connection.py` says; how fast, `pace.py`.
 """
 
-import os
-import random
-import threading
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any
 
 import httpx
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from baiwen.config import Knobs
-from baiwen.endpoint.reply import Messages, Refused, Reply, Sampling, Stopped
-from baiwen.errors import UserError
+from baiwen.endpoint.connection import Connection, Server, Url, connected
+from baiwen.endpoint.pace import Pace
+from baiwen.endpoint.reply import Messages, Reply, Sampling
 
-PASSING = {408, 409, 429}  # and every 5xx
-REQUEST = {400, 413, 422}  # what is wrong with one request
-LONGEST = 60.0  # seconds of a pause
-LARGEST = 2**27  # bytes of a body
-SHOWN = 300  # characters of an answer in an error
+BYTES = 4  # of a request for a token, until the server has counted
+CUT_OFF = "length"  # the finish of a reply that was ended by `max_tokens`
 
-T = TypeVar("T")
-Reader = Callable[[httpx.Response], T | None]  # None: it holds no answer
+Number = Annotated[float, Field(gt=0)]
+Cost = Annotated[float, Field(ge=0)]
 
 
-class Endpoint(Knobs):
-    """Where the model is, and how much patience it is worth."""
+class Endpoint(Server):
+    """Where the model is, how fast it may be asked, and what it costs."""
 
-    url: Annotated[str, Field(pattern=r"^https?://")]  # OpenAI's base_url, with or without /v1
-    model: str | None = None  # none: the first that the server lists
-    key_env: str | None = None  # name of the environment variable that holds the API key
+    also: tuple[Url, ...] = ()  # further servers of the same model, asked in turn
     concurrency: Annotated[int, Field(gt=0)] = 8  # requests at a time
-    timeout: Annotated[float, Field(gt=0)] = 120.0  # seconds without a byte
-    retries: Annotated[int, Field(ge=0)] = 6  # times that a request is made again
-    pause: Annotated[float, Field(ge=0)] = 1.0  # seconds before the first of them; then doubled
-
-    @model_validator(mode="after")
-    def _plain(self) -> Self:
-        try:
-            url = httpx.URL(self.url)
-        except httpx.InvalidURL as error:
-            raise ValueError(f"url is none: {error}") from error
-        if not url.host or url.userinfo or url.query or url.fragment:
-            raise ValueError(
-                "url is http(s)://host[:port][/path], without user, password or key: a key stands "
-                "in the environment variable that key_env names"
-            )
-        return self
+    requests_per_minute: Number | None = None  # at most; none: as fast as they come
+    tokens_per_minute: Number | None = None  # of prompts and replies, at most
+    price_in: Cost = 0.0  # of a million tokens of prompts, in any currency
+    price_out: Cost = 0.0  # of a million tokens of replies
+    most_cost: Cost | None = None  # when all replies have cost this, nothing more is asked
 
     @property
-    def base(self) -> str:
-        """The URL under which `/chat/completions` lies."""
-        url = httpx.URL(self.url)
-        return str(url.copy_with(path="/v1")) if url.path in ("", "/") else str(url).rstrip("/")
+    def urls(self) -> tuple[str, ...]:
+        """All servers of the same model."""
+        return (self.url, *self.also)
 
 
-class Chat:
-    """An open connection; from any thread."""
+class Chat(Connection):
+    """The model, open to be asked."""
 
-    def __init__(self, endpoint: Endpoint, client: httpx.Client) -> None:
-        self._endpoint, self._client = endpoint, client
-        self._stop = threading.Event()
-        self.name = endpoint.model or self._first()
-
-    def stop(self) -> None:
-        """End the pauses: whoever waits raises `Stopped`."""
-        self._stop.set()
+    def __init__(self, endpoint: Endpoint, clients: Sequence[httpx.Client]) -> None:
+        pace = Pace(endpoint.requests_per_minute, endpoint.tokens_per_minute)
+        super().__init__(endpoint, clients, pace)
 
     def __call__(self, messages: Messages, sampling: Sampling) -> Reply:
         """The model's reply. Refused; UserError where none comes in all the tries."""
         body = {"model": self.name, "messages": messages, **sampling}
-        return self._tried("POST", "/chat/completions", body, _reply)
-
-    def _first(self) -> str:
-        return self._tried("GET", "/models", None, _listed)
-
-    def _tried(self, method: str, path: str, body: object, read: Reader[T]) -> T:
-        endpoint, told = self._endpoint, ""
-        for attempt in range(endpoint.retries + 1):
-            if self._stop.is_set():
-                raise Stopped
-            wait = min(endpoint.pause * 2**attempt, LONGEST) * random.uniform(0.5, 1)
-            try:
-                response = self._response(method, path, body)
-            except httpx.RequestError as error:
-                told = f"{type(error).__name__}: {error}"
-            else:
-                if response.status_code == httpx.codes.OK:
-                    if (found := read(response)) is not None:
-                        return found
-                    told = f"no answer in OpenAI's form: {response.text[:SHOWN]!r}"
-                else:
-                    told = f"HTTP {response.status_code}: {response.text[:SHOWN]}"
-                    if response.status_code in REQUEST and method == "POST":
-                        raise Refused(told)
-                    if response.status_code < 500 and response.status_code not in PASSING:
-                        raise UserError(f"{endpoint.base}{path} does not let us in: {told}")
-                    wait = max(wait, _asked_pause(response))
-            if attempt < endpoint.retries and self._stop.wait(wait):
-                raise Stopped
-        raise UserError(
-            f"{endpoint.base} is down: after {endpoint.retries + 1} tries it says {told}"
-        )
-
-    def _response(self, method: str, path: str, body: object) -> httpx.Response:
-        """The response, whose body is cut off where it is larger than any answer."""
-        data = bytearray()
-        with self._client.stream(method, path, json=body) as response:
-            for part in response.iter_bytes():
-                data += part
-                if len(data) > LARGEST:
-                    break
-        told = {k: v for k, v in response.headers.items() if k in ("content-type", "retry-after")}
-        return httpx.Response(response.status_code, headers=told, content=bytes(data))
+        booked = len(json.dumps(messages).encode()) // BYTES + int(sampling.get("max_tokens") or 0)
+        reply = self.tried("POST", "/chat/completions", body, read, booked)
+        self._pace.correct(reply.prompt_tokens + reply.completion_tokens - booked)
+        return reply
 
 
 @contextmanager
 def opened(endpoint: Endpoint) -> Iterator[Chat]:
     """The model, connected; UserError where there is no key, or nobody answers."""
-    with connected(endpoint) as client:
-        yield Chat(endpoint, client)
+    with connected(endpoint, endpoint.concurrency) as clients:
+        yield Chat(endpoint, clients)
 
 
-@contextmanager
-def connected(endpoint: Endpoint) -> Iterator[httpx.Client]:
-    """A client of the endpoint, which lets us in; UserError where there is no key."""
-    headers = {}
-    if endpoint.key_env is not None:
-        key = os.environ.get(endpoint.key_env)
-        if not key:
-            raise UserError(
-                f"endpoint.key_env: the environment has no {endpoint.key_env}; set it to the API "
-                "key, or leave key_env out where none is needed"
-            )
-        if " " in key or not (key.isascii() and key.isprintable()):
-            raise UserError(
-                f"endpoint.key_env: {endpoint.key_env} holds a space, a line break or a character "
-                "that is not ASCII, which no API key does"
-            )
-        headers["Authorization"] = f"Bearer {key}"
-    host = httpx.URL(endpoint.url).host
-    with httpx.Client(
-        base_url=endpoint.base,
-        headers=headers,
-        timeout=endpoint.timeout,
-        trust_env=not (host == "localhost" or host.startswith("127.")),  # past any proxy
-        limits=httpx.Limits(max_connections=endpoint.concurrency),
-    ) as client:
-        yield client
-
-
-def _reply(response: httpx.Response) -> Reply | None:
+def read(response: httpx.Response) -> Reply | None:
     """The reply of a chat completion, or None where this is none."""
     try:
         told = response.json()
-        content = told["choices"][0]["message"]["content"]
+        choice = told["choices"][0]
+        content = choice["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     if content is None:  # a refusal, or all tokens went into reasoning
@@ -177,7 +83,8 @@ def _reply(response: httpx.Response) -> Reply | None:
         return None
     # Half a surrogate pair, where an answer was cut off, is no text that could be written.
     text = content.encode(errors="replace").decode()
-    return Reply(text, _count(told, "prompt_tokens"), _count(told, "completion_tokens"))
+    prompt, completion = (_count(told, name) for name in ("prompt_tokens", "completion_tokens"))
+    return Reply(text, prompt, completion, choice.get("finish_reason") == CUT_OFF)
 
 
 def _count(told: Any, name: str) -> int:  # noqa: ANN401 - whatever the server's JSON is
@@ -185,18 +92,3 @@ def _count(told: Any, name: str) -> int:  # noqa: ANN401 - whatever the server's
     usage = told.get("usage")
     count = usage.get(name) if isinstance(usage, dict) else None
     return count if isinstance(count, int) and count >= 0 else 0
-
-
-def _listed(response: httpx.Response) -> str | None:
-    try:
-        return str(response.json()["data"][0]["id"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
-
-
-def _asked_pause(response: httpx.Response) -> float:
-    """Seconds that `Retry-After` asks for; dates are passed over."""
-    try:
-        return min(max(float(response.headers["retry-after"]), 0.0), LONGEST)
-    except (KeyError, ValueError):
-        return 0.0

@@ -25,6 +25,7 @@ class Reply:
     text: str
     prompt_tokens: int = 0  # 0 where the server does not count
     completion_tokens: int = 0
+    cut: bool = False  # ended by `max_tokens`, not by the model
     cached: bool = False  # from the disk: nothing was asked
 
 

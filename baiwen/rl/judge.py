@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Place = Literal["A", "B", "tie"]
-Reason = Literal["orders disagree", "tie", "unreadable", "refused"]
+Missing = Literal["refused", "not asked"]
+Reason = Literal["orders disagree", "tie", "unreadable"] | Missing
 
 CRITERIA = {  # report, section 4.3
     "truthfulness": "Is every statement backed by the facts and by the conversation, none made up?",
@@ -53,6 +54,7 @@ _LOOSE = re.compile(
     r"\[\[\s*(A|B|C|tie)\s*\]\]|\bverdict\W{1,6}(?:answer\s+|a\s+(?=tie))?(A|B|tie)\b", re.I
 )
 
+NEVER_READ = ("unreadable", "refused", "not asked")
 LONGEST = 2000  # characters of an unreadable answer that are shown to its writer
 AGAIN = "I cannot read that. Answer with the JSON object alone."
 
@@ -78,7 +80,7 @@ class Said:
 
     verdict: Place | None  # None: it could not be read
     criteria: Mapping[str, Place] = field(default_factory=dict)
-    refused: bool = False  # there is no answer: the server did not take the question
+    missing: Missing | None = None  # why there is no answer at all
 
     def swapped(self) -> "Said":
         """The same with A and B changed round."""
@@ -131,8 +133,8 @@ def again(messages: Messages, text: str) -> list[Mapping[str, Any]]:
 def decide(said: Said, swapped: Said) -> int | Reason:
     """The better answer, 0 or 1, by what was said to both orders; or why there is none."""
     one, other = said.verdict, swapped.swapped().verdict
-    if said.refused or swapped.refused:
-        return "refused"
+    if missing := said.missing or swapped.missing:
+        return missing
     if one is None or other is None:
         return "unreadable"
     if one != other:
@@ -152,7 +154,7 @@ def agreement(
     """
     decided = [decide(*both) for both in said]
     pairs = list(zip(questions, decided, strict=True))
-    readable = [one for one in decided if one not in ("unreadable", "refused")]
+    readable = [one for one in decided if one not in NEVER_READ]
 
     def share(right: int, n: int) -> Any:  # noqa: ANN401 - what `proportion` gives
         return proportion(right, n) if n else None

@@ -33,7 +33,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from baiwen.endpoint import Chat, Endpoint, Refused, connected
+from baiwen.endpoint import Connection, Refused, Server, connected
 from baiwen.engine.request import Completion, Token
 from baiwen.engine.sampler import Sampling, chance
 from baiwen.errors import UserError
@@ -55,7 +55,7 @@ TOLD = {
 Ids = Sequence[int]
 
 
-class Vllm(Endpoint):
+class Vllm(Server):
     """Where the server is, and where it reads its weights."""
 
     folder: Path  # an HF folder that it serves and this run writes; not `start`
@@ -63,18 +63,18 @@ class Vllm(Endpoint):
     timeout: Annotated[float, Field(gt=0)] = 1800.0  # seconds without a byte: of a whole group
 
 
-class Served(Chat):
+class Served(Connection):
     """The sampler."""
 
     def __init__(
         self,
         knobs: Vllm,
-        client: httpx.Client,
+        clients: Sequence[httpx.Client],
         config: ModelConfig,
         tokenizer: Tokenizer,
         dtype: torch.dtype,
     ) -> None:
-        super().__init__(knobs, client)
+        super().__init__(knobs, clients)
         self._knobs, self._config, self._tokenizer, self._dtype = knobs, config, tokenizer, dtype
         self._ends = (tokenizer.end_of_turn, tokenizer.end_of_text)
         self._refuse_other_words()
@@ -110,7 +110,7 @@ class Served(Chat):
 
     def stats(self) -> Mapping[str, float]:
         """Those of the server's `/metrics` that the engine has, too."""
-        text = self._tried("GET", self._at("/metrics"), None, lambda response: response.text)
+        text = self.tried("GET", self._at("/metrics"), None, lambda response: response.text)
         found: Counter[str] = Counter()
         for name, value in COUNTER.findall(text):
             if name in TOLD:
@@ -164,13 +164,13 @@ class Served(Chat):
     def _asked(self, path: str, body: object = None, read: Any = None) -> Any:  # noqa: ANN401
         """What a POST gives; UserError where the server refuses it."""
         try:
-            return self._tried("POST", self._at(path), body, read or (lambda _: True))
+            return self.tried("POST", self._at(path), body, read or (lambda _: True))
         except Refused as error:
             raise UserError(f"{self._knobs.url}{path} refuses: {error}") from error
 
     def _at(self, path: str) -> str:
         """A path of the server itself, beside its /v1."""
-        return self._knobs.base.removesuffix("/v1") + path
+        return self.base.removesuffix("/v1") + path
 
     def _refuse_other_words(self) -> None:
         """UserError where the server's tokens are not those of the tokenizer."""
@@ -205,5 +205,5 @@ def served(knobs: Vllm, start: Path, tokenizer: Tokenizer, dtype: torch.dtype) -
     weights.read_config(knobs.folder)
     # It is the server's from here on, and changes with each step: no seal could hold.
     (knobs.folder / MANIFEST).unlink(missing_ok=True)
-    with connected(knobs) as client:
-        yield Served(knobs, client, weights.read_config(start), tokenizer, dtype)
+    with connected(knobs, knobs.concurrency) as clients:
+        yield Served(knobs, clients, weights.read_config(start), tokenizer, dtype)

@@ -15,7 +15,7 @@ answers are shown in both orders; only what both orders agree on becomes a pair.
     pairs.jsonl    {"prompt", "chosen", "rejected", "tools"?, "kind"?, "source"}
     judge.json     {"model", "pairs", "decided", "undecided": {reason: n}, "order", "first_place",
                     "labels", "labels_by_kind", "criteria"}      (`rl/judge.py` says what each is)
-    said.jsonl     {"key", "text"}: every answer of the judge
+    said.jsonl     {"text"}: every answer of the judge, in the order of the pairs
 
 An answer is kept as soon as it has come: a run whose endpoint goes down stops, and is run again to
 go on without asking twice.
@@ -23,8 +23,8 @@ go on without asking twice.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -34,11 +34,11 @@ from pydantic import Field
 
 from baiwen import endpoint, files, log
 from baiwen.config import Input, Knobs
-from baiwen.endpoint import Ask, Endpoint
+from baiwen.endpoint import Answer, Ask, Bill, Endpoint
 from baiwen.errors import UserError
 from baiwen.eval.statistics import proportion
 from baiwen.rl import judge, pairs
-from baiwen.rl.judge import Question, Said
+from baiwen.rl.judge import Missing, Question, Said
 from baiwen.tokenizer import messages as protocol
 
 Count = Annotated[int, Field(gt=0)]
@@ -56,6 +56,7 @@ class Config(Knobs):
     pairs_per_prompt: Count = 3  # of a prompt's answers, at most; not reported
     temperature: Annotated[float, Field(ge=0)] = 0.0  # of the judge; not reported
     max_tokens: Count = 512  # of an answer of the judge
+    cache: Path | None = None  # folder of answers that runs share; none: the run keeps its own
     attempts: Count = 3  # times that the judge is asked until its answer can be read
     source: str = "judge"  # what the pairs written are marked with
 
@@ -66,11 +67,11 @@ def run(config: Config, folder: files.RunFolder) -> None:
     if not questions:
         raise UserError(f"{', '.join(map(str, config.data))}: no prompt has two different answers")
     rubric = files.read_text(config.rubric) if config.rubric else judge.RUBRIC
-    kept = folder.path / "state" / "said.jsonl"
-    with files.Ledger(kept) as ledger, endpoint.opened(config.endpoint) as ask:
-        said = _asked(config, questions, rubric, ask, ledger)
+    bill = Bill.of(config.endpoint)
+    kept = (config.cache or folder.path / "state") / "replies.jsonl"
+    with files.Ledger(kept) as cache, endpoint.opened(config.endpoint) as ask:
+        said = _asked(config, questions, rubric, ask, cache, bill, folder.path / "said.jsonl")
         model = ask.name
-    shutil.copyfile(kept, folder.path / kept.name)
     with files.jsonl_writer(folder.path / "pairs.jsonl") as write:
         for question, both in zip(questions, said, strict=True):
             winner = judge.decide(*both)
@@ -78,11 +79,12 @@ def run(config: Config, folder: files.RunFolder) -> None:
                 write(_pair(question, winner, config.source))
     found = judge.agreement(questions, said, lambda right, n: asdict(proportion(right, n)))
     about = {"model": model, "rubric": hashlib.sha256(rubric.encode()).hexdigest()}
-    files.write_json(folder.path / "judge.json", about | found)
+    files.write_json(folder.path / "judge.json", about | found | {"bill": bill.told()})
     order = found["order"]
     log.say(
         f"{found['decided']:,} of {found['pairs']:,} pairs decided"
         + (f"; both orders agree on {order['value']:.1%}" if order else "")
+        + f"; {bill.line()}"
     )
 
 
@@ -95,28 +97,51 @@ def plan(config: Config) -> dict[str, str | int]:
 
 
 def _asked(
-    config: Config, questions: Sequence[Question], rubric: str, ask: Ask, ledger: files.Ledger
+    config: Config,
+    questions: Sequence[Question],
+    rubric: str,
+    ask: Ask,
+    cache: files.Ledger,
+    bill: Bill,
+    path: Path,
 ) -> list[tuple[Said, Said]]:
-    """What the judge says to both orders of each question."""
+    """What the judge says to both orders of each question; every reply goes to `path`."""
     sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens}
     orders = (
         (judge.asked(question, rubric, swapped=swapped), sampling)
         for question in questions
         for swapped in (False, True)
     )
+    concurrency, attempts = config.endpoint.concurrency, config.attempts
     work = endpoint.answers(
-        ask, orders, ledger, config.endpoint.concurrency, _read_said, config.attempts, judge.again
+        ask, orders, cache, concurrency, _read_said, attempts, judge.again, bill
     )
-    try:
-        found = list(log.track(work, "judge", 2 * len(questions), "requests"))
-    except UserError as error:
-        kept = f"{len(ledger.rows):,} answers are kept; run the recipe again to go on"
-        raise UserError(f"{error}\n{kept}.") from error
-    refused = [answer.why for answer in found if answer.refused]
+    found, refused = list[Said](), list[str]()
+    with _kept(cache), files.jsonl_writer(path) as write:
+        for answer in log.track(work, "judge", 2 * len(questions), "requests"):
+            for reply in answer.replies:
+                write({"text": reply.text})
+            if answer.refused:
+                refused.append(answer.why)
+            found.append(answer.value or Said(None, missing=_missing(answer)))
     if len(refused) == len(found):
-        raise UserError(f"{config.endpoint.base} {refused[0]}, and every other question too")
-    said = [answer.value or Said(None, refused=answer.refused) for answer in found]
-    return list(zip(said[::2], said[1::2], strict=True))
+        raise UserError(f"every question is {refused[0]}")
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _missing(answer: Answer[Said]) -> Missing | None:
+    """Why there is no answer at all, where there is none."""
+    return "refused" if answer.refused else "not asked" if answer.unasked else None
+
+
+@contextmanager
+def _kept(cache: files.Ledger) -> Iterator[None]:
+    """Say, where the work ends early, what is kept of it."""
+    try:
+        yield
+    except UserError as error:
+        kept = f"{len(cache.rows):,} answers are kept; run the recipe again to go on"
+        raise UserError(f"{error}\n{kept}.") from error
 
 
 def _read_said(text: str) -> Said | None:

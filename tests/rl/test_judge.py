@@ -92,7 +92,7 @@ def test_only_what_both_orders_agree_on_is_a_verdict(first, second, decided):
 
 
 def test_what_a_server_refuses_is_no_verdict():
-    assert decide(Said(None, refused=True), Said("A")) == "refused"
+    assert decide(Said(None, missing="refused"), Said("A")) == "refused"
 
 
 def test_agreement_counts_orders_places_labels_and_criteria():

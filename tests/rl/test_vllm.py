@@ -216,7 +216,7 @@ def test_a_server_that_fails_ends_the_run_with_what_it_says(
     double, start, model, tokenizer, wrong, told
 ):
     with opened(double, start, tokenizer) as there:
-        there._client.timeout = 0.1
+        there._peers[0].client.timeout = 0.1
         double.wrong = [wrong] * 20
         with pytest.raises(UserError, match=told):
             there.generate(PROMPTS, SAMPLING)

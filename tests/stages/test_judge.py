@@ -1,17 +1,15 @@
 """The stage against local servers: one that answers by rule, fails, talks nonsense; and our own."""
 
-import contextlib
 import json
 import re
 import signal
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from baiwen import config as recipes
 from baiwen import files
-from baiwen.endpoint import Endpoint, chat
+from baiwen.endpoint import Endpoint
 from baiwen.engine.engine import Engine
 from baiwen.engine.front import Front
 from baiwen.errors import UserError
@@ -29,46 +27,6 @@ def good(body):
     texts = {name: text for name, _, text in SHOWN.findall(body["messages"][1]["content"])}
     found = [name for name, text in texts.items() if "good" in text]
     return json.dumps({"helpfulness": "A", "verdict": found[0] if len(found) == 1 else "tie"})
-
-
-class Judge(BaseHTTPRequestHandler):
-    """Answers with what the server's `rule` gives: a text, or a status, headers and a body."""
-
-    def do_GET(self):
-        self.send(200, {"data": [{"id": "rule"}]})
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.asked.append((body, self.headers.get("authorization")))
-        found = self.server.rule(body)
-        if isinstance(found, str):
-            self.send(200, {"choices": [{"message": {"role": "assistant", "content": found}}]})
-        else:
-            self.send(*found)
-
-    def send(self, status, body, headers=None):
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"content-length": len(data), **(headers or {})}.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def answering(rule, port=0):
-    with ThreadingHTTPServer(("127.0.0.1", port), Judge) as made:
-        made.rule, made.asked = rule, []
-        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield made
-        finally:
-            made.shutdown()
-            thread.join()
 
 
 def row(number, **more):
@@ -100,7 +58,7 @@ def into(config):
     return list(files.read_jsonl(config.out / "pairs.jsonl"))
 
 
-def test_the_better_answer_is_chosen_and_the_rest_of_the_row_kept(tmp_path):
+def test_the_better_answer_is_chosen_and_the_rest_of_the_row_kept(answering, tmp_path):
     with answering(good) as served:
         made = into(settings(tmp_path, [row(0), row(1, tools=[])], served.server_port))
         assert len(served.asked) == 4  # two orders of each
@@ -114,7 +72,7 @@ def test_the_better_answer_is_chosen_and_the_rest_of_the_row_kept(tmp_path):
     assert told["criteria"]["helpfulness"] == {"named": 0, "as_the_verdict": 0}  # A in both orders
 
 
-def test_a_judge_that_favours_a_place_decides_nothing(tmp_path):
+def test_a_judge_that_favours_a_place_decides_nothing(answering, tmp_path):
     with answering(lambda body: '{"verdict": "A"}') as served:
         made = into(settings(tmp_path, [row(n) for n in range(3)], served.server_port))
     told = files.read_json(tmp_path / "out" / "judge.json")
@@ -122,7 +80,7 @@ def test_a_judge_that_favours_a_place_decides_nothing(tmp_path):
     assert told["first_place"]["value"] == 1 and told["order"]["value"] == 0
 
 
-def test_labels_of_pairs_are_set_against_the_verdicts(tmp_path):
+def test_labels_of_pairs_are_set_against_the_verdicts(answering, tmp_path):
     rows = [pair("good", "bad", 0), pair("bad", "good", 1), pair("good", "good too", 2)]
     with answering(good) as served:
         made = into(settings(tmp_path, rows, served.server_port))
@@ -133,7 +91,7 @@ def test_labels_of_pairs_are_set_against_the_verdicts(tmp_path):
     assert made[0]["prompt"] == [{"role": "user", "content": "say it 0"}]
 
 
-def test_verified_answers_are_labels_and_a_prompt_gives_so_many_pairs(tmp_path):
+def test_verified_answers_are_labels_and_a_prompt_gives_so_many_pairs(answering, tmp_path):
     texts = [("good 1", "right"), ("bad 2", "wrong"), ("bad 3", "wrong"), ("good 1", "right")]
     answers = [{"text": text, "verdict": verdict} for text, verdict in texts]
     config = {"rows": [row(0, answers=answers)], "pairs_per_prompt": 2}
@@ -143,7 +101,7 @@ def test_verified_answers_are_labels_and_a_prompt_gives_so_many_pairs(tmp_path):
     assert files.read_json(tmp_path / "out" / "judge.json")["labels"]["value"] == 1
 
 
-def test_what_cannot_be_read_is_asked_again_and_then_left(tmp_path):
+def test_what_cannot_be_read_is_asked_again_and_then_left(answering, tmp_path):
     def rule(body):
         if "say it 1" in body["messages"][1]["content"] and len(body["messages"]) > 2:
             return good(body)
@@ -157,26 +115,8 @@ def test_what_cannot_be_read_is_asked_again_and_then_left(tmp_path):
     assert files.read_json(tmp_path / "out" / "judge.json")["undecided"] == {"unreadable": 1}
 
 
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        (503, {"error": "busy"}),
-        (429, {"error": "slow down"}, {"Retry-After": "0.01"}),
-        (200, b"<html>a proxy's page</html>"),
-        (200, {"choices": []}),
-        (200, b"[" * 100_000),
-        (200, b"no gzip", {"Content-Encoding": "gzip"}),
-    ],
-)
-def test_trouble_that_passes_is_waited_out(tmp_path, trouble):
-    times = iter(range(99))
-    with answering(lambda body: trouble if next(times) < 2 else good(body)) as served:
-        made = into(settings(tmp_path, [row(0)], served.server_port, {"concurrency": 1}))
-        assert len(served.asked) == 4 and len(made) == 1
-
-
 @pytest.mark.parametrize("content", [None, "", "\ud83d"])
-def test_an_answer_without_words_leaves_its_pair_undecided(tmp_path, content):
+def test_an_answer_without_words_leaves_its_pair_undecided(answering, tmp_path, content):
     found = 200, {"choices": [{"message": {"content": content, "refusal": "No."}}]}
     with answering(lambda _: found) as served:
         made = into(settings(tmp_path, [row(0)], served.server_port, attempts=1))
@@ -184,15 +124,7 @@ def test_an_answer_without_words_leaves_its_pair_undecided(tmp_path, content):
     assert files.read_json(tmp_path / "out" / "judge.json")["undecided"] == {"unreadable": 1}
 
 
-def test_a_body_without_end_is_not_read_to_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(chat, "LARGEST", 1000)
-    whole = {"choices": [{"message": {"content": '{"verdict": "A"}'}}]}
-    huge = 200, b" " * 200_000 + json.dumps(whole).encode()
-    with answering(lambda _: huge) as served, pytest.raises(UserError, match="no answer in OpenAI"):
-        into(settings(tmp_path, [row(0)], served.server_port))
-
-
-def test_an_endpoint_that_goes_down_stops_the_run_which_goes_on_later(tmp_path):
+def test_an_endpoint_that_goes_down_stops_the_run_which_goes_on_later(answering, tmp_path):
     rows = [row(number) for number in range(6)]
     alive = iter(range(99))
     with answering(lambda body: good(body) if next(alive) < 5 else (500, {})) as served:
@@ -207,19 +139,19 @@ def test_an_endpoint_that_goes_down_stops_the_run_which_goes_on_later(tmp_path):
         assert len(served.asked) == 12 - 5
 
 
-def test_what_was_answered_is_never_asked_again(tmp_path, monkeypatch):
+def test_what_was_answered_is_never_asked_again(answering, tmp_path, monkeypatch):
     """Also where the run is killed when all has been said."""
     with answering(good) as served:
         config = settings(tmp_path, [row(0)], served.server_port)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(judge.shutil, "copyfile", lambda *_: signal.raise_signal(signal.SIGINT))
+            patch.setattr(judge.judge, "agreement", lambda *_: signal.raise_signal(signal.SIGINT))
             into(config)
         assert len(into(config)) == 1 and len(served.asked) == 2
     said = [*files.read_jsonl(config.out / "said.jsonl")]
     assert len(said) == 2 and all("verdict" in one["text"] for one in said)
 
 
-def test_one_request_that_is_refused_does_not_stop_the_others(tmp_path):
+def test_one_request_that_is_refused_does_not_stop_the_others(answering, tmp_path):
     def rule(body):
         long = "say it 1" in body["messages"][1]["content"]
         return (400, {"error": {"message": "too many tokens"}}) if long else good(body)
@@ -234,18 +166,18 @@ def test_one_request_that_is_refused_does_not_stop_the_others(tmp_path):
     ("status", "told"),
     [
         (401, "does not let us in: HTTP 401"),
-        (400, "refuses: HTTP 400.*every other question"),
+        (400, "every question is refused: HTTP 400"),
         (404, "404"),
     ],
 )
-def test_a_server_that_lets_nobody_in_is_told_at_once(tmp_path, status, told):
+def test_a_server_that_lets_nobody_in_is_told_at_once(answering, tmp_path, status, told):
     with answering(lambda body: (status, {"error": "no"})) as served:
         with pytest.raises(UserError, match=told):
             into(settings(tmp_path, [row(0)], served.server_port))
         assert len(served.asked) <= 2
 
 
-def test_the_key_is_read_from_the_environment_and_written_nowhere(tmp_path, monkeypatch):
+def test_the_key_is_read_from_the_environment_and_written_nowhere(answering, tmp_path, monkeypatch):
     with answering(good) as served:
         config = settings(tmp_path, [row(0)], served.server_port, {"key_env": "JUDGE_KEY"})
         monkeypatch.delenv("JUDGE_KEY", raising=False)
@@ -263,15 +195,7 @@ def test_the_key_is_read_from_the_environment_and_written_nowhere(tmp_path, monk
         assert path.is_dir() or b"secret-of-ours" not in path.read_bytes()
 
 
-@pytest.mark.parametrize(
-    "url", ["http://me:secret@host/v1", "http://host/v1?key=secret", "http:///v1", "http://[::1"]
-)
-def test_a_url_with_a_key_or_without_a_host_is_refused(url):
-    with pytest.raises(ValueError, match="url is"):
-        Endpoint(url=url)
-
-
-def test_a_rubric_of_ones_own_takes_the_place_of_ours(tmp_path):
+def test_a_rubric_of_ones_own_takes_the_place_of_ours(answering, tmp_path):
     (tmp_path / "rubric.txt").write_text("The shorter one.")
     with answering(good) as served:
         rubric = tmp_path / "rubric.txt"
@@ -290,14 +214,14 @@ def test_a_rubric_of_ones_own_takes_the_place_of_ours(tmp_path):
         (row(0, answers=["one"]), "no prompt has two different answers"),
     ],
 )
-def test_rows_of_another_form_are_named_before_anything_is_asked(tmp_path, bad, told):
+def test_rows_of_another_form_are_named_before_anything_is_asked(answering, tmp_path, bad, told):
     with answering(good) as served:
         with pytest.raises(UserError, match=told):
             into(settings(tmp_path, [bad], served.server_port))
         assert served.asked == []
 
 
-def test_the_pairs_are_such_as_the_reward_model_learns_from(tmp_path):
+def test_the_pairs_are_such_as_the_reward_model_learns_from(answering, tmp_path):
     texts = [template.DEFAULT_SYSTEM * 3, json.dumps(row(0)) * 3]
     bpe.train(texts, vocab_size=270).save(tmp_path / "tokenizer")
     with answering(good) as served:
