@@ -13,6 +13,8 @@ for row in files.read_jsonl("documents.jsonl.zst"): ...
 
 from baiwen.files.durable import write, writing
 from baiwen.files.formats import (
+    BOM,
+    DAMAGE,
     jsonl_writer,
     parse_row,
     read_json,
@@ -20,6 +22,7 @@ from baiwen.files.formats import (
     read_lines,
     read_parquet,
     read_text,
+    unpacked,
     write_json,
 )
 from baiwen.files.inputs import fingerprint
@@ -28,6 +31,8 @@ from baiwen.files.manifest import check, complete, seal, writing_folder
 from baiwen.files.runs import OtherRunError, RunFolder, changed, look, run_folder
 
 __all__ = [
+    "BOM",
+    "DAMAGE",
     "Ledger",
     "OtherRunError",
     "RunFolder",
@@ -45,6 +50,7 @@ __all__ = [
     "read_text",
     "run_folder",
     "seal",
+    "unpacked",
     "write",
     "write_json",
     "writing",

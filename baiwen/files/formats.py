@@ -10,20 +10,23 @@ What cannot be read is a `UserError` that says where: the file, and the line whe
 
 import gzip
 import importlib
+import io
 import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import zstandard
 
 from baiwen.errors import UserError
 from baiwen.files.durable import write, writing
 
-BLOCK, SMALL = 1 << 18, 1 << 13  # bytes read at a time, plain and compressed
+BLOCK = 1 << 18  # bytes read at a time
+PACKED = 1 << 11  # compressed bytes unpacked at a time: one block of zstd's may be 32,000 times it
+DAMAGE = (EOFError, zlib.error, zstandard.ZstdError)  # what a cut or broken archive raises
 BOM = b"\xef\xbb\xbf"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -55,16 +58,9 @@ def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
 
 def read_lines(path: Path | str) -> Iterator[bytes]:
     """Yield the raw lines of a file, decompressed, without their ends; only `\\n` ends a line."""
-    parts: list[bytes] = []  # of a line that goes on in the next block
-    for number, block in enumerate(_blocks(path)):
-        first, *others = (block if number else block.removeprefix(BOM)).split(b"\n")
-        parts.append(first)
-        if others:
-            yield b"".join(parts)
-            yield from others[:-1]
-            parts = [others[-1]]
-    if last := b"".join(parts):
-        yield last
+    with _readable(path), Path(path).open("rb") as file:
+        for number, line in enumerate(unpacked(file, Path(path).suffix)):
+            yield (line if number else line.removeprefix(BOM)).removesuffix(b"\n")
 
 
 def parse_row(line: bytes, place: str) -> dict[str, Any]:
@@ -97,7 +93,8 @@ def jsonl_writer(path: Path | str) -> Iterator[Callable[[dict[str, Any]], None]]
 
 def read_text(path: Path | str) -> str:
     """Read a whole text file (UTF-8, plain or compressed by its ending), line ends as they are."""
-    data = b"".join(_blocks(path)).removeprefix(BOM)
+    with _readable(path), Path(path).open("rb") as file:
+        data = unpacked(file, Path(path).suffix).read().removeprefix(BOM)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -133,35 +130,86 @@ def _require_columns(path: Path | str, wanted: Sequence[str], there: Sequence[st
         raise UserError(f"{path}: has no column {missing[0]!r}; its columns are {', '.join(there)}")
 
 
-def _blocks(path: Path | str) -> Iterator[bytes]:
-    """Yield the content of a file, decompressed by its ending, a block at a time."""
-    with _readable(path), Path(path).open("rb") as file:
-        match Path(path).suffix:
-            case ".gz":
-                with gzip.open(file) as unpacked:
-                    yield from iter(lambda: unpacked.read(BLOCK), b"")
-            case ".zst":
-                yield from _zstd_blocks(file)
-            case _:
-                yield from iter(lambda: file.read(BLOCK), b"")
+def unpacked(file: IO[bytes], suffix: str) -> IO[bytes]:
+    """What a file holds, decompressed as its suffix says, in bounded memory.
 
-
-def _zstd_blocks(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield decompressed blocks of one or more frames; EOFError where the last one is cut.
-
-    zstandard's own `stream_reader` ends without an error on a cut file. What goes in is small, for
-    one call may give thousands of times as much.
+    Reading a cut or broken archive gives all that comes before the damage and then raises one of
+    `DAMAGE`.
     """
-    decompressor, frame = zstandard.ZstdDecompressor(), None
-    while data := file.read(SMALL):
-        while data:
-            frame = frame or decompressor.decompressobj()
-            yield frame.decompress(data)
-            data = frame.unused_data
-            if frame.eof:
-                frame = None
-    if frame is not None:
-        raise EOFError("the last frame is cut")
+    match suffix:
+        case ".gz":
+            blocks = _unpack(file, lambda: zlib.decompressobj(wbits=31))
+        case ".zst":
+            blocks = _unpack(file, zstandard.ZstdDecompressor().decompressobj)
+        case _:
+            return file
+    return io.BufferedReader(_Blocks(blocks), BLOCK)
+
+
+class _Unpacker(Protocol):
+    """Of one gzip member or one zstd frame."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+class _Blocks(io.RawIOBase):
+    """Blocks of bytes as a file."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks, self._rest = blocks, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = memoryview(block)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+
+def _unpack(file: IO[bytes], new: Callable[[], _Unpacker]) -> Iterator[bytes]:
+    """Yield what the members or frames of a file hold, one after another.
+
+    zstandard's own `stream_reader` ends without an error on a cut file.
+    """
+    unpacker, begin = None, 0
+    while data := file.read(PACKED):
+        while data := data if unpacker else data.lstrip(b"\0"):  # gzip may be padded with zeros
+            if unpacker is None:
+                unpacker, begin = new(), file.tell() - len(data)
+            try:
+                yield unpacker.decompress(data)
+            except DAMAGE:
+                yield from _to_the_damage(file, new(), begin, file.tell() - len(data))
+                raise
+            data = unpacker.unused_data
+            if unpacker.eof:
+                unpacker = None
+    if unpacker is not None:
+        raise EOFError("it ends too early")
+
+
+def _to_the_damage(file: IO[bytes], unpacker: _Unpacker, begin: int, end: int) -> Iterator[bytes]:
+    """Yield what stands between `end` and the damage in what begins at `begin`, then raise it.
+
+    An unpacker that fails keeps to itself what it unpacked in that call: so byte by byte.
+    """
+    file.seek(begin)
+    for at in range(begin, end, PACKED):
+        unpacker.decompress(file.read(min(PACKED, end - at)))
+    while byte := file.read(1):
+        yield unpacker.decompress(byte)
 
 
 @contextmanager
@@ -173,7 +221,7 @@ def _readable(path: Path | str) -> Iterator[None]:
         raise UserError(f"{path}: there is no such file") from error
     except (IsADirectoryError, PermissionError) as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+    except DAMAGE as error:
         raise UserError(
             f"{path}: the archive is cut or damaged ({error}); fetch it again"
         ) from error

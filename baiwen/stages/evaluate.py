@@ -95,7 +95,7 @@ def reads(config: Config) -> dict[str, list[Path]]:
     """The files of the long texts."""
     place = _place(config)
     try:
-        return {"long.haystack": read.find([place])} if place else {}
+        return {"long.haystack": read.local(read.find([place]))} if place else {}
     except UserError:
         return {}  # gone since the run, or not there yet: `check` tells where it has to be
 

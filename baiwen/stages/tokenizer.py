@@ -5,12 +5,12 @@
     documents = "runs/tiny/data"
     vocab_size = 4096
 
-`documents` is what the data stage wrote, or any file or folder that `data/read.py` reads.
+`documents` is what the data stage wrote, or any file or folder that `data/read/` reads.
 Every hundredth document, a thousand at most, is held out of training, to count in
 `tokenizer_stats.json` how many bytes of unseen text a token stands for.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +43,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
     log.say(_summary(stats))
 
 
-def _sources(path: Path) -> list[Path]:
+def _sources(path: Path) -> Sequence[read.Place]:
     """The files that hold the documents of `path`: of a data stage, those it kept."""
     return sorted(path.glob("documents-*.jsonl*")) or read.find([path])
 
