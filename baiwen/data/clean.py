@@ -107,11 +107,17 @@ def judge(chunk: Chunk, settings: Settings) -> list[Judged]:
         if document.flaw:
             reason: str | None = UNREADABLE
         else:
-            reason = filters.verdict(document, settings) if chunk.filtered else None
+            reason = _objection(document, settings) if chunk.filtered else None
         digest = xxhash.xxh3_128_digest(document.squeezed.encode())
         bare = replace(document)  # without its cached words
         found.append(Judged(bare, chunk.domain or CORPUS, reason, digest, family_hash(document)))
     return found
+
+
+def _objection(document: Document, settings: Settings) -> str | None:
+    columns = {"domain": document.domain, "language": document.meta.get("language")}
+    found = filters.verdict(document.text, settings, **columns)
+    return found.rule if found else None
 
 
 def judged(chunks: Iterable[Chunk], settings: Settings, workers: int = 0) -> Iterator[Judged]:

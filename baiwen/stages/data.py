@@ -46,7 +46,7 @@ class Config(Knobs):
     out: Path  # the run folder
     corpus: str | tuple[str, ...] = "stdlib"  # "stdlib", or paths, folders and globs
     extra: tuple[Extra, ...] = ()  # further sources, each with a name and a path
-    # Thresholds of filters (baiwen/data/filters.py) by name, or false for off; all others run with
+    # Thresholds of filters (baiwen/data/filters/) by name, or false for off; all others run with
     # their published ones.
     filters: dict[str, dict[str, float] | bool] | None = None
     heldout_share: Share = 0.02  # of the documents, by hash

@@ -47,7 +47,7 @@ def test_every_document_is_kept_or_held_out_or_dropped_and_counted(corpus, tmp_p
     assert len(kept) + len(heldout) + len(dropped) == 62 == counts.documents.total()
     assert not set(kept) & set(heldout)
     reasons = [row["reason"] for row in files.read_jsonl(out / "dropped.jsonl.zst")]
-    assert {"duplicate", "unreadable", "too few words"} <= set(reasons)
+    assert {"duplicate", "unreadable", "gopher: too few words"} <= set(reasons)
     for (outcome, _), count in counts.documents.items():
         assert count <= {"kept": len(kept), "heldout": len(heldout)}.get(
             outcome, reasons.count(outcome)

@@ -51,14 +51,14 @@ def test_filters_of_the_recipe_change_what_is_kept(tmp_path, corpus):
     ]
     files.write(corpus / "long.txt", "\n".join(lines))
     out = run(tmp_path, corpus, filters={"word_count": {"least": 500}})
-    assert files.read_json(out / "data.json")["too few words"]["prose"]["documents"] == 30
+    assert files.read_json(out / "data.json")["gopher: too few words"]["prose"]["documents"] == 30
 
 
 def test_a_source_of_which_nothing_is_left_is_an_error_with_the_reasons(tmp_path, corpus):
-    with pytest.raises(UserError, match="not one document of the corpus is left: too few words 30"):
+    with pytest.raises(UserError, match="not one document of the corpus is left: gopher: too few words 30"):
         run(tmp_path, corpus, filters={"word_count": {"least": 500}})
     extra = {"name": "tasks", "path": str(tmp_path / "tasks.jsonl.zst"), "filtered": True}
-    with pytest.raises(UserError, match="not one document of tasks is left: too few words 50"):
+    with pytest.raises(UserError, match="not one document of tasks is left: gopher: too few words 50"):
         run(tmp_path, corpus, extra=[extra])
     files.write(tmp_path / "none.jsonl", "")
     with pytest.raises(UserError, match="not one document of the corpus is left: there were none"):

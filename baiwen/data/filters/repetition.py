@@ -1,0 +1,211 @@
+"""Gopher's rules on repetition (Rae et al., 2021, table A1, arXiv 2112.11446).
+
+    duplicate_lines(page)                           # of a page, with the cheap rules
+    for repeats in measured(words, texts):          # of the survivors' n-grams, all at once
+        duplicate_ngrams(repeats)
+
+Two bounds keep the n-grams cheap without changing a verdict. A repeated n-gram holds repeated
+(n-1)-grams, so each length is sought only where the one before it was found. And characters within
+repeated n-grams grow fewer with n, so a text whose repeated 5-grams cover less than the tightest
+bound passes all of 5 ... 10 at once; only the others are walked through word by word.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baiwen.data.filters import words
+from baiwen.data.filters.page import Page, above, share, sums
+from baiwen.data.filters.words import Words
+from baiwen.data.pipeline.step import Verdict
+
+TOP = (2, 3, 4)  # lengths of n-grams, the most frequent of which is weighed
+LONG = (5, 6, 7, 8, 9, 10)  # lengths of n-grams, of which all repeated ones are
+_PLACE_BITS = 24  # of a key to sort by, the low ones; the hash has the rest
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: of a word's hash in its n-gram's
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """What of a text comes more than once."""
+
+    size: int  # characters of the text
+    top: tuple[int, ...]  # characters in the most frequent n-gram of each length of TOP
+    covered: int  # characters of words in n-grams of LONG's first length that came before
+    hashes: NDArray[np.uint64]  # [words]
+    lengths: NDArray[np.int64]  # [words], in characters
+
+    def repeated(self, n: int) -> int:
+        """Characters in n-grams that came before, of which none overlap."""
+        places = np.arange(max(len(self.hashes) - n + 1, 0))
+        grams = _grams(self.hashes, places, n).tolist()
+        ends = [0, *np.cumsum(self.lengths).tolist()]
+        seen: set[int] = set()
+        place = total = 0
+        while place < len(grams):
+            if grams[place] in seen:
+                total += ends[place + n] - ends[place]
+                place += n
+            else:
+                seen.add(grams[place])
+                place += 1
+        return total
+
+
+def duplicate_lines(page: Page, most: float = 0.3, characters: float = 0.2) -> Verdict | None:
+    """Lines that came before: their share of the lines, and of the characters."""
+    lines = [line for line in page.text.split("\n") if line]
+    return _duplicates("gopher: duplicate lines", lines, len(page.text), most, characters)
+
+
+def duplicate_paragraphs(page: Page, most: float = 0.3, characters: float = 0.2) -> Verdict | None:
+    """Paragraphs (between blank lines) that came before: their share, and of the characters."""
+    paragraphs = [part.strip("\n") for part in page.text.strip().split("\n\n")]
+    paragraphs = [part for part in paragraphs if part]
+    return _duplicates("gopher: duplicate paragraphs", paragraphs, len(page.text), most, characters)
+
+
+def top_ngrams(
+    repeats: Repeats, two: float = 0.2, three: float = 0.18, four: float = 0.16
+) -> Verdict | None:
+    """The share of characters in the most frequent n-gram, of two to four words."""
+    for n, characters, most in zip(TOP, repeats.top, (two, three, four), strict=True):
+        if found := above(f"gopher: top {n}-gram", share(characters, repeats.size), most):
+            return found
+    return None
+
+
+def duplicate_ngrams(
+    repeats: Repeats,
+    five: float = 0.15,
+    six: float = 0.14,
+    seven: float = 0.13,
+    eight: float = 0.12,
+    nine: float = 0.11,
+    ten: float = 0.1,
+) -> Verdict | None:
+    """The share of characters in n-grams that came before, of five to ten words."""
+    for n, most in zip(LONG, (five, six, seven, eight, nine, ten), strict=True):
+        if repeats.covered <= most * repeats.size:
+            continue
+        value = share(repeats.repeated(n), repeats.size)
+        if found := above(f"gopher: duplicate {n}-grams", value, most):
+            return found
+    return None
+
+
+RULES = (duplicate_paragraphs, duplicate_lines)
+NGRAM_RULES = (top_ngrams, duplicate_ngrams)
+
+
+def repeated(parts: Sequence[str]) -> tuple[int, int]:
+    """How many parts came before, and how many characters they have."""
+    if len(set(parts)) == len(parts):
+        return 0, 0
+    seen: set[str] = set()
+    again = [part for part in parts if part in seen or seen.add(part)]  # type: ignore[func-returns-value]
+    return len(again), sum(map(len, again))
+
+
+def measured(found: Words, texts: Sequence[str]) -> Iterator[Repeats]:
+    """What comes more than once in each text; `found`: their words."""
+    tops, covered = [], np.zeros(len(texts), np.int64)
+    for n, runs in _repeated(found):
+        if n in TOP:
+            tops.append(_top(found, runs, n).tolist())
+        else:
+            covered = _covered(found, runs, n)
+    bounds = found.bounds.tolist()
+    for i, text in enumerate(texts):
+        own = slice(bounds[i], bounds[i + 1])
+        top = tuple(column[i] for column in tops)
+        yield Repeats(len(text), top, int(covered[i]), found.hashes[own], found.lengths[own])
+
+
+class _Runs(NamedTuple):
+    """Where the n-grams begin that come more than once in their text, each one's in a row."""
+
+    places: NDArray[np.int64]  # of their first words; rising within a run
+    first: NDArray[np.bool_]  # whether a place begins a run
+
+
+def _repeated(found: Words) -> Iterator[tuple[int, _Runs]]:
+    """The repeated n-grams of every length up to the first of LONG."""
+    text = np.repeat(np.arange(len(found.bounds) - 1), np.diff(found.bounds))
+    places = np.arange(len(text))
+    for n in range(2, LONG[0] + 1):
+        places = places[places + n <= len(text)]
+        places = places[text[places] == text[places + n - 1]]
+        places, grams = _sorted(places, _grams(found.hashes, places, n))
+        same = (grams[1:] == grams[:-1]) & (text[places[1:]] == text[places[:-1]])
+        again = np.concatenate((np.zeros(1, bool), same))[: len(places)]
+        twice = again.copy()
+        twice[:-1] |= again[1:]
+        places = places[twice]
+        yield n, _Runs(places, ~again[twice])
+
+
+def _grams(hashes: NDArray[np.uint64], places: NDArray[np.int64], n: int) -> NDArray[np.uint64]:
+    """A hash of the n words from each place on."""
+    grams = hashes[places]
+    for offset in range(1, n):
+        grams = grams * _FACTOR + hashes[places + offset]
+    return grams
+
+
+def _sorted(
+    places: NDArray[np.int64], grams: NDArray[np.uint64]
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Places and n-grams in the order of n-gram, then place.
+
+    Numbers are sorted several times faster than places by numbers: so 40 bits of hash and the place
+    are one number.
+    """
+    if places.max(initial=0) >> _PLACE_BITS:  # a single text of more words, 50 MB at least
+        order = np.lexsort((places, grams))
+        return places[order], grams[order]
+    bits = np.uint64(_PLACE_BITS)
+    keys = grams >> bits << bits | places.astype(np.uint64)
+    keys.sort()
+    return (keys & np.uint64((1 << _PLACE_BITS) - 1)).astype(np.int64), keys >> bits
+
+
+def _top(found: Words, runs: _Runs, n: int) -> NDArray[np.int64]:
+    """[texts] characters in the most frequent n-gram, of equally frequent ones the first.
+
+    They are counted as joined by spaces, but where the script writes none.
+    """
+    starts, sizes = found.bounds[:-1], np.diff(found.bounds)
+    counts, places = np.minimum(sizes // n, 1), starts.copy()  # where none comes twice: the first
+    firsts = np.flatnonzero(runs.first)
+    times, firsts = np.diff(np.append(firsts, len(runs.places))), runs.places[firsts]
+    text = np.searchsorted(found.bounds, firsts, side="right") - 1
+    order = np.lexsort((-firsts, times))  # the last of a text wins: the most frequent, then first
+    counts[text[order]], places[text[order]] = times[order], firsts[order]
+    spaced = found.lengths + (found.flags & words.LONE == 0)
+    ends = np.concatenate(([0], np.cumsum(spaced)))
+    lengths = ends[np.minimum(places + n, len(spaced))] - ends[places]
+    bare = places < len(spaced)
+    lengths[bare] -= found.flags[places[bare]] & words.LONE == 0
+    return counts * lengths
+
+
+def _covered(found: Words, runs: _Runs, n: int) -> NDArray[np.int64]:
+    """[texts] characters of the words in n-grams that came before."""
+    again = runs.places[~runs.first]
+    within = np.zeros(len(found.lengths), bool)
+    for offset in range(n):
+        within[again + offset] = True
+    return sums(np.where(within, found.lengths, 0), found.bounds)
+
+
+def _duplicates(
+    rule: str, parts: Sequence[str], size: int, most: float, characters: float
+) -> Verdict | None:
+    count, length = repeated(parts)
+    return above(rule, share(count, len(parts)), most) or above(
+        f"{rule}, characters", share(length, size), characters
+    )
