@@ -9,28 +9,29 @@ words, and each Chinese character or kana is a word of its own. Words are the sa
 case, as far as it does not change their length in bytes. What is punctuation or has a lower case is
 taken from Unicode 3.2, which Python carries beside its own: hashes are the same under any version.
 
-All is done for the whole batch in NumPy: a word's hash comes from a difference of prefix sums of
-its bytes times powers modulo 2^64 (Karp and Rabin, 1987), shifted to where the word begins.
+All is done for many texts at once in NumPy; hashes are polynomials modulo 2^64 (Karp and Rabin,
+1987) of pieces of words, and of words.
 """
 
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 
-BLOCK = 1 << 14  # bytes hashed at a time, so that their prefix sums stay in the processor's cache
-BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64: that of the golden ratio
-STRIDE = 0xD1342543DE82EF95  # the same for words in an n-gram (a multiplier of Steele and Vigna)
-_WRAP = (1 << 64) - 1
-_INVERSE = pow(BASE, -1, 1 << 64)
-_ACROSS, _BACK = pow(BASE, BLOCK, 1 << 64), pow(_INVERSE, BLOCK, 1 << 64)
+SPAN = 1 << 17  # bytes of texts worked on at a time, so that all stays in the processor's cache
+PIECE, LONG = 8, 512  # bytes of a word hashed at a time, and of one that is hashed by itself
+BASE = 0x9E3779B97F4A7C15  # of a word's polynomial modulo 2^64: odd, from the golden ratio
+STRIDE = 0xD1342543DE82EF95  # of an n-gram's: a multiplier by Steele and Vigna, 2021
+
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(PIECE + 1)], np.uint64)  # first bytes
 
 # Kinds of characters: in words, the same but with a lower case, between words, a word each.
 WORD, CASED, APART, ALONE = range(4)
 _KNOWN = 0x10500  # code points of other kinds than words are below, but for Chinese characters
-_LEADS = {2: (0xC0, 0xE0), 3: (0xE0, 0xF0), 4: (0xF0, 0xF8)}  # first bytes of characters by size
+_LEADS = ((2, 0xC2, 0xE0), (3, 0xE0, 0xF0), (4, 0xF0, 0xF8))  # size of characters, first bytes
 _ALONE = (
     (0x3040, 0x3100),  # hiragana, katakana
     (0x31F0, 0x3200),
@@ -56,11 +57,10 @@ class Words:
 def words(texts: pa.Array | pa.ChunkedArray) -> Words:
     """The words of strings; a null has none."""
     data, offsets = utf8(texts)
-    inside, cut, lower = _classes(data)
-    cut[offsets] = True
-    edges = np.flatnonzero(cut | (inside[1:] != inside[:-1]))
-    starts, ends = edges[inside[edges + 1]], edges[inside[edges]]
-    hashes = _hashes(lower, starts, ends)
+    cuts = np.unique(np.searchsorted(offsets, np.arange(0, len(data) + SPAN, SPAN)))
+    found = [_words(data, offsets[first : last + 1]) for first, last in pairwise(cuts)]
+    none = np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    hashes, starts, ends = map(np.concatenate, zip(none, *found, strict=True))
     return Words(hashes, starts, ends, np.searchsorted(starts, offsets), data)
 
 
@@ -84,9 +84,12 @@ def ngrams(words: Words, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def mixed(hashes: np.ndarray) -> np.ndarray:
     """Hashes whose every bit depends on all bits of the given ones (splitmix64's finish)."""
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return hashes ^ (hashes >> np.uint64(31))
+    hashes = hashes ^ (hashes >> np.uint64(30))
+    hashes *= np.uint64(0xBF58476D1CE4E5B9)
+    hashes ^= hashes >> np.uint64(27)
+    hashes *= np.uint64(0x94D049BB133111EB)
+    hashes ^= hashes >> np.uint64(31)
+    return hashes
 
 
 def utf8(texts: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,26 +106,37 @@ def utf8(texts: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(held, np.uint8)[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
+def _words(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The hashes, starts and ends of the words of a few texts."""
+    begin = offsets[0]
+    inside, cut, lower = _classes(data[begin : offsets[-1]])
+    cut[offsets - begin] = True
+    here, before = inside[1:], inside[:-1]
+    starts = np.flatnonzero((here > before) | (cut & here))
+    ends = np.flatnonzero((before > here) | (cut & before))
+    return _hashes(lower, starts, ends), starts + begin, ends + begin
+
+
 def _classes(data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Whether each byte is inside a word, where words are cut apart, and all in lower case.
 
     inside: bool [bytes + 2], that of byte i at i + 1. cut: bool [bytes + 1], true before byte i.
+    lower: uint8 [bytes + PIECE], zeros at its end.
     """
-    plain, small = _ascii()
-    raw = data.tobytes()
     inside, cut = np.zeros(len(data) + 2, bool), np.zeros(len(data) + 1, bool)
-    inside[1:-1] = np.frombuffer(raw.translate(plain), bool)
-    lower = np.frombuffer(bytearray(raw.translate(small)), np.uint8)
-    for size in () if raw.isascii() else (2, 3, 4):
-        low, high = _LEADS[size]
-        at = np.flatnonzero((data >= low) & (data < high))
+    lower = np.zeros(len(data) + PIECE, np.uint8)
+    small = np.bitwise_or(data, (data - 65 < 26) * np.uint8(32), out=lower[: len(data)])
+    inside[1:-1] = (small - 97 < 26) | (data - 48 < 10) | (data >= 0x80)
+    leads = np.flatnonzero(data >= 0xC2)
+    for size, first, past in _LEADS if len(leads) else ():
+        at = leads[(data[leads] >= first) & (data[leads] < past)]
         points = _points(data, at, size)
-        kind = _kinds()[points]
-        alone, apart, upper = (at[kind == which] for which in (ALONE, APART, CASED))
+        kinds = _kinds()[points]
+        alone, apart, cased = (at[kinds == kind] for kind in (ALONE, APART, CASED))
         cut[alone] = cut[alone + size] = True
         for byte in range(size):
             inside[apart + 1 + byte] = False
-        _write(lower, upper, _cases()[points[kind == CASED]], size)
+        _write(lower, cased, _cases()[points[kinds == CASED]], size)
     return inside, cut, lower
 
 
@@ -142,26 +156,31 @@ def _write(data: np.ndarray, at: np.ndarray, points: np.ndarray, size: int) -> N
 
 
 def _hashes(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """A hash of each piece of the bytes that depends on nothing but what is in it.
+    """A hash of each word: the polynomial of its pieces of eight bytes, each of them mixed.
 
-    The sum of the bytes i of the piece times BASE^(i - start), from sums over all of the bytes
-    times BASE^i: each block's are counted from its own begin, and shifted to the whole's at once.
+    data: `PIECE` bytes more than those of the words.
     """
-    powers, inverses = _powers(BASE), _powers(_INVERSE)
-    before, after, shift = (np.empty(len(starts), np.uint64) for _ in range(3))
-    sums = np.zeros(BLOCK + 1, np.uint64)  # of the block's bytes up to each
-    total, scale, unscale = 0, 1, 1  # of all bytes before it; BASE^(where it begins); its inverse
-    for begin in range(0, len(data) + 1, BLOCK):
-        block = data[begin : begin + BLOCK]
-        np.cumsum(block * powers[: len(block)], out=sums[1 : len(block) + 1])
-        first, last = (slice(*np.searchsorted(at, (begin, begin + BLOCK))) for at in (starts, ends))
-        at = starts[first] - begin
-        before[first] = sums[at] * np.uint64(scale) + np.uint64(total)
-        shift[first] = inverses[at] * np.uint64(unscale)
-        after[last] = sums[ends[last] - begin] * np.uint64(scale) + np.uint64(total)
-        total = (total + int(sums[len(block)]) * scale) & _WRAP
-        scale, unscale = scale * _ACROSS & _WRAP, unscale * _BACK & _WRAP
-    return mixed((after - before) * shift)
+    pieces = np.ndarray(len(data) - PIECE + 1, "<u8", data, strides=(1,))  # one at each byte
+    sizes = ends - starts
+    hashes = mixed(pieces[starts] & _MASKS[np.minimum(sizes, PIECE)])
+    rest = np.flatnonzero(sizes > PIECE)
+    for done in range(PIECE, LONG, PIECE):
+        left = sizes[rest] - done
+        piece = mixed(pieces[starts[rest] + done] & _MASKS[np.minimum(left, PIECE)])
+        hashes[rest] = hashes[rest] * np.uint64(BASE) + piece
+        rest = rest[left > PIECE]
+        if not len(rest):
+            break
+    for word in rest:
+        hashes[word] = _long(data[starts[word] : ends[word]].tobytes())
+    return hashes
+
+
+def _long(word: bytes) -> np.uint64:
+    """The same for a word of any length."""
+    pieces = mixed(np.frombuffer(word.ljust(-(-len(word) // PIECE) * PIECE, b"\0"), "<u8"))
+    powers = np.cumprod(np.append(np.uint64(1), np.full(len(pieces) - 1, BASE, np.uint64)))
+    return (pieces * powers[::-1]).sum()
 
 
 def _joined(hashes: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -180,13 +199,6 @@ def _rolled(hashes: np.ndarray, n: int) -> np.ndarray:
         found *= np.uint64(STRIDE)
         found[:-word] += hashes[word:]
     return found
-
-
-@cache
-def _ascii() -> tuple[bytes, bytes]:
-    """For each byte, whether it is in a word, and its lower case."""
-    inside = bytes(byte >= 0x80 or chr(byte).isalnum() for byte in range(256))
-    return inside, bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
 
 
 @cache
@@ -215,9 +227,3 @@ def _cases() -> np.ndarray:
             known = unicodedata.ucd_3_2_0.category(char) != "Cn"
             cases[point] = ord(lower) if known else 0
     return cases
-
-
-@cache
-def _powers(base: int) -> np.ndarray:
-    """base^0, base^1, ... modulo 2^64: uint64 [BLOCK]."""
-    return np.cumprod(np.append(np.uint64(1), np.full(BLOCK - 1, base, np.uint64)))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from baiwen.data.words import BASE, BLOCK, STRIDE, mixed, ngrams, utf8, words
+from baiwen.data.words import BASE, LONG, PIECE, STRIDE, mixed, ngrams, utf8, words
 
 TEXTS = st.lists(
     st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("aB1 ._\nÉéΣ中文、カ한"))),
@@ -55,7 +55,7 @@ def lowered(char: str) -> str:
 
 
 @given(TEXTS)
-@example(["İI", "ǅ", "Ⱥ", "_a_B", "", " ", "中a文", "A" * (BLOCK - 1) + "中b"])
+@example(["İI", "ǅ", "Ⱥ", "_a_B", "", " ", "中a文", "A" * (LONG - 1) + "中b"])
 def test_words_are_those_of_a_reading_letter_by_letter(texts):
     found = words(pa.array(texts, pa.large_string()))
     encoded = [text.encode() for text in texts]
@@ -76,18 +76,21 @@ def test_words_have_one_hash_exactly_if_they_are_equal_in_lower_case(texts):
     assert len(set(zip(spelled, hashes, strict=True))) == len(set(spelled))
 
 
-@given(st.integers(0, 3 * BLOCK), st.sampled_from(["word", "x" * 70, "é" * BLOCK]))
-@example(BLOCK, "word")
-@example(BLOCK - 2, "word")
+@given(st.integers(0, 3 * LONG), st.sampled_from(["word", "x" * 70, "é" * LONG]))
+@example(LONG, "word")
+@example(LONG - 2, "word")
 def test_a_word_has_the_same_hash_wherever_it_stands(place, word):
     alone, shifted = (words(pa.array([" " * at + word])).hashes for at in (0, place))
     assert alone.tolist() == shifted.tolist()
 
 
-def test_a_hash_is_the_polynomial_of_the_bytes_in_lower_case():
-    value = sum(byte * pow(BASE, place, 2**64) for place, byte in enumerate("ünd".encode()))
-    wanted = mixed(np.array([value % 2**64], np.uint64))
-    assert words(pa.array(["(ÜND)"])).hashes.tolist() == wanted.tolist()
+@pytest.mark.parametrize("size", [1, PIECE, PIECE + 1, 5 * PIECE, LONG, LONG + 1, 3 * LONG])
+def test_a_hash_is_the_polynomial_of_the_pieces_of_the_word(size):
+    word = ("ndÜ" * size).encode()[:size].decode(errors="ignore").lower().encode()
+    pieces = [word[at : at + PIECE] for at in range(0, len(word), PIECE)]
+    numbers = mixed(np.array([int.from_bytes(piece, "little") for piece in pieces], np.uint64))
+    wanted = polynomial(numbers.tolist(), BASE)
+    assert words(pa.array([f"({word.decode().upper()})"])).hashes.tolist() == [wanted]
 
 
 @given(TEXTS, st.integers(1, 7))
@@ -98,15 +101,15 @@ def test_an_ngram_is_the_polynomial_of_its_words(texts, n):
     for first, last in pairwise(found.bounds):
         row = found.hashes[first:last].tolist()
         starts = range(max(len(row) - n + 1, min(len(row), 1)))
-        wanted.append([polynomial(row[start : start + n]) for start in starts])
+        wanted.append([polynomial(row[start : start + n], STRIDE) for start in starts])
     assert np.diff(bounds).tolist() == [len(row) for row in wanted]
     assert hashes.tolist() == mixed(np.array([*chain(*wanted)], np.uint64)).tolist()
 
 
-def polynomial(hashes: list[int]) -> int:
+def polynomial(hashes: list[int], base: int) -> int:
     value = 0
     for one in hashes:
-        value = (value * STRIDE + one) % 2**64
+        value = (value * base + one) % 2**64
     return value
 
 
