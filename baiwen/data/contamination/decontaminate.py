@@ -1,0 +1,170 @@
+"""Decontamination by the report's rule: n-gram candidates, then a longest common subsequence.
+
+    find(table["text"], index, knobs)       # a `Match` or None for each text
+    Map("decontaminate", partial(decontaminate, knobs=knobs, tests=files.fingerprint(paths)))
+
+The report drops a training sequence s_t where a test sequence s_e has a longest common subsequence
+with it of at least 13 tokens and at least 0.6 of the shorter one (spec 3.3), among those with an
+n-gram in common; n is not reported. Three readings:
+
+*   **Tokens are words** (`data/words.py`): what punctuation, white space and case make of a text is
+    no difference, as in Math's normalisation. 13 words are about 17 tokens of Qwen2.5 in English;
+    each Chinese character counts one, and 13 of them are about 9 tokens.
+*   **A long document is compared where it hits.** A few thousand words hold most words of any short
+    question in their order, so their subsequence says nothing. What is compared is the stretch of
+    the document where most of the candidate's n-grams lie, `window` times as long as the test; the
+    shorter of the two stays the shorter of test and whole document.
+*   **Candidates have short n-grams.** With one word of ten changed, of a question's 13-grams often
+    none is left, of its 5-grams more than half. Two of them in one stretch make a candidate;
+    `gram = 13, hits = 1` is Math's rule.
+
+Coder drops what shares any ten words in a row with a test: `overlap = 10`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from baiwen.config import Inputs, Knobs
+from baiwen.data.contamination.candidates import Candidate, candidates
+from baiwen.data.contamination.evaluations import Evaluations, read, strings
+from baiwen.data.contamination.index import Grams
+from baiwen.data.contamination.subsequence import longest, matched, places
+from baiwen.data.pipeline.step import VERDICT
+from baiwen.data.words import Words, words
+
+COLUMNS = pa.schema([*VERDICT, ("test", pa.string()), ("common", pa.string())])
+SUBSEQUENCE, OVERLAP = "evaluation: common subsequence", "evaluation: words in a row"
+KNOWN = 16  # places in tests that are remembered of an n-gram: see `Grams.of`
+SHOWN = 400  # words of a test whose common text is shown
+GAP = " ... "  # between what is not next to each other in the document
+
+Count = Annotated[int, Field(gt=0)]
+
+
+class Decontaminate(Knobs):
+    """Against what, and what is too much."""
+
+    against: Inputs  # files and folders of evaluations: JSONL, JSON, Parquet, text
+    fields: tuple[str, ...] = ()  # of a row whose strings count; none named: all
+    gram: Count = (
+        5  # words of the n-grams by which candidates are found; report: not named; Math: 13
+    )
+    hits: Count = 2  # of them in one stretch make a candidate; Math: 1
+    least: Count = 13  # words of the common subsequence; report: 13 tokens
+    share: Annotated[float, Field(gt=0, le=1)] = 0.6  # of the shorter one's words; report: 0.6
+    # words of the stretch that is compared, for each word of the test; not reported: there are no
+    # documents longer than a sequence in the report's rule
+    window: Annotated[float, Field(ge=1)] = 1.5
+    overlap: Annotated[int, Field(ge=0)] = 0  # words in a row that are too many; 0: any; Coder: 10
+
+
+@dataclass(frozen=True)
+class Index:
+    """Tests, and their n-grams of both kinds."""
+
+    tests: Evaluations
+    grams: Grams  # of candidates
+    overlap: Grams | None  # of Coder's rule, where it is asked for
+
+
+class Match(NamedTuple):
+    """What a text has in common with a test."""
+
+    rule: str
+    value: float  # of SUBSEQUENCE the share of the shorter one; of OVERLAP the n-grams in common
+    bound: float
+    test: str  # its place
+    common: str  # words of the text, with GAP where some between them are its own
+
+
+def decontaminate(table: pa.Table, knobs: Decontaminate, tests: str) -> pa.Table:
+    """The verdict on each document, and of those that go the test and the text in common.
+
+    tests: the fingerprint of `knobs.against`; a process reads them once, unless they change.
+    """
+    found = find(table["text"], opened(knobs, tests), knobs)
+    columns = zip(*[match or (None,) * 5 for match in found], strict=True) if found else [()] * 5
+    return pa.table(list(map(pa.array, columns, COLUMNS.types)), schema=COLUMNS)
+
+
+@lru_cache(maxsize=2)
+def opened(knobs: Decontaminate, tests: str) -> Index:
+    """The index of `knobs.against`, whose fingerprint is `tests`."""
+    return index(read(knobs.against, knobs.fields, knobs.least), knobs)
+
+
+def index(tests: Evaluations, knobs: Decontaminate) -> Index:
+    """The index of evaluations."""
+    overlap = Grams.of(tests, knobs.overlap, knobs.overlap, 1) if knobs.overlap else None
+    return Index(tests, Grams.of(tests, knobs.gram, knobs.least, KNOWN), overlap)
+
+
+def find(
+    texts: pa.ChunkedArray | pa.Array, index: Index, knobs: Decontaminate
+) -> list[Match | None]:
+    """For each text the first test that it may not be trained on for, or None."""
+    batch = words(texts)
+    found: list[Match | None] = [None] * len(texts)
+    if index.overlap:
+        _overlapping(found, batch, index.overlap, index.tests)
+    for candidate in candidates(
+        index.grams.hits(batch), index.tests.lengths, knobs.hits, knobs.window
+    ):
+        if found[candidate.text] is None:
+            found[candidate.text] = _compared(candidate, batch, index.tests, knobs)
+    return found
+
+
+def said(messages: Sequence[Mapping[str, Any]]) -> str:
+    """All that messages say as one text, for `find`: a test is often a question and its answer."""
+    return "\n\n".join(text for message in messages for _, text in strings(message))
+
+
+def _overlapping(found: list[Match | None], batch: Words, grams: Grams, tests: Evaluations) -> None:
+    """Fill in the texts that have any n-gram of a test."""
+    hits = grams.hits(batch)
+    text, first, counts = np.unique(hits.text, return_index=True, return_counts=True)
+    for number, hit, count in zip(text, first, counts, strict=True):
+        start = batch.bounds[number] + hits.at[hit]
+        common = _shown(batch, np.arange(start, start + grams.n))
+        place = tests.places[hits.sequence[hit]]
+        found[number] = Match(OVERLAP, float(count), 0.0, place, common)
+
+
+def _compared(
+    candidate: Candidate, batch: Words, tests: Evaluations, knobs: Decontaminate
+) -> Match | None:
+    """What the rule says of a candidate."""
+    first = int(batch.bounds[candidate.text])
+    size = int(batch.bounds[candidate.text + 1]) - first
+    test = tests.sequence(candidate.sequence).tolist()
+    shorter = min(size, len(test))
+    needed = max(knobs.least, math.ceil(knobs.share * shorter))
+    begin = first + max(candidate.start, 0)
+    end = first + min(candidate.start + math.ceil(knobs.window * len(test)), size)
+    stretch = batch.hashes[begin:end].tolist()
+    where = places(test)
+    if sum(word in where for word in stretch) < needed:
+        return None
+    common = longest(where, stretch, len(test))
+    if common < needed:
+        return None
+    shown = begin + np.array(matched(test[:SHOWN], stretch[: 2 * SHOWN]), np.int64)
+    place = tests.places[candidate.sequence]
+    return Match(SUBSEQUENCE, common / shorter, knobs.share, place, _shown(batch, shown))
+
+
+def _shown(batch: Words, chosen: np.ndarray) -> str:
+    """The text of words of the batch, rising."""
+    parts = np.split(chosen, np.flatnonzero(np.diff(chosen) > 1) + 1)
+    spans = [
+        batch.data[batch.starts[part[0]] : batch.ends[part[-1]]] for part in parts if len(part)
+    ]
+    return GAP.join(span.tobytes().decode() for span in spans)
