@@ -100,8 +100,9 @@ def answers(
                     yield _given(waiting, bill)
             while waiting:
                 yield _given(waiting, bill)
-        except BaseException:
-            ask.stop()
+        except BaseException as error:
+            if not isinstance(error, GeneratorExit):  # who has enough may ask for more
+                ask.stop()
             pool.shutdown(cancel_futures=True)
             raise
 

@@ -66,7 +66,11 @@ class Chat(Connection):
 def opened(endpoint: Endpoint) -> Iterator[Chat]:
     """The model, connected; UserError where there is no key, or nobody answers."""
     with connected(endpoint, endpoint.concurrency) as clients:
-        yield Chat(endpoint, clients)
+        chat = Chat(endpoint, clients)
+        try:
+            yield chat
+        finally:
+            chat.stop()
 
 
 def read(response: httpx.Response) -> Reply | None:

@@ -25,21 +25,24 @@ class Pace:
         self._request = MINUTE / requests if requests else 0.0  # seconds that one takes
         self._token = MINUTE / tokens if tokens else 0.0
         self._lock = threading.Lock()
-        self._free = [0.0, 0.0]  # when the next request, and its tokens, may go
+        self._next = 0.0  # when the next request may go, for their number
+        self._free = 0.0  # the same for their tokens
         self._held = 0.0  # until when nobody goes
 
     def book(self, tokens: int = 0) -> float:
         """When a request of about so many tokens may go, in seconds of `time.monotonic`."""
         with self._lock:
             now = time.monotonic()
-            due = max(now, *self._free)
-            self._free = [due + self._request, max(self._free[1], now) + tokens * self._token]
+            due = max(now, self._next, self._free)
+            self._free = max(self._free, now) + tokens * self._token
+            if self._request:
+                self._next = due + self._request
             return due
 
     def correct(self, tokens: int) -> None:
         """A request took so many tokens more than were booked, or fewer."""
         with self._lock:
-            self._free[1] += tokens * self._token
+            self._free += tokens * self._token
 
     def hold(self, seconds: float) -> None:
         """Nobody goes for so long."""
