@@ -33,14 +33,16 @@ from pydantic import Field
 
 from baiwen.config import Inputs, Knobs
 from baiwen.data.contamination.candidates import Candidate, candidates
-from baiwen.data.contamination.evaluations import Evaluations, read, strings
+from baiwen.data.contamination.evaluations import Evaluations, leaves, read
 from baiwen.data.contamination.index import Grams
 from baiwen.data.contamination.subsequence import longest, matched, places
 from baiwen.data.pipeline.step import VERDICT
 from baiwen.data.words import Words, words
 
 COLUMNS = pa.schema([*VERDICT, ("test", pa.string()), ("common", pa.string())])
-SUBSEQUENCE, OVERLAP = "evaluation: common subsequence", "evaluation: words in a row"
+SUBSEQUENCE = "evaluation: common subsequence"
+WHOLE = "evaluation: a short test, whole"
+OVERLAP = "evaluation: words in a row"
 KNOWN = 16  # places in tests that are remembered of an n-gram: see `Grams.of`
 SHOWN = 400  # words of a test whose common text is shown
 GAP = " ... "  # between what is not next to each other in the document
@@ -53,12 +55,13 @@ class Decontaminate(Knobs):
 
     against: Inputs  # files and folders of evaluations: JSONL, JSON, Parquet, text
     fields: tuple[str, ...] = ()  # of a row whose strings count; none named: all
-    gram: Count = (
-        5  # words of the n-grams by which candidates are found; report: not named; Math: 13
-    )
+    gram: Count = 5  # words of the n-grams that find candidates; report: not named; Math: 13
     hits: Count = 2  # of them in one stretch make a candidate; Math: 1
     least: Count = 13  # words of the common subsequence; report: 13 tokens
     share: Annotated[float, Field(gt=0, le=1)] = 0.6  # of the shorter one's words; report: 0.6
+    # words of a test of fewer than `least` for which a document goes that has them in a row; the
+    # report's rule cannot find these; 8: the shortest n-gram of GPT-3 (Brown et al. 2020, C)
+    whole: Count = 8
     # words of the stretch that is compared, for each word of the test; not reported: there are no
     # documents longer than a sequence in the report's rule
     window: Annotated[float, Field(ge=1)] = 1.5
@@ -78,7 +81,7 @@ class Match(NamedTuple):
     """What a text has in common with a test."""
 
     rule: str
-    value: float  # of SUBSEQUENCE the share of the shorter one; of OVERLAP the n-grams in common
+    value: float  # the share of the shorter one that is common; of OVERLAP the n-grams in common
     bound: float
     test: str  # its place
     common: str  # words of the text, with GAP where some between them are its own
@@ -97,13 +100,13 @@ def decontaminate(table: pa.Table, knobs: Decontaminate, tests: str) -> pa.Table
 @lru_cache(maxsize=2)
 def opened(knobs: Decontaminate, tests: str) -> Index:
     """The index of `knobs.against`, whose fingerprint is `tests`."""
-    return index(read(knobs.against, knobs.fields, knobs.least), knobs)
+    return index(read(knobs.against, knobs.fields, knobs.whole, knobs.least), knobs)
 
 
 def index(tests: Evaluations, knobs: Decontaminate) -> Index:
     """The index of evaluations."""
     overlap = Grams.of(tests, knobs.overlap, knobs.overlap, 1) if knobs.overlap else None
-    return Index(tests, Grams.of(tests, knobs.gram, knobs.least, KNOWN), overlap)
+    return Index(tests, Grams.of(tests, knobs.gram, min(knobs.whole, knobs.least), KNOWN), overlap)
 
 
 def find(
@@ -124,7 +127,7 @@ def find(
 
 def said(messages: Sequence[Mapping[str, Any]]) -> str:
     """All that messages say as one text, for `find`: a test is often a question and its answer."""
-    return "\n\n".join(text for message in messages for _, text in strings(message))
+    return "\n\n".join(text for message in messages for _, text in leaves(message))
 
 
 def _overlapping(found: list[Match | None], batch: Words, grams: Grams, tests: Evaluations) -> None:
@@ -141,30 +144,43 @@ def _overlapping(found: list[Match | None], batch: Words, grams: Grams, tests: E
 def _compared(
     candidate: Candidate, batch: Words, tests: Evaluations, knobs: Decontaminate
 ) -> Match | None:
-    """What the rule says of a candidate."""
-    first = int(batch.bounds[candidate.text])
-    size = int(batch.bounds[candidate.text + 1]) - first
+    """What the rules say of a candidate."""
+    first, last = batch.bounds[candidate.text : candidate.text + 2].tolist()
     test = tests.sequence(candidate.sequence).tolist()
-    shorter = min(size, len(test))
-    needed = max(knobs.least, math.ceil(knobs.share * shorter))
-    begin = first + max(candidate.start, 0)
-    end = first + min(candidate.start + math.ceil(knobs.window * len(test)), size)
+    begin = max(first, first + candidate.start)
+    end = min(last, first + candidate.start + math.ceil(knobs.window * len(test)))
     stretch = batch.hashes[begin:end].tolist()
-    where = places(test)
-    if sum(word in where for word in stretch) < needed:
+    if len(test) < knobs.least:
+        rule, shorter, bound, common = WHOLE, len(test), 1.0, _in_a_row(test, stretch)
+    else:
+        rule, shorter, bound = SUBSEQUENCE, min(last - first, len(test)), knobs.share
+        common = _subsequence(test, stretch, max(knobs.least, math.ceil(bound * shorter)))
+    if not common:
         return None
-    common = longest(where, stretch, len(test))
-    if common < needed:
-        return None
-    shown = begin + np.array(matched(test[:SHOWN], stretch[: 2 * SHOWN]), np.int64)
+    shown = begin + np.array(matched(test[:SHOWN], stretch[: 2 * SHOWN]))
     place = tests.places[candidate.sequence]
-    return Match(SUBSEQUENCE, common / shorter, knobs.share, place, _shown(batch, shown))
+    return Match(rule, common / shorter, bound, place, _shown(batch, shown))
+
+
+def _in_a_row(test: list[int], stretch: list[int]) -> int:
+    """The words of the test if they stand in the stretch with nothing between them, else 0."""
+    size = len(test)
+    starts = range(len(stretch) - size + 1)
+    return size if any(stretch[start : start + size] == test for start in starts) else 0
+
+
+def _subsequence(test: list[int], stretch: list[int], least: int) -> int:
+    """The length of their longest common subsequence, 0 if it is less than `least`."""
+    known = set(test)
+    stretch = [word for word in stretch if word in known]
+    if len(stretch) < least:
+        return 0
+    common = longest(places(test), stretch, len(test))
+    return common if common >= least else 0
 
 
 def _shown(batch: Words, chosen: np.ndarray) -> str:
     """The text of words of the batch, rising."""
-    parts = np.split(chosen, np.flatnonzero(np.diff(chosen) > 1) + 1)
-    spans = [
-        batch.data[batch.starts[part[0]] : batch.ends[part[-1]]] for part in parts if len(part)
-    ]
+    runs = np.split(chosen, np.flatnonzero(np.diff(chosen) > 1) + 1)
+    spans = [batch.data[batch.starts[run[0]] : batch.ends[run[-1]]] for run in runs if len(run)]
     return GAP.join(span.tobytes().decode() for span in spans)

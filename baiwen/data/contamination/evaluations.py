@@ -1,20 +1,24 @@
 """Evaluation files as sequences of words: what no document to train on may hold.
 
-    tests = read([Path("eval/gsm8k/test.jsonl.gz"), Path("eval/mmlu")], fields=("question",))
+    paths = [Path("eval/gsm8k/test.jsonl.gz"), Path("eval/mmlu")]
+    tests = read(paths, ("question",), whole=8, least=13)
     tests.places[17]                    # "eval/gsm8k/test.jsonl.gz:18 question"
 
-Every string of a row of JSONL, JSON or Parquet is a sequence, however deep it lies in lists and
-objects (choices, few-shot examples, messages), or those of the named fields alone; a text file is
-one. A question of a few words and its short choices say little each, but together they are a test:
-strings of fewer than `least` words are joined, in their order, to one sequence of the row.
+Every string of a row of JSONL, JSON or Parquet counts, however deep it lies in lists and objects
+(choices, few-shot examples, messages), or those of the named fields alone; a text file is a row of
+one string. Of a row the sequences are
+
+    FILE:ROW FIELD          each string of at least `whole` words: a question, a solution
+    FILE:ROW short          those of fewer than `least` in their order: a question and its choices
+    FILE:ROW                all its strings, where there are more than those
 """
 
+import itertools
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,12 +32,20 @@ PACKED = ("", ".gz", ".zst")
 SPEAKER = "role"  # of a message: who speaks is no text
 
 
+class String(NamedTuple):
+    """A string of a row."""
+
+    row: str  # its place
+    field: str  # the path to the string within it
+    text: str
+
+
 @dataclass(frozen=True)
 class Evaluations:
     """Sequences of words, each with the place it is from."""
 
     words: Words  # `bounds` part the sequences; `starts` and `ends` are of no use
-    places: list[str]  # of each: "FILE:ROW FIELD", or "FILE:ROW" of short strings joined
+    places: list[str]  # of each, as above
 
     @property
     def lengths(self) -> np.ndarray:
@@ -45,20 +57,19 @@ class Evaluations:
         return self.words.hashes[self.words.bounds[number] : self.words.bounds[number + 1]]
 
 
-def read(paths: Sequence[Path], fields: Sequence[str] = (), least: int = 13) -> Evaluations:
+def read(paths: Sequence[Path], fields: Sequence[str], whole: int, least: int) -> Evaluations:
     """The sequences of files and folders; a `UserError` where one of them holds none.
 
-    fields: of a row whose strings count; none named: all. least: see above.
+    fields: of a row whose strings count; none named: all. whole, least: words, see above.
     """
-    strings: dict[str, str] = {}  # by place
+    strings: list[String] = []
     for path in found(paths):
-        before = len(strings)
-        for place, text in _strings(path, fields):
-            strings[place] = text
-        if len(strings) == before:
+        own = list(_strings(path, fields))
+        if not own:
             wanted = f" in {', '.join(fields)}" if fields else ""
             raise UserError(f"{path}: holds no text{wanted}, so nothing to keep documents free of")
-    return _sequences(strings, least)
+        strings += own
+    return _sequences(strings, whole, least)
 
 
 def found(paths: Sequence[Path]) -> list[Path]:
@@ -77,7 +88,7 @@ def found(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(listed))
 
 
-def strings(value: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON
     """Every string in a value of JSON, with the path to it: ("choices.2", "Paris")."""
     if isinstance(value, str):
         yield name, value
@@ -85,15 +96,14 @@ def strings(value: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: A
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in pairs:
             if key != SPEAKER:
-                yield from strings(item, f"{name}.{key}" if name else str(key))
+                yield from leaves(item, f"{name}.{key}" if name else str(key))
 
 
-def _strings(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The strings of a file by their places, each different: "FILE:ROW FIELD"."""
+def _strings(path: Path, fields: Sequence[str]) -> Iterator[String]:
     for number, row in enumerate(_rows(path), start=1):
         chosen = {name: row[name] for name in fields if name in row} if fields else row
-        for name, text in strings(chosen):
-            yield f"{path}:{number} {name}", text
+        for name, text in leaves(chosen):
+            yield String(f"{path}:{number}", name, text)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -117,25 +127,35 @@ def _list(value: Any) -> list[Any]:  # noqa: ANN401
     return value if isinstance(value, list) else [value]
 
 
-def _sequences(strings: dict[str, str], least: int) -> Evaluations:
-    """One sequence for each long string, the same string once, and one for a row's short ones."""
-    every = words(pa.array(list(strings.values()), pa.large_string()))
+def _sequences(strings: Sequence[String], whole: int, least: int) -> Evaluations:
+    every = words(pa.array([string.text for string in strings], pa.large_string()))
     counts = np.diff(every.bounds)
-    groups: dict[str, list[int]] = defaultdict(list)  # strings of each sequence, by its place
-    known: set[str] = set()
-    for number, (place, text) in enumerate(strings.items()):
-        if counts[number] < least:
-            groups[place.rpartition(" ")[0]].append(number)
-        elif text not in known:
-            known.add(text)
-            groups[place].append(number)
+    groups = _groups(strings, counts >= whole, counts < least)
     order = np.array([number for group in groups.values() for number in group], np.int64)
-    begins = np.repeat(every.bounds[order], counts[order])
-    within = np.arange(counts[order].sum()) - np.repeat(
-        np.cumsum(counts[order]) - counts[order], counts[order]
-    )
+    ends = np.cumsum(counts[order])
+    chosen = np.repeat(every.bounds[order] - ends + counts[order], counts[order])
+    chosen += np.arange(len(chosen))
     sizes = [int(counts[group].sum()) for group in groups.values()]
     bounds = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
-    return Evaluations(
-        replace(every, hashes=every.hashes[begins + within], bounds=bounds), list(groups)
-    )
+    return Evaluations(replace(every, hashes=every.hashes[chosen], bounds=bounds), list(groups))
+
+
+def _groups(
+    strings: Sequence[String], alone: np.ndarray, short: np.ndarray
+) -> dict[str, list[int]]:
+    """The strings of each sequence, by its place; one that many rows have is alone but once."""
+    groups: dict[str, list[int]] = {}
+    known: set[str] = set()
+    for row, group in itertools.groupby(range(len(strings)), key=lambda i: strings[i].row):
+        numbers = list(group)
+        for number in numbers:
+            text = strings[number].text
+            if alone[number] and text not in known:
+                known.add(text)
+                groups[f"{row} {strings[number].field}"] = [number]
+        joined = [number for number in numbers if short[number]]
+        if len(joined) > 1:
+            groups[f"{row} short"] = joined
+        if 0 < len(joined) < len(numbers):
+            groups[row] = numbers
+    return groups
