@@ -1,80 +1,112 @@
-"""Documents files, parted by domain, each of a bounded size: `documents-code-00003.jsonl.zst`.
+"""Documents files: what a run kept, by domain, what it held out, and what it dropped and why.
 
-with Writers(folder) as keep:
-    for document in documents:
-        keep.put(document)
-by_source(folder)                   # {"code": [.../documents-code-00000.jsonl.zst, ...], ...}
+    documents-code-00003.jsonl.zst    {"id", "text", "meta"}
+    heldout.jsonl.zst
+    dropped-00000.jsonl.zst           {"id", "text", "meta", "verdict"}
+
+    for name in work(partial(write, ended=ended), plan(counted)): ...   # counted: census of parts
+    write_heldout(ended, len(counted))
+    by_source(folder)                 # {"code": [.../documents-code-00000.jsonl.zst, ...], ...}
+
+A file is of a bounded size and written by one process, from the parts whose documents it holds: so
+many are written side by side, and which document stands where depends on the parts alone.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from baiwen import files
-from baiwen.data.document import Document
+from baiwen.data.pipeline.census import Census, Table
+from baiwen.data.pipeline.ending import DROPPED, HELDOUT, KEPT, Ended, Ending
+from baiwen.data.split import family_hashes
 from baiwen.errors import UserError
 
 FILE_BYTES = 1 << 26  # of text in a documents file: the work of one process in the shards stage
 DOMAINS = 100  # domains that a corpus may have: each is a source of the mixture
+HELDOUT_FILE = "heldout.jsonl.zst"
 
 
-class Writers:
-    """The open documents files, one a domain, each replaced by the next when it is full."""
+@dataclass(frozen=True)
+class Planned:
+    """A file that is yet to be written: the documents of an outcome and some domains."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._open: dict[str, Writer] = {}
+    name: str
+    outcome: str
+    domains: tuple[str, ...]
+    parts: tuple[int, ...]  # that have such documents
 
-    def __enter__(self) -> "Writers":
-        return self
+    def __str__(self) -> str:
+        return self.name
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close all files; after an exception nothing of the open ones appears."""
-        for writer in self._open.values():
-            writer.stack.__exit__(kind, error, trace)
 
-    def put(self, document: Document) -> None:
-        """Write a document into its domain's file."""
-        name = source_name(document.domain)
-        writer = self._open.get(name)
-        if writer is None or writer.size + document.size > FILE_BYTES:
-            writer = self._open[name] = self._next(name, writer)
-        writer.put(document.row())
-        writer.size += document.size
-
-    def _next(self, name: str, full: "Writer | None") -> "Writer":
-        if full is None and len(self._open) == DOMAINS:
-            raise UserError(
-                f"the corpus has more than {DOMAINS} domains ({', '.join(list(self._open)[:5])}, "
-                "...). Each becomes a source of the mixture: give the documents' `meta.domain` "
-                "fewer values."
+def plan(counted: Sequence[Census]) -> list[Planned]:
+    """The files of what is kept and dropped, given the census of every part."""
+    by_source: dict[str, list[str]] = defaultdict(list)
+    for domain in sorted({domain for one in counted for domain in one.kept}):
+        by_source[source_name(domain)].append(domain)
+    if len(by_source) > DOMAINS:
+        raise UserError(
+            f"the corpus has {len(by_source)} domains, more than {DOMAINS}: "
+            f"{', '.join(list(by_source)[:5])}, .... Each becomes a source of the mixture: give "
+            "the documents' `meta.domain` fewer values."
+        )
+    dropped = sorted({domain for one in counted for domain in one.dropped})
+    return [
+        *(
+            planned
+            for source, domains in by_source.items()
+            for planned in _packed(
+                f"documents-{source}", KEPT, domains, [one.kept for one in counted]
             )
-        if full is not None:
-            full.stack.close()
-        number = full.number + 1 if full else 0
-        stack = ExitStack()
-        path = self.folder / f"documents-{name}-{number:05}.jsonl.zst"
-        return Writer(number, stack, stack.enter_context(files.jsonl_writer(path)))
+        ),
+        *_packed("dropped", DROPPED, dropped, [one.dropped for one in counted]),
+    ]
 
 
-@dataclass
-class Writer:
-    """An open documents file."""
+def _packed(
+    stem: str, outcome: str, domains: Sequence[str], tables: Sequence[Table]
+) -> Iterator[Planned]:
+    """Files of at most `FILE_BYTES` of text, but of one part at least."""
+    parts: list[int] = []
+    number = total = 0
+    for part, table in enumerate(tables):
+        sizes = [table[domain]["bytes"] for domain in domains if domain in table]
+        if parts and total + sum(sizes) > FILE_BYTES:
+            yield Planned(f"{stem}-{number:05}.jsonl.zst", outcome, tuple(domains), tuple(parts))
+            parts, total, number = [], 0, number + 1
+        if sizes:
+            parts.append(part)
+            total += sum(sizes)
+    if parts:
+        yield Planned(f"{stem}-{number:05}.jsonl.zst", outcome, tuple(domains), tuple(parts))
 
-    number: int  # of the file within its domain
-    stack: ExitStack  # closes it
-    put: Callable[[dict[str, Any]], None]
-    size: int = 0  # bytes of text so far
+
+def write(planned: Planned, ended: Ended) -> str:
+    """Write a file from its parts; its name."""
+    with files.jsonl_writer(ended.folder / planned.name) as put:
+        for number in planned.parts:
+            ending = Ending(ended, number)
+            for row in ending.documents(ending.rows_of(planned.outcome, planned.domains)):
+                put(row)
+    return planned.name
+
+
+def write_heldout(ended: Ended, count: int) -> None:
+    """Write what is held out, in the order of its hashes, whatever that of the parts is."""
+    held: list[tuple[tuple[int, str, str], dict[str, Any]]] = []
+    for number in range(count):
+        ending = Ending(ended, number)
+        rows = ending.rows_of(HELDOUT)
+        hashes = family_hashes(ending.column("family").filter(rows).to_pylist()).tolist()
+        for key, row in zip(hashes, ending.documents(rows), strict=True):
+            held.append(((key, row["meta"]["domain"], row["id"]), row))
+    with files.jsonl_writer(ended.folder / HELDOUT_FILE) as put:
+        for _, row in sorted(held, key=lambda one: one[0]):
+            put({name: row[name] for name in ("id", "text", "meta")})
 
 
 def source_name(domain: str) -> str:

@@ -34,6 +34,8 @@ REFUSALS = {
     errno.EISDIR: "this is a folder; give the path of a file",
     errno.ENAMETOOLONG: "the name is too long; shorten it",
 }
+# Why a second name for a file may be refused: another disk, a file system without, too many names.
+UNLINKED = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK)
 PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
 
 
@@ -64,6 +66,22 @@ def writing(path: Path | str, mode: Literal["wb", "w"] = "wb") -> Iterator[IO[An
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def take(path: Path, copy: Path) -> None:
+    """Give a file that never changes another name, durably: a link, or a copy on another disk."""
+    temporary = partial(copy)
+    with explained(copy, temporary):
+        make_folder(copy.parent)
+        try:
+            os.link(path, temporary)
+        except OSError as error:
+            if error.errno not in UNLINKED:
+                raise
+            write(copy, path.read_bytes())
+            return
+        os.replace(temporary, copy)
+        sync_folder(copy.parent)
 
 
 def make_folder(folder: Path) -> None:

@@ -77,14 +77,20 @@ def recipes(runs: Sequence[Run]) -> Iterator[Block]:
 
 
 def _outcomes(run: Run) -> Iterator[Block]:
-    """Documents by what became of them: kept, held out, or the reason they were dropped."""
+    """Documents by what became of them: kept or held out by domain, dropped by step and rule."""
+    told = run.table("data.json")
+    groups = [
+        *((outcome, told.get(outcome, {})) for outcome in ("kept", "heldout")),
+        *((f"dropped by {step}", rules) for step, rules in told.get("dropped", {}).items()),
+    ]
     rows = [
-        [outcome, domain, count(found["documents"]), count(found["bytes"])]
-        for outcome, domains in run.table("data.json").items()
-        for domain, found in domains.items()
+        [outcome, name, count(found["documents"]), count(found["bytes"])]
+        for outcome, table in groups
+        for name, found in table.items()
     ]
     if rows:
-        yield Table(["outcome", "domain", "documents", "bytes"], rows, run.source("data.json"))
+        head = ["outcome", "domain or rule", "documents", "bytes"]
+        yield Table(head, rows, run.source("data.json"))
 
 
 def _exercises(run: Run) -> Iterator[Block]:

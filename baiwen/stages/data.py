@@ -1,35 +1,47 @@
-"""Documents, filtered, without duplicates, split and parted by domain (report, section 3.1).
+"""Documents through a pipeline: filtered, without duplicates, scored, split, parted by domain.
 
-Reads the corpus (the standard library of the Python that runs it, or files, folders and globs of
-your own) and extra documents. Writes, in its folder,
+Reads the corpus (the standard library of the Python that runs it, or files, folders, globs and URLs
+of your own) and extra documents (report, section 3.1), and takes them through steps, which
+are `STEPS` below. Writes, in its folder,
 
     documents-DOMAIN-00000.jsonl.zst    {"id", "text", "meta"}: to train on
     heldout.jsonl.zst                   to measure on, chosen by hash
-    dropped.jsonl.zst                   the rest, each with the reason
-    data.json                           how many documents and bytes became what
+    dropped-00000.jsonl.zst             the rest, each with its verdict: step, rule, value, bound
+    data.json                           what became of how many documents, step by step
+    parts/                              documents as they were read, and what each step found
 
-This is the short way: exact duplicates and published heuristics, no classifier.
+Killed anywhere it goes on where it was. `baiwen data explain ID` tells a document's whole life.
 """
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from baiwen import files, log
+from baiwen import files, log, mistakes
 from baiwen.config import Input, Knobs
-from baiwen.data import clean, corpus, read
-from baiwen.data.filters import Settings, known
-from baiwen.data.read import Chunk
-from baiwen.data.split import HeldOut
+from baiwen.data import corpus, duplicates, read, split, writers
+from baiwen.data.filters import Setting, Settings, heuristics, known
+from baiwen.data.pipeline import checks, engines, keys
+from baiwen.data.pipeline.card import Manifests, card, dropped, funnel, scores
+from baiwen.data.pipeline.census import Census, added, census
+from baiwen.data.pipeline.ending import HELDOUT, Ended
+from baiwen.data.pipeline.engines import Engine, Work
+from baiwen.data.pipeline.reading import CORPUS, read_all
+from baiwen.data.pipeline.run import Done, Run, manifests, run_steps, sweep, write_steps
+from baiwen.data.pipeline.sidecar import DOCUMENTS, READ
+from baiwen.data.pipeline.step import Global, Map, Step
+from baiwen.data.read import Chunk, Place, Reading
 from baiwen.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^\w[\w.]*$")]
+
+FILTERED = ("text", "domain", "language", "meta")  # what filters look at
 
 
 class Extra(Knobs):
@@ -37,22 +49,26 @@ class Extra(Knobs):
 
     name: Name  # of the source in the mixture
     path: Input  # a file or folder of documents
-    filtered: bool = False  # whether the heuristic filters judge them too
+    steps: tuple[str, ...] = ("exact", "decontaminate")  # that see them
 
 
 class Config(Knobs):
-    """What to read and what to keep of it."""
+    """What to read, the steps it goes through, and what each of them keeps."""
 
     out: Path  # the run folder
-    corpus: str | tuple[str, ...] = "stdlib"  # "stdlib", or paths, folders and globs
+    corpus: str | tuple[str, ...] = "stdlib"  # "stdlib", or paths, folders, globs and URLs
     extra: tuple[Extra, ...] = ()  # further sources, each with a name and a path
+    steps: tuple[str, ...] = ("heuristics", "exact")  # in this order; `STEPS` has them all
+    reading: Reading = Reading()
     # Thresholds of filters (baiwen/data/filters/) by name, or false for off; all others run with
     # their published ones.
-    filters: dict[str, dict[str, float] | bool] | None = None
+    filters: dict[str, Setting] | None = None
     heldout_share: Share = 0.02  # of the documents, by hash
     heldout_bytes: Annotated[int, Field(ge=0)] = 4 << 20  # bytes of text held out at most
-    max_bytes: Count | None = None  # bytes of text of the corpus; none: all
-    max_unreadable: Share = 0.01  # share of documents that may be unreadable and dropped
+    max_bytes: Count | None = None  # bytes of text of the corpus that are read; none: all
+    max_unreadable: Share = 0.01  # share of documents that may fail to be read or worked on
+    reuse: tuple[Path, ...] = ()  # data runs whose findings are taken over where nothing changed
+    engine: Engine = "local"  # processes of this machine; daft: the same by Daft; ray: a cluster
     workers: Annotated[int, Field(ge=0)] = 0  # processes; 0: one a core
 
     @field_validator("filters")
@@ -60,21 +76,61 @@ class Config(Knobs):
     def _known(cls, value: Settings | None) -> Settings | None:
         return known(value) if value else value
 
+    @field_validator("steps")
+    @classmethod
+    def _there(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in STEPS:
+                hint = mistakes.nearest(name, list(STEPS))
+                raise UserError(f"there is no step {name!r}.{hint} There are: {', '.join(STEPS)}.")
+            if value.count(name) > 1:
+                raise UserError(f"the step {name!r} is there twice")
+        return value
+
+
+# What each step of a recipe is made of, a line each; `heldout` comes by itself.
+STEPS: dict[str, Callable[[Config], Sequence[Step]]] = {
+    "heuristics": lambda config: [
+        Map("heuristics", partial(heuristics, settings=config.filters or {}), FILTERED)
+    ],
+    "exact": lambda config: duplicates.steps(),
+}
+LAST = "mixture"  # comes after what is held out: that is measured on as it is
+
+
+def pipeline(config: Config) -> dict[str, Sequence[Step]]:
+    """The steps of a recipe in order, by the names that it gives them."""
+    share, most = config.heldout_share, config.heldout_bytes
+    held = Global(HELDOUT, partial(split.held_out, share=share, most=most), split.READS)
+    names = [name for name in config.steps if name != LAST]
+    last = {LAST: STEPS[LAST](config)} if LAST in config.steps else {}
+    return {**{name: STEPS[name](config) for name in names}, HELDOUT: [held], **last}
+
 
 def run(config: Config, folder: files.RunFolder) -> None:
-    """Read, filter, split and write the documents."""
-    for stale in folder.path.glob("documents-*.jsonl.zst"):
-        stale.unlink()
-    settings = config.filters or {}
-    own = clean.judged(_corpus(config), settings, config.workers)
-    extra = clean.judged(_extra(config), settings, config.workers)
-    documents = itertools.chain(clean.limited(own, config.max_bytes), extra)
-    heldout = HeldOut(config.heldout_share, config.heldout_bytes)
-    counts = clean.write(log.track(documents, "data", unit="documents"), folder.path, heldout)
-    counts.check_unreadable(config.max_unreadable)
-    counts.check_kept([clean.CORPUS, *(extra.name for extra in config.extra)])
-    files.write_json(folder.path / "data.json", counts.table())
-    _report(counts)
+    """Read, take through the steps, and write what is kept, held out and dropped."""
+    files.write(folder.path / "state" / "begun", "")  # from here on there is something to lose
+    named = pipeline(config)
+    steps = [step for of_name in named.values() for step in of_name]
+    names = tuple(step.name for step in steps)
+    hidden = _hidden(config, named)
+    work = engines.opened(config.engine, config.workers)
+    count = read_all(folder.path, _sources(config), work, config.max_bytes, config.reuse)
+    _check(config, folder, (), count)
+    write_steps(folder.path, steps, hidden)
+    with files.Ledger(folder.path / "logs" / "steps.jsonl") as spent:
+        for done in run_steps(steps, Run(folder.path, config.reuse, hidden), count, work):
+            _tell(done, spent)
+    made = _check(config, folder, names, count)
+    sweep(folder.path, steps, count)
+    ended = Ended(folder.path, names, hidden)
+    counting = partial(census, ended=ended, scores=scores(made))
+    counted = list(log.track(work(counting, range(count)), "count", count, "parts"))
+    whole = added(counted)
+    checks.check_kept(whole, [CORPUS, *(extra.name for extra in config.extra)])
+    _write(ended, counted, made, work)
+    files.write_json(folder.path / "data.json", card(whole, made))
+    _report(made)
 
 
 def check(config: Config, to_come: Sequence[Path]) -> None:
@@ -92,7 +148,7 @@ def reads(config: Config) -> dict[str, list[Path]]:
     """The files of the corpus, where it is not the standard library."""
     places = [place for place in _places(config) if place != corpus.NAME]
     try:
-        return {"corpus": read.find(places)} if places else {}
+        return {"corpus": read.local(read.find(places))} if places else {}
     except UserError:
         return {}  # gone since the run, or not there yet: `check` tells where it has to be
 
@@ -107,21 +163,29 @@ def plan(config: Config) -> dict[str, str | int]:
         paths += read.find(place for place in places if place != corpus.NAME)
     except UserError as error:
         return {"files": f"unknown: {error}"}
-    return {"files": len(paths), "bytes on disk": sum(path.stat().st_size for path in paths)}
+    return {"files": len(paths), "bytes on disk": sum(read.size(path) or 0 for path in paths)}
+
+
+def _sources(config: Config) -> dict[str, Iterator[Chunk]]:
+    """What there is to read, by source: the corpus, then extra documents."""
+    extra = {one.name: _extra(one, config.reading) for one in config.extra}
+    return {CORPUS: _corpus(config), **extra}
 
 
 def _corpus(config: Config) -> Iterator[Chunk]:
     for place in _places(config):
-        yield from corpus.chunks() if place == corpus.NAME else read.chunks(read.find([place]))
+        if place == corpus.NAME:
+            yield from corpus.chunks()
+        else:
+            yield from read.chunks(read.find([place]), reading=config.reading)
 
 
-def _extra(config: Config) -> Iterator[Chunk]:
-    for extra in config.extra:
-        for chunk in read.chunks(_paths(extra)):
-            yield replace(chunk, domain=extra.name, filtered=extra.filtered)
+def _extra(extra: Extra, reading: Reading) -> Iterator[Chunk]:
+    for chunk in read.chunks(_paths(extra), reading=reading):
+        yield replace(chunk, domain=extra.name)
 
 
-def _paths(extra: Extra) -> list[Path]:
+def _paths(extra: Extra) -> list[Place]:
     return read.find([extra.path])
 
 
@@ -129,9 +193,48 @@ def _places(config: Config) -> tuple[str, ...]:
     return (config.corpus,) if isinstance(config.corpus, str) else config.corpus
 
 
-def _report(counts: clean.Counts) -> None:
-    for outcome, domains in counts.table().items():
-        documents = sum(count["documents"] for count in domains.values())
-        size = sum(count["bytes"] for count in domains.values())
-        parts = ", ".join(f"{name} {count['documents']:,}" for name, count in domains.items())
-        log.say(f"{outcome}: {documents:,} documents, {size / 1e6:.1f} MB ({parts})")
+def _hidden(config: Config, named: Mapping[str, Sequence[Step]]) -> dict[str, tuple[str, ...]]:
+    """Which sources each step does not see: extra ones that do not name it."""
+    blind = {
+        name: tuple(one.name for one in config.extra if name not in (*one.steps, HELDOUT))
+        for name in named
+    }
+    return {step.name: blind[name] for name, steps in named.items() for step in steps}
+
+
+def _check(config: Config, folder: files.RunFolder, steps: Sequence[str], count: int) -> Manifests:
+    """The manifests of the steps, which must not have failed on too many documents."""
+    made = manifests(folder.path, (DOCUMENTS, READ, *steps), count)
+    checks.check_failed(folder.path, made, config.max_unreadable)
+    return made
+
+
+def _tell(done: Done, spent: files.Ledger) -> None:
+    """Record the CPU seconds of a part's steps, and say on which documents one failed."""
+    for step, seconds in done.seconds.items():
+        spent.add(f"{step}/{done.number}", {"step": step, "cpu_seconds": round(seconds, 3)})
+    for line in done.told:
+        log.say(line)
+
+
+def _write(ended: Ended, counted: Sequence[Census], made: Manifests, work: Work) -> None:
+    """Write the documents files, but for those of this very run that are there already."""
+    key = keys.key({step: [one.digest for one in parts] for step, parts in made.items()})
+    begun, folder = ended.folder / "state" / "written", ended.folder
+    if not begun.is_file() or begun.read_text() != key:
+        for stale in (*folder.glob("documents-*"), *folder.glob("dropped-*")):
+            stale.unlink()
+        files.write(begun, key)
+    planned = [one for one in writers.plan(counted) if not (folder / one.name).exists()]
+    writing = work(partial(writers.write, ended=ended), planned)
+    for _ in log.track(writing, "write", len(planned), "files"):
+        pass
+    writers.write_heldout(ended, len(counted))
+
+
+def _report(made: Manifests) -> None:
+    for step, parts in made.items():
+        if step != DOCUMENTS:
+            found = funnel(step, parts)
+            told = ", ".join(f"{rule} {n['documents']:,}" for rule, n in dropped(parts).items())
+            log.say(f"{step}: {found['in']:,} -> {found['out']:,} documents  {told}".rstrip())

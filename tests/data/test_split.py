@@ -1,68 +1,77 @@
+"""What is held out."""
+
 import random
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import xxhash
 
-from baiwen.data.document import document
-from baiwen.data.split import HeldOut, family_hash
+from baiwen.data.split import family_hashes, held_out
 
-
-def split(documents, share, most):
-    heldout = HeldOut(share, most)
-    trained = [kept for entry in documents for kept in heldout.offer(entry, family_hash(entry))]
-    return {d.id for d in heldout.documents()}, {d.id for d in trained}
+ROWS = [(f"family {i // 2}", 7 * (i % 7 + 1)) for i in range(4000)]  # family, bytes
 
 
-@pytest.fixture
-def documents():
-    return [
-        document(f"text {i} " * (i % 7 + 1), {"family": f"family {i // 2}"}) for i in range(4000)
-    ]
+class InMemory:
+    """`Parts` of rows, 500 a part."""
+
+    def __init__(self, rows):
+        self.parts = [rows[i : i + 500] for i in range(0, len(rows), 500)]
+
+    def __len__(self):
+        return len(self.parts)
+
+    def table(self, part, columns):
+        rows = self.parts[part]
+        return pa.table({"family": [r[0] for r in rows], "bytes": [r[1] for r in rows]})
+
+
+def split(rows, share, most):
+    """The rows that are held out, and those that are not."""
+    found = [rule for table in held_out(InMemory(rows), share, most) for rule in table["rule"]]
+    held = [row for row, rule in zip(rows, found, strict=True) if rule.is_valid]
+    trained = [row for row, rule in zip(rows, found, strict=True) if not rule.is_valid]
+    return sorted(held), sorted(trained)
 
 
 @pytest.mark.parametrize("most", [10**9, 3000, 100, 0])
-def test_the_split_does_not_depend_on_the_order(documents, most):
-    one = split(documents, 0.1, most)
-    shuffled = random.Random(0).sample(documents, len(documents))
-    assert split(shuffled, 0.1, most) == one
-    assert not one[0] & one[1]
-    assert len(one[0]) + len(one[1]) == len(documents)
+def test_the_split_does_not_depend_on_the_order(most):
+    shuffled = random.Random(0).sample(ROWS, len(ROWS))
+    assert split(shuffled, 0.1, most) == split(ROWS, 0.1, most)
 
 
-def test_more_documents_leave_the_fate_of_the_others_as_it_was(documents):
-    heldout, _ = split(documents, 0.1, 10**9)
-    half, _ = split(documents[:2000], 0.1, 10**9)
-    assert half == heldout & {d.id for d in documents[:2000]}
+def test_more_documents_leave_the_fate_of_the_others_as_it_was():
+    held, _ = split(ROWS, 0.1, 10**9)
+    half, _ = split(ROWS[:2000], 0.1, 10**9)
+    assert half == sorted(set(held) & set(ROWS[:2000]))
 
 
-def test_families_are_never_parted(documents):
+def test_families_are_never_parted():
     for most in (10**9, 3000):
-        heldout, _ = split(documents, 0.1, most)
-        for left, right in zip(documents[::2], documents[1::2], strict=True):
-            assert (left.id in heldout) == (right.id in heldout)
+        held, trained = split(ROWS, 0.1, most)
+        assert not {family for family, _ in held} & {family for family, _ in trained}
 
 
-def test_the_share_is_met(documents):
-    heldout, _ = split(documents, 0.1, 10**9)
-    assert 300 < len(heldout) < 500
+@pytest.mark.parametrize(("share", "least", "most"), [(0, 0, 0), (0.1, 300, 500), (1, 4000, 4000)])
+def test_the_share_is_met(share, least, most):
+    assert least <= len(split(ROWS, share, 10**9)[0]) <= most
 
 
-def test_a_limit_keeps_the_lowest_hashes_that_fit(documents):
-    heldout = HeldOut(0.1, 3000)
-    for entry in documents:
-        list(heldout.offer(entry, family_hash(entry)))
-    kept = heldout.documents()
-    families = sorted({family_hash(d): 0 for d in documents if family_hash(d) < 0.1 * 2**64})
-    size, expected = 0, set()
-    for key in families:
-        members = [d for d in documents if family_hash(d) == key]
-        size += sum(d.size for d in members)
+def test_a_limit_keeps_the_families_of_the_lowest_hashes_that_fit():
+    held, _ = split(ROWS, 0.1, 3000)
+    hashes = {name: xxhash.xxh3_64_intdigest(name.encode()) for name, _ in ROWS}
+    size, expected = 0, []
+    for family in sorted({name for name, _ in ROWS if hashes[name] < 0.1 * 2**64}, key=hashes.get):
+        members = [row for row in ROWS if row[0] == family]
+        size += sum(bytes for _, bytes in members)
         if size > 3000:
             break
-        expected |= {d.id for d in members}
-    assert {d.id for d in kept} == expected
-    assert kept == sorted(kept, key=lambda d: (family_hash(d), d.domain, d.id))
+        expected += members
+    assert held == sorted(expected)
 
 
-def test_without_a_family_the_text_decides_whatever_its_spaces():
-    one, two = document("a  b\n", {}), document("a b", {})
-    assert family_hash(one) == family_hash(two)
+def test_the_verdict_says_where_the_hash_lies_and_the_bar():
+    (table,) = held_out(InMemory(ROWS[:500]), 0.1, 10**9)
+    held = table.filter(pa.array(family_hashes([row[0] for row in ROWS[:500]]) < 0.1 * 2**64))
+    assert np.all(held["value"].to_numpy() < 0.1)
+    assert held["bound"].to_pylist() == pytest.approx([0.1] * len(held))

@@ -3,7 +3,6 @@ import pytest
 from baiwen import config, files
 from baiwen.data.document import document
 from baiwen.data.shards import Shards, names
-from baiwen.data.writers import Writers
 from baiwen.errors import UserError
 from baiwen.stages import shards
 from baiwen.tokenizer import bpe
@@ -16,12 +15,19 @@ def tokenizer_folder(tmp_path_factory):
     return folder
 
 
+def write(folder, domain, *files_of_texts):
+    """Documents files as the data stage writes them."""
+    for number, texts in enumerate(files_of_texts):
+        with files.jsonl_writer(folder / f"documents-{domain}-{number:05}.jsonl.zst") as put:
+            for text in texts:
+                put(document(text, {"domain": domain}).row())
+
+
 @pytest.fixture
-def settings(tmp_path, tokenizer_folder, monkeypatch):
-    monkeypatch.setattr("baiwen.data.writers.FILE_BYTES", 2000)
-    with Writers(tmp_path / "data") as keep:
-        for i in range(90):
-            keep.put(document(f"a few words, number {i} " * 5, {"domain": ["code", "web"][i % 2]}))
+def settings(tmp_path, tokenizer_folder):
+    for domain, first in (("code", 0), ("web", 1)):
+        texts = [f"a few words, number {i} " * 5 for i in range(first, 90, 2)]
+        write(tmp_path / "data", domain, texts[:17], texts[17:34], texts[34:])
     kept = {name: {"documents": 45, "bytes": 5355} for name in ("code", "web")}
     files.write_json(tmp_path / "data" / "data.json", {"kept": kept})
     return shards.Config(
@@ -52,9 +58,8 @@ def test_every_domain_becomes_a_source_with_a_shard_for_each_file(settings):
 
 
 def test_folders_of_documents_are_read_together(settings, tmp_path):
-    with Writers(tmp_path / "more") as keep:
-        for domain in ("web", "long"):
-            keep.put(document("a few words more", {"domain": domain}))
+    for domain in ("web", "long"):
+        write(tmp_path / "more", domain, ["a few words more"])
     files.write_json(tmp_path / "more" / "data.json", {"kept": {"long": {"bytes": 16}}})
     both = settings.model_copy(
         update={"documents": (*settings.documents, tmp_path / "more"), "out": tmp_path / "both"}
@@ -116,7 +121,7 @@ def test_a_document_without_text_is_named(settings):
     path = settings.documents[0] / "documents-mine-00000.jsonl.zst"
     with files.jsonl_writer(path) as put:
         put({"body": "a"})
-    with pytest.raises(UserError, match=f"{path}:1: no string `text`"):
+    with pytest.raises(UserError, match=f"{path}@0: no string `text`"):
         run(settings)
 
 
@@ -154,8 +159,7 @@ def _interrupt(_):
 
 @pytest.mark.parametrize("domain", ["state", "Logs"])
 def test_a_domain_with_a_name_of_the_run_folder_is_refused(settings, domain):
-    with Writers(settings.documents[0]) as keep:
-        keep.put(document("a few words", {"domain": domain}))
+    write(settings.documents[0], domain, ["a few words"])
     with pytest.raises(UserError, match=f"documents of the domain '{domain}', but that is the na"):
         shards.check(settings, to_come=[])
     with pytest.raises(UserError, match="Give these documents another"):

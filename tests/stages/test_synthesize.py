@@ -1,6 +1,7 @@
 """What the synthesize stage writes."""
 
 from collections import Counter
+from contextlib import ExitStack
 from random import Random
 
 import pytest
@@ -10,7 +11,6 @@ from baiwen import files
 from baiwen.data import conversations
 from baiwen.data.document import document
 from baiwen.data.shards import Shards
-from baiwen.data.writers import Writers
 from baiwen.errors import UserError
 from baiwen.stages import shards, synthesize
 from baiwen.tokenizer import bpe
@@ -23,12 +23,14 @@ WORDS = [f"{a}{b}" for a in ("ba", "den", "ful", "gor", "lim") for b in ("ka", "
 def data(tmp_path_factory):
     """Documents of two domains, 40 short ones each, and three long ones."""
     folder, rng = tmp_path_factory.mktemp("data"), Random(0)
-    with Writers(folder) as keep:
+    names = {name: folder / f"documents-{name}-00000.jsonl.zst" for name in ("books", "web")}
+    with ExitStack() as stack:
+        puts = [stack.enter_context(files.jsonl_writer(path)) for path in names.values()]
         for index in range(83):
             sentences = 300 if index >= 80 else rng.randint(5, 30)
             text = "\n\n".join(" ".join(rng.choices(WORDS, k=12)) for _ in range(sentences))
             meta = {"domain": ["books", "web"][index % 2], "license": "CC0"}
-            keep.put(document(text, meta, id=f"d{index}"))
+            puts[index % 2](document(text, meta, id=f"d{index}").row())
     return folder
 
 

@@ -1,0 +1,76 @@
+"""What a run does not pass over in silence: documents that failed, and sources that are gone.
+
+check_failed(folder, made, most=0.01)         # made: the manifests of all steps
+check_kept(counted, ["corpus", "tasks"])
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from baiwen.data.pipeline.card import Manifests, dropped, funnel
+from baiwen.data.pipeline.census import Census
+from baiwen.data.pipeline.ending import KEPT, origin
+from baiwen.data.pipeline.part import Part
+from baiwen.data.pipeline.quarantine import ERROR, MESSAGE
+from baiwen.data.pipeline.reading import FLAW
+from baiwen.data.pipeline.sidecar import READ
+from baiwen.data.split import RULE as HELD_OUT
+from baiwen.errors import UserError
+
+SHOWN = 3  # documents that an error names
+
+
+def check_failed(folder: Path, made: Manifests, most: float) -> None:
+    """Stop with a `UserError` if more than the share `most` could not be read or worked on."""
+    total = funnel(READ, made[READ])["in"]
+    failed = sum(
+        tally["documents"]
+        for step, parts in made.items()
+        for rule, tally in dropped(parts).items()
+        if step == READ or rule.startswith(ERROR)
+    )
+    if failed > most * total:
+        examples = islice(_failures(folder, made), SHOWN)
+        raise UserError(
+            f"{failed:,} of {total:,} documents cannot be read, more than max_unreadable = {most}:"
+            + "".join(f"\n  {told}" for told in examples)
+        )
+
+
+def check_kept(counted: Census, sources: Sequence[str]) -> None:
+    """Stop with a `UserError` if nothing is left of a source, or to train on."""
+    for source in sources:
+        fates = counted.fates.get(source, {})
+        if not fates.get(KEPT) and not fates.get(HELD_OUT):
+            most_first = sorted(fates.items(), key=lambda fate: (-fate[1], fate[0]))
+            told = ", ".join(f"{rule} {count:,}" for rule, count in most_first)
+            name = "the corpus" if source == "corpus" else source
+            raise UserError(
+                f"not one document of {name} is left: {told or 'there were none'}. Loosen these "
+                "rules ([filters] NAME = false), leave out their step, or give other text."
+            )
+    if not counted.kept:
+        held = sum(tally["documents"] for tally in counted.heldout.values())
+        raise UserError(
+            f"not one document is left to train on: {held:,} held out. Give more text, or lower "
+            "heldout_share."
+        )
+
+
+def _failures(folder: Path, made: Manifests) -> Iterator[str]:
+    """Where documents lie that failed, and why, in the order of the steps and parts."""
+    for step, parts in made.items():
+        column = FLAW if step == READ else MESSAGE
+        for number, one in enumerate(parts):
+            if column not in one.columns:
+                continue
+            part = Part(folder, number, [READ, *([] if step == READ else [step])])
+            reasons = part.column(f"{step}.{column}")
+            rows = pc.is_valid(reasons)
+            metas = part.column("meta").filter(rows).to_pylist()
+            for meta, reason in zip(metas, reasons.filter(rows).to_pylist(), strict=True):
+                yield f"{origin(json.loads(meta))}: {reason}"
