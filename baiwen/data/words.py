@@ -14,14 +14,17 @@ All is done for many texts at once in NumPy; hashes are polynomials modulo 2^64 
 """
 
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 SPAN = 1 << 17  # bytes of texts worked on at a time, so that all stays in the processor's cache
+SLICE = 1 << 21  # bytes of texts for which somebody who goes on with their words has memory
 PIECE, LONG = 8, 512  # bytes of a word hashed at a time, and of one that is hashed by itself
 BASE = 0x9E3779B97F4A7C15  # of a word's polynomial modulo 2^64: odd, from the golden ratio
 STRIDE = 0xD1342543DE82EF95  # of an n-gram's: a multiplier by Steele and Vigna, 2021
@@ -90,6 +93,14 @@ def mixed(hashes: np.ndarray) -> np.ndarray:
     hashes *= np.uint64(0x94D049BB133111EB)
     hashes ^= hashes >> np.uint64(31)
     return hashes
+
+
+def slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[pa.Array | pa.ChunkedArray]:
+    """The strings some `SLICE` bytes at a time: their words take several times as much memory."""
+    sizes = pc.binary_length(texts).fill_null(0).to_numpy()
+    cuts = np.unique(np.cumsum(sizes, dtype=np.int64) // SLICE, return_index=True)[1]
+    for first, last in pairwise([*cuts.tolist(), len(texts)]):
+        yield texts[first:last]
 
 
 def utf8(texts: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
