@@ -14,12 +14,14 @@ never lies in two shards:
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from baiwen import files
 from baiwen.errors import UserError
+from baiwen.tokenizer.chat import Piece
+from baiwen.tokenizer.control import END_OF_TEXT
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 INDEX = "index.json"
@@ -34,6 +36,14 @@ class Shard:
     documents: int
     tokens: int
     bytes: int  # of the text, as UTF-8
+    repeated: int = 0  # documents beyond the first copy of each
+
+
+class Laid(NamedTuple):
+    """A document as it is written: words with control tokens between and after them."""
+
+    pieces: Sequence[Piece]
+    repeated: bool = False  # whether it was written before
 
 
 @dataclass(frozen=True)
@@ -89,28 +99,37 @@ class Shards:
         return 1.0
 
 
-def write_shard(folder: Path, number: int, texts: Iterable[str], tokenizer: Tokenizer) -> Shard:
-    """Tokenize documents into shard `number` of a source, durably, a few MB in memory at a time."""
-    end, dtype = tokenizer.end_of_text, id_type(len(tokenizer))
-    documents = total = size = 0
+def write_shard(
+    folder: Path, number: int, documents: Iterable[str | Laid], tokenizer: Tokenizer
+) -> Shard:
+    """Tokenize documents into shard `number` of a source, durably, a few MB in memory at a time.
+
+    A text ends with `<|endoftext|>`; what is laid out in pieces ends as it says.
+    """
+    dtype = id_type(len(tokenizer))
+    written = Shard(0, 0, 0)
     with (
         files.writing(folder / token_file(number)) as tokens,
         files.writing(folder / end_file(number)) as ends,
     ):
-        for batch in _batches(texts):
-            ids, borders = _joined(tokenizer.encode_many(batch, threads=1), end)
-            tokens.write(ids.astype(dtype).tobytes())
-            ends.write((borders + total).astype(ENDS).tobytes())
-            documents, total = documents + len(batch), total + len(ids)
-            size += sum(len(text.encode()) for text in batch)
-    return Shard(documents, total, size)
+        for batch in _batches(documents):
+            ids, borders = _encoded(batch, tokenizer, dtype)
+            tokens.write(ids)
+            ends.write((borders + written.tokens).astype(ENDS))
+            written = Shard(
+                written.documents + len(batch),
+                written.tokens + len(ids),
+                written.bytes + sum(_bytes(laid) for laid in batch),
+                written.repeated + sum(laid.repeated for laid in batch),
+            )
+    return written
 
 
 def write_index(folder: Path, shards: Sequence[Shard], tokenizer: Tokenizer) -> None:
     """Write a source's `index.json`, last of all its files."""
     total = {
         name: sum(getattr(shard, name) for shard in shards)
-        for name in ("documents", "tokens", "bytes")
+        for name in ("documents", "tokens", "bytes", "repeated")
     }
     files.write_json(
         folder / INDEX,
@@ -169,12 +188,14 @@ def end_file(number: int) -> str:
     return f"ends-{number:05}.bin"
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
+def _batches(documents: Iterable[str | Laid]) -> Iterator[list[Laid]]:
+    end = Piece(END_OF_TEXT, control=True)
+    batch: list[Laid] = []
     characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
+    for document in documents:
+        laid = Laid([Piece(document), end]) if isinstance(document, str) else document
+        batch.append(laid)
+        characters += sum(len(piece.text) for piece in laid.pieces)
         if characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
@@ -182,14 +203,22 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _joined(encoded: Sequence[np.ndarray], end: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of all documents with `end` after each, and where each then ends."""
-    ends = np.cumsum([len(ids) + 1 for ids in encoded])
-    joined = np.full(ends[-1], end, dtype=np.int64)
-    inside = np.ones(len(joined), dtype=bool)
-    inside[ends - 1] = False
-    joined[inside] = np.concatenate(encoded)
-    return joined, ends
+def _encoded(
+    batch: Sequence[Laid], tokenizer: Tokenizer, dtype: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of all documents, end to end, and where each ends."""
+    pieces = [piece for laid in batch for piece in laid.pieces]
+    texts = list(dict.fromkeys(piece.text for piece in pieces if not piece.control))
+    known = dict(zip(texts, tokenizer.encode_many(texts, threads=1), strict=True))
+    marks = {piece.text: np.array([tokenizer.id(piece.text)]) for piece in pieces if piece.control}
+    parts = [(marks if piece.control else known)[piece.text] for piece in pieces]
+    ends = np.cumsum([len(part) for part in parts])
+    last = np.cumsum([len(laid.pieces) for laid in batch]) - 1
+    return np.concatenate(parts, dtype=dtype, casting="unsafe"), ends[last]
+
+
+def _bytes(laid: Laid) -> int:
+    return sum(len(piece.text.encode()) for piece in laid.pieces if not piece.control)
 
 
 def _index(folder: Path) -> dict[str, Any]:

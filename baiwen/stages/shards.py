@@ -4,8 +4,9 @@ Reads the folders of data stages and a tokenizer. Writes, for every source (doma
 
     NAME/index.json    NAME/tokens-00000.bin    NAME/ends-00000.bin    ...
 
-Every document ends with `<|endoftext|>`. One process a core tokenizes; a run that was killed redoes
-only the shards that were not finished.
+Every document ends with `<|endoftext|>`, and stands as often as its `meta.copies` says. With
+`[fim]` code gets holes to fill, and the files of a repository become one document (`data/fim.py`).
+One process a core tokenizes; a killed run redoes only the shards that were not finished.
 """
 
 import itertools
@@ -19,6 +20,7 @@ from pydantic import Field
 from baiwen import files, log
 from baiwen.config import Input, Inputs, Knobs
 from baiwen.data.executor import cores, ordered
+from baiwen.data.fim import Fim
 from baiwen.data.shards import id_type, sweep, write_index
 from baiwen.data.tokenize import jobs, tokenize
 from baiwen.data.writers import by_source, source_name
@@ -35,6 +37,7 @@ class Config(Knobs):
     out: Path  # the run folder
     documents: Inputs  # folder of a data or synthesize stage, or several
     tokenizer: Input  # folder with tokenizer.json
+    fim: Fim = Fim()  # holes in documents of code, repositories as documents
     workers: Annotated[int, Field(ge=0)] = 0  # processes; 0: one a core
 
 
@@ -43,14 +46,16 @@ def run(config: Config, folder: files.RunFolder) -> None:
     sources, tokenizer = by_source(*config.documents), Tokenizer.load(config.tokenizer)
     _refuse_reserved(sources)
     sweep(folder.path, {source: len(paths) for source, paths in sources.items()})
-    work = list(jobs(sources, config.tokenizer, folder.path, folder.path / "state"))
+    work = list(jobs(sources, config.tokenizer, config.fim, folder.path, folder.path / "state"))
     done = ordered(tokenize, work, min(config.workers or cores(), len(work)))
     shards = list(log.track(done, "tokenize", total=len(work), unit="shards"))
     for source in sources:
         own = [shard for job, shard in zip(work, shards, strict=True) if job.source == source]
         write_index(folder.path / source, own, tokenizer)
         tokens, size = sum(shard.tokens for shard in own), sum(shard.bytes for shard in own)
-        log.say(f"{source}: {tokens:,} tokens, {size / max(tokens, 1):.2f} bytes a token")
+        again = sum(shard.repeated for shard in own)
+        said = f", {again:,} of its documents are repetitions" if again else ""
+        log.say(f"{source}: {tokens:,} tokens, {size / max(tokens, 1):.2f} bytes a token{said}")
 
 
 def check(config: Config, to_come: Sequence[Path]) -> None:
@@ -72,10 +77,12 @@ def plan(config: Config) -> dict[str, str | int]:
             size[source_name(domain)] += count["bytes"]
     tokens = 0
     for source, paths in by_source(*config.documents).items():
-        rows = itertools.islice(files.read_jsonl(paths[0]), SAMPLE)
-        texts = [row["text"] for row in rows]
-        ids = sum(len(ids) + 1 for ids in tokenizer.encode_many(texts))
-        tokens += round(size[source] * ids / sum(len(text.encode()) for text in texts))
+        rows = list(itertools.islice(files.read_jsonl(paths[0]), SAMPLE))
+        encoded = tokenizer.encode_many([row["text"] for row in rows])
+        copies = [row["meta"].get("copies", 1) for row in rows]
+        ids = sum((len(ids) + 1) * times for ids, times in zip(encoded, copies, strict=True))
+        read = sum(len(row["text"].encode()) for row in rows)
+        tokens += round(size[source] * ids / max(read, 1))
     width = id_type(len(tokenizer)).itemsize
     return {"tokens (estimate)": tokens, "bytes on disk (estimate)": tokens * width}
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from baiwen.errors import UserError
 from baiwen.tokenizer import control
-from baiwen.tokenizer.chat import Piece
+from baiwen.tokenizer.chat import Piece, joined
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 _STOPS = (
@@ -51,7 +51,7 @@ class Form:
 
 def fim(tokenizer: Tokenizer, hole: Hole, order: Order = "psm") -> Form:
     """One file with a hole."""
-    return _form(tokenizer, [*_hole(hole, order), *_end(hole)])
+    return _form(tokenizer, file_pieces(hole, order))
 
 
 def repository(
@@ -61,6 +61,18 @@ def repository(
     order: Order = "psm",
 ) -> Form:
     """A repository: (path, text) of each file; the last may have a hole."""
+    return _form(tokenizer, repository_pieces(name, files, order))
+
+
+def file_pieces(hole: Hole, order: Order = "psm") -> list[Piece]:
+    """One file with a hole, before it is encoded."""
+    return [*_hole(hole, order), *_end(hole)]
+
+
+def repository_pieces(
+    name: str, files: Sequence[tuple[str, str | Hole]], order: Order = "psm"
+) -> list[Piece]:
+    """A repository before it is encoded, neighbouring words as one."""
     if any(isinstance(content, Hole) for _, content in files[:-1]):
         raise UserError("repository: only the last file may have a hole; put that file last")
     pieces = [_mark(control.REPO_NAME), Piece(f"{name}\n")]
@@ -70,7 +82,7 @@ def repository(
             pieces += _hole(content, order)
         else:
             pieces.append(Piece(content if place == len(files) else f"{content}\n"))
-    return _form(tokenizer, [*pieces, *_end(files[-1][1] if files else "")])
+    return list(joined([*pieces, *_end(files[-1][1] if files else "")]))
 
 
 def _form(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> Form:
