@@ -141,8 +141,8 @@ def _judged(
         if not found[place] and one.domain != CODE_DOMAIN
     ]
     if ngrams and left:
-        texts = [documents[place].text for place in left]
-        measured = repetition.measured(found_words.of(left), texts)
+        survivors = [documents[place] for place in left]
+        measured = repetition.measured(found_words.of(left), survivors)
         for place, repeats in zip(left, measured, strict=True):
             found[place] = _first(ngrams, repeats)
     return found

@@ -1,7 +1,7 @@
 """Gopher's rules on repetition (Rae et al., 2021, table A1, arXiv 2112.11446).
 
     duplicate_lines(page)                           # of a page, with the cheap rules
-    for repeats in measured(words, texts):          # of the survivors' n-grams, all at once
+    for repeats in measured(words, pages):          # of the survivors' n-grams, all at once
         duplicate_ngrams(repeats)
 
 Two bounds keep the n-grams cheap without changing a verdict. A repeated n-gram holds repeated
@@ -24,6 +24,7 @@ from baiwen.data.pipeline.step import Verdict
 
 TOP = (2, 3, 4)  # lengths of n-grams, the most frequent of which is weighed
 LONG = (5, 6, 7, 8, 9, 10)  # lengths of n-grams, of which all repeated ones are
+_CHARACTERS = 1.6  # of a word in a script that writes no spaces, as in Chinese
 _PLACE_BITS = 24  # of a key to sort by, the low ones; the hash has the rest
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: of a word's hash in its n-gram's
 
@@ -35,11 +36,13 @@ class Repeats:
     size: int  # characters of the text
     top: tuple[int, ...]  # characters in the most frequent n-gram of each length of TOP
     covered: int  # characters of words in n-grams of LONG's first length that came before
+    spaced: bool  # whether its words are words; else they are characters, and n-grams longer
     hashes: NDArray[np.uint64]  # [words]
     lengths: NDArray[np.int64]  # [words], in characters
 
     def repeated(self, n: int) -> int:
         """Characters in n-grams that came before, of which none overlap."""
+        n = _length(n, self.spaced)
         places = np.arange(max(len(self.hashes) - n + 1, 0))
         grams = _grams(self.hashes, places, n).tolist()
         ends = [0, *np.cumsum(self.lengths).tolist()]
@@ -110,19 +113,27 @@ def repeated(parts: Sequence[str]) -> tuple[int, int]:
     return len(again), sum(map(len, again))
 
 
-def measured(found: Words, texts: Sequence[str]) -> Iterator[Repeats]:
-    """What comes more than once in each text; `found`: their words."""
-    tops, covered = [], np.zeros(len(texts), np.int64)
-    for n, runs in _repeated(found):
-        if n in TOP:
-            tops.append(_top(found, runs, n).tolist())
-        else:
-            covered = _covered(found, runs, n)
-    bounds = found.bounds.tolist()
-    for i, text in enumerate(texts):
+def measured(found: Words, pages: Sequence[Page]) -> Iterator[Repeats]:
+    """What comes more than once in each page; `found`: their words."""
+    spaced = np.array([page.spaced for page in pages], bool)
+    longest = _length(LONG[0], bool(spaced.all()))
+    weighed = np.zeros((len(TOP) + 1, len(pages)), np.int64)  # for TOP, and for LONG's first
+    for n, runs in _repeated(found, longest):
+        for row, length in enumerate((*TOP, LONG[0])):
+            for kind in (True, False):
+                if n == _length(length, kind):
+                    weigh = _top if length in TOP else _covered
+                    weighed[row] = np.where(spaced == kind, weigh(found, runs, n), weighed[row])
+    bounds, columns = found.bounds.tolist(), weighed.T.tolist()
+    for i, (page, (*top, covered)) in enumerate(zip(pages, columns, strict=True)):
         own = slice(bounds[i], bounds[i + 1])
-        top = tuple(column[i] for column in tops)
-        yield Repeats(len(text), top, int(covered[i]), found.hashes[own], found.lengths[own])
+        hashes, lengths = found.hashes[own], found.lengths[own]
+        yield Repeats(len(page.text), tuple(top), covered, page.spaced, hashes, lengths)
+
+
+def _length(words: int, spaced: bool) -> int:
+    """Of an n-gram, in words as they were split: about as much text whatever the script."""
+    return words if spaced else round(words * _CHARACTERS)
 
 
 class _Runs(NamedTuple):
@@ -132,11 +143,11 @@ class _Runs(NamedTuple):
     first: NDArray[np.bool_]  # whether a place begins a run
 
 
-def _repeated(found: Words) -> Iterator[tuple[int, _Runs]]:
-    """The repeated n-grams of every length up to the first of LONG."""
+def _repeated(found: Words, longest: int) -> Iterator[tuple[int, _Runs]]:
+    """The repeated n-grams of every length up to the longest."""
     text = np.repeat(np.arange(len(found.bounds) - 1), np.diff(found.bounds))
     places = np.arange(len(text))
-    for n in range(2, LONG[0] + 1):
+    for n in range(2, longest + 1):
         places = places[places + n <= len(text)]
         places = places[text[places] == text[places + n - 1]]
         places, grams = _sorted(places, _grams(found.hashes, places, n))

@@ -19,9 +19,12 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+Codes = NDArray[np.uint32]
 
 # Kinds of characters, as bits: a word's flags are those of its characters together.
 SPACE, SIGN, LETTER, DIGIT, MARK, LONE = (np.uint8(1 << i) for i in range(6))
@@ -40,9 +43,11 @@ _LONE = (
     (0x20000, 0x32000),
 )
 _SIGNS = (0x1F000, 0x1FC00)  # emoji and other pictures
-_PARTING = np.array([ord(sign) for sign in "-–—~:<>=/,…"], np.uint32)
+_PARTING = np.array([ord(sign) for sign in "-–—~:<>=/…"], np.uint32)
 _APOSTROPHES = np.array([ord(sign) for sign in "'’"], np.uint32)
-_DOT, _DASH = ord("."), ord("-")
+_RUNNING = np.array([ord(sign) for sign in ".-~^"], np.uint32)  # "..." and "--" are one sign each
+_CLINGING = np.array([ord(sign) for sign in "-/@|\\"], np.uint32)
+_DOT, _DASH, _COMMA = (ord(sign) for sign in ".-,")
 
 _SLICE = 1 << 16  # characters looked at together: what fits the second-level cache
 _BASE = 0x9E3779B97F4A7C15 | 1  # odd, so it has an inverse modulo 2**64
@@ -79,12 +84,12 @@ def split(texts: Sequence[str]) -> Words:
     return Words(hashes, lengths, flags, np.searchsorted(starts, offsets))
 
 
-def kinds(codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
+def kinds(codes: Codes) -> NDArray[np.uint8]:
     """The kind of each code point."""
     return np.take(_table(), codes)
 
 
-def _slices(codes: NDArray[np.uint32]) -> Iterator[tuple[int, int]]:
+def _slices(codes: Codes) -> Iterator[tuple[int, int]]:
     """Cuts after white space, at least a slice apart."""
     start = 0
     while start < len(codes):
@@ -100,7 +105,7 @@ def _slices(codes: NDArray[np.uint32]) -> Iterator[tuple[int, int]]:
 
 
 def _words(
-    codes: NDArray[np.uint32],
+    codes: Codes,
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint8]]:
     """Starts, hashes, lengths and flags of the words of a slice."""
     kind = kinds(codes)
@@ -117,34 +122,95 @@ def _words(
     return starts, _hashes(codes, starts, ends), ends - starts, flags & ~SPACE
 
 
-def _glued(codes: NDArray[np.uint32], kind: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _glued(codes: Codes, kind: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """[characters - 1]: whether the next character goes on with the word of this one."""
     inner = (kind & (LETTER | DIGIT | MARK) != 0) & (kind & LONE == 0)
+    sign = kind == SIGN
     glued = inner[1:] & inner[:-1]
-    for sign in (_DOT, _DASH):  # "..." and "--" are one sign each
-        same = codes == sign
-        glued |= same[1:] & same[:-1]
-    between = np.flatnonzero(inner[:-2] & inner[2:] & (kind[1:-1] == SIGN))
-    parted = _parted(codes[between], codes[between + 1], codes[between + 2])
-    glued[between[~parted & ~np.isin(codes[between + 1], _APOSTROPHES)]] = True
-    glued[between[~parted] + 1] = True
+    same = np.flatnonzero(sign[1:] & (codes[1:] == codes[:-1]))
+    glued[same[np.isin(codes[same], _RUNNING)]] = True
+    starts = np.flatnonzero(sign[1:] & ~sign[:-1]) + 1  # of runs of signs; the last character is
+    ends = np.flatnonzero(sign[:-1] & ~sign[1:]) + 1  # white space, so that each ends
+    ends = ends[len(ends) - len(starts) :]
+    within = inner[starts - 1] & inner[ends]
+    single = ends - starts == 1
+    _glue_one(glued, codes, starts[within & single])
+    _glue_outer(glued, codes, inner, starts[~within], ends[~within])
+    many = within & ~single & ~np.isin(codes[starts], _RUNNING)
+    glued[_ranges(starts[many] - 1, ends[many])] = True
+    _glue_addresses(glued, codes, kind, _Runs(starts, ends, within))
     return glued
 
 
-def _parted(
-    left: NDArray[np.uint32], sign: NDArray[np.uint32], right: NDArray[np.uint32]
-) -> NDArray[np.bool_]:
-    """Whether a sign between two characters of words stands for itself."""
-    both = kinds(left) & kinds(right)
-    parted = np.isin(sign, _PARTING) & (both & LETTER != 0)
+class _Runs(NamedTuple):
+    """Runs of signs in a slice."""
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    within: NDArray[np.bool_]  # whether they stand between characters of words
+
+
+def _glue_one(glued: NDArray[np.bool_], codes: Codes, signs: NDArray[np.int64]) -> None:
+    """Single signs within words."""
+    left, sign, right = codes[signs - 1], codes[signs], codes[signs + 1]
+    kind = kinds(right)
+    both = kinds(left) & kind
+    parted = np.isin(sign, _PARTING) & (kind & LETTER != 0)
     parted |= (sign == _DASH) & (both & DIGIT != 0)
+    parted |= (sign == _COMMA) & (both & LETTER != 0)
     sentence = (left >= ord("a")) & (left <= ord("z")) & (right >= ord("A")) & (right <= ord("Z"))
-    return parted | ((sign == _DOT) & sentence)
+    parted |= (sign == _DOT) & sentence
+    glued[signs[~parted & ~np.isin(sign, _APOSTROPHES)] - 1] = True
+    glued[signs[~parted]] = True
 
 
-def _hashes(
-    codes: NDArray[np.uint32], starts: NDArray[np.int64], ends: NDArray[np.int64]
-) -> NDArray[np.uint64]:
+def _glue_outer(
+    glued: NDArray[np.bool_],
+    codes: Codes,
+    inner: NDArray[np.bool_],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+) -> None:
+    """Signs that cling to a word before or after it: -x, docs/, the full stops of J. and U.S."""
+    after = starts[np.isin(codes[starts], _CLINGING) & inner[starts - 1]]
+    glued[after - 1] = True
+    before = ends[np.isin(codes[ends - 1], _CLINGING) & inner[ends]]
+    glued[before - 1] = True
+    dots = starts[(codes[starts] == _DOT) & (ends - starts == 1) & inner[starts - 1] & (starts > 1)]
+    dots = dots[~inner[dots - 2]]
+    letters, ahead = codes[dots - 1], codes[dots - 2]
+    upper = (letters >= ord("A")) & (letters <= ord("Z"))
+    glued[dots[upper | (ahead == _DOT)] - 1] = True
+
+
+def _glue_addresses(
+    glued: NDArray[np.bool_], codes: Codes, kind: NDArray[np.uint8], runs: _Runs
+) -> None:
+    """What follows `scheme://` up to white space is one word, but for the signs that end it."""
+    found = np.flatnonzero((runs.ends - runs.starts == 3) & runs.within)
+    for offset, code in enumerate(map(ord, "://")):
+        found = found[codes[runs.starts[found] + offset] == code]
+    if not len(found):
+        return
+    spaces = np.flatnonzero(kind == SPACE)
+    after = np.searchsorted(spaces, runs.starts[found])
+    before = np.maximum(found - 1, 0)
+    stops, opens = spaces[after], np.append(-1, spaces)[after]
+    alone = (runs.ends[before] <= opens) | ~runs.within[before] | (found == 0)
+    last = np.minimum(np.searchsorted(runs.ends, stops), len(runs.ends) - 1)
+    ended = runs.ends[last] == stops
+    stops = np.where(ended, runs.starts[last] + (codes[runs.starts[last]] == ord("/")), stops)
+    glued[_ranges(runs.starts[found][alone], stops[alone] - 1)] = True
+
+
+def _ranges(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All places from each start up to its end."""
+    sizes = np.maximum(ends - starts, 0)
+    before = np.cumsum(sizes) - sizes
+    return np.arange(int(sizes.sum())) + np.repeat(starts - before, sizes)
+
+
+def _hashes(codes: Codes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
     """The sum of a word's characters, each times the base to the power of its place in the word."""
     powers, inverses = _powers(1 << len(codes).bit_length())
     sums = np.zeros(len(codes) + 1, np.uint64)

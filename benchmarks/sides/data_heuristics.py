@@ -1,0 +1,86 @@
+"""A side: Baiwen's heuristic filters, each group over all documents of a file.
+
+    settings: {"documents": FILE.jsonl, "filters": [NAME, ...], "threads": 1}
+
+A group has the rules and thresholds of datatrove's filter of that name; "all" is what a pipeline
+runs, Gopher's two and C4 in one go. The figures of a turn hold the reason for each document that
+goes; `agreement` compares them with the peer's of `data_heuristics_datatrove`.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from baiwen.data import filters
+from baiwen.data.filters import c4, fineweb, gopher, repetition
+from benchmarks.turns import Turn
+
+Reasons = dict[str, str]  # place of a document that goes -> why
+Judge = Callable[[pa.Table], pa.Table]
+
+
+def only(rules: tuple[filters.Rule, ...], **thresholds: filters.Setting) -> Judge:
+    """The step with these rules and no others."""
+    settings: dict[str, filters.Setting] = {rule.__name__: False for rule in filters.ALL}
+    for rule in rules:
+        settings[rule.__name__] = thresholds.get(rule.__name__, True)
+    return partial(filters.heuristics, settings=settings)
+
+
+FILTERS: dict[str, Judge] = {
+    "gopher quality": only(gopher.RULES, letters={"signs": True}),
+    "gopher repetition": only((*repetition.RULES, *repetition.NGRAM_RULES)),
+    "c4": partial(c4.lines, knobs=c4.Lines()),
+    "fineweb": only(
+        fineweb.RULES, repeated_lines={"most": 0.01}
+    ),  # datatrove's, for the paper's 0.1
+}
+
+
+def main(settings: dict[str, Any]) -> None:
+    """All of the groups over all of the documents whenever it is told."""
+    lines = Path(settings["documents"]).read_text(encoding="utf-8").splitlines()
+    texts = pa.array([json.loads(line)["text"] for line in lines], pa.large_string())
+    table = pa.table({"text": texts})
+    turn = Turn()
+    while True:
+        turn.wait()
+        dropped = {name: judged(FILTERS[name], table) for name in settings["filters"]}
+        turn.figures = {"documents": table.num_rows, "dropped": dropped}
+
+
+def judged(judge: Judge, table: pa.Table) -> Reasons:
+    """The reason for each document that goes, by its place."""
+    rules = judge(table)["rule"].to_pylist()
+    return {str(place): rule for place, rule in enumerate(rules) if rule}
+
+
+def agreement(ours: Reasons, theirs: Reasons, documents: int) -> dict[str, Any]:
+    """How many documents both keep or both drop, and what the others are.
+
+    Returns {"kept", "dropped", "agree" (share), "only ours", "only theirs" (reason -> documents)}.
+    """
+    both = ours.keys() & theirs.keys()
+    either = ours.keys() | theirs.keys()
+    return {
+        "kept": documents - len(either),
+        "dropped": len(both),
+        "agree": 1 - (len(either) - len(both)) / documents,
+        "only ours": counted(ours, both),
+        "only theirs": counted(theirs, both),
+    }
+
+
+def counted(reasons: Reasons, but: set[str]) -> dict[str, int]:
+    """How many documents go for each reason, but for some."""
+    found = sorted(reason for place, reason in reasons.items() if place not in but)
+    return {reason: found.count(reason) for reason in dict.fromkeys(found)}
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
