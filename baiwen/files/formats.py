@@ -162,7 +162,7 @@ class _Blocks(io.RawIOBase):
     """Blocks of bytes as a file."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks, self._rest = blocks, memoryview(b"")
+        self._blocks, self._rest, self._read = blocks, memoryview(b""), 0
 
     def readable(self) -> bool:
         return True
@@ -175,7 +175,11 @@ class _Blocks(io.RawIOBase):
             self._rest = memoryview(block)
         size = min(len(buffer), len(self._rest))
         buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        self._read += size
         return size
+
+    def tell(self) -> int:
+        return self._read
 
 
 def _unpack(file: IO[bytes], new: Callable[[], _Unpacker]) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+from resiliparse.parse.html import HTMLTree
 
 from baiwen.data.document import PROSE, Document, document, flawed
 from baiwen.data.read.places import Place, content
@@ -19,6 +20,8 @@ from baiwen.data.read.text import long_file
 
 ENDINGS = (".html", ".htm", ".xhtml")
 BROKEN = 0.001  # share of its characters that may be broken
+DEPTH = 512  # of elements, as in Chromium; extraction takes time by its square
+TOO_DEEP = " > ".join("*" * (DEPTH + 1))
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -46,8 +49,11 @@ def page(
         return flawed(place, data.decode(errors="replace"), "text in no charset known", meta)
     if (zero := text.find("\0")) >= 0:
         return flawed(place, text, f"no HTML: a zero byte as character {zero:,}", meta)
+    tree = HTMLTree.parse(text)
+    if tree.document and tree.document.query_selector(TOO_DEEP):
+        return flawed(place, text, f"no HTML: more than {DEPTH} elements within each other", meta)
     found = extract_plain_text(
-        text, preserve_formatting=True, main_content=reading.main_content, alt_texts=False
+        tree, preserve_formatting=True, main_content=reading.main_content, alt_texts=False
     )
     return document(found, {"place": place, **meta})
 

@@ -20,13 +20,13 @@ BATCH = 64  # rows in memory at a time: half a megabyte of usual text
 
 def cut(place: Place, reading: Reading) -> Iterator[Cut]:
     """A span for each row group."""
-    try:
-        with opened(place) as file:
+    with opened(place) as file:
+        try:
             about = _open(file).metadata
-        names = about.schema.to_arrow_schema().names
-    except _damage() as error:
-        yield _flaw(place, f"no whole Parquet file: {error}"), 0
-        return
+            names = about.schema.to_arrow_schema().names
+        except _damage() as error:
+            yield _flaw(place, f"no whole Parquet file: {_told(error)}"), 0
+            return
     if "text" not in names:
         yield _flaw(place, f"no column `text` (its columns: {', '.join(names)})"), 0
         return
@@ -45,13 +45,13 @@ def read(span: Span, meta: dict[str, Any], reading: Reading) -> Iterator[Documen
     if span.pieces:
         return
     number = span.row
-    try:
-        with opened(span.place) as file:
+    with opened(span.place) as file:
+        try:
             for number, row in enumerate(_rows(file, span.start), start=span.row + 1):
                 yield _document(row, f"{span.place}#{number}", about, reading.document_bytes)
-    except _damage() as error:
-        flaw = f"damaged from here to the end of row group {span.start}: {error}"
-        yield flawed(f"{span.place}#{number + 1}", "", flaw, about)
+        except _damage() as error:
+            flaw = f"damaged from here to the end of row group {span.start}: {_told(error)}"
+            yield flawed(f"{span.place}#{number + 1}", "", flaw, about)
 
 
 def _document(row: dict[str, Any], place: str, meta: dict[str, Any], most: int) -> Document:
@@ -89,8 +89,15 @@ def _open(file: IO[bytes]) -> Any:  # noqa: ANN401 - pyarrow has no types
 
 
 def _damage() -> tuple[type[Exception], ...]:
-    """What Arrow raises on bytes that are no Parquet; its OSError is without a number."""
+    """What Arrow raises on bytes that are no Parquet."""
     return (importlib.import_module("pyarrow").ArrowException, OSError)
+
+
+def _told(error: Exception) -> str:
+    """The message of what Arrow raised; what the system did is raised again: it has a number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+    return str(error).strip().splitlines()[0]
 
 
 def _flaw(place: Place, reason: str) -> Span:
