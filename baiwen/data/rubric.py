@@ -1,6 +1,6 @@
 """A rubric: on which dimensions a model judges a document, and to which domain it assigns it.
 
-    rubric = Rubric()                                   # ours; a recipe has `[[dimensions]]`
+    rubric = Rubric(DIMENSIONS, DOMAINS)        # those of criteria.py; a recipe has its own
     messages = asked(rubric, text, characters=6000)
     read(rubric, '{"educational_value": 4, ..., "domain": "science"}')   # Marks({...}, "science")
 
@@ -72,100 +72,16 @@ class Domain(Knobs):
     about: str = ""  # what belongs to it
 
 
-def _dimension(name: str, question: str, *levels: str, better: Any = "high") -> Dimension:  # noqa: ANN401
-    return Dimension(name=name, question=question, levels=levels, better=better)
-
-
-DIMENSIONS = (
-    _dimension(
-        "educational_value",
-        "How much can a reader learn from it about the world, a subject or a skill?",
-        "nothing: adverts, menus, gossip, lists of links",
-        "a few facts beside other things",
-        "some knowledge, without depth or order",
-        "much: explains, gives reasons or examples",
-        "as much as a good textbook, lecture or worked solution",
-    ),
-    _dimension(
-        "correctness",
-        "Are its statements true, and do its reasoning, numbers and code hold?",
-        "mostly false, or made up",
-        "several plain mistakes",
-        "cannot be told, or a matter of opinion",
-        "right but for trifles",
-        "right throughout, with reasons or sources",
-    ),
-    _dimension(
-        "clarity",
-        "Is it well written: grammatical, coherent, easy to follow?",
-        "cannot be followed: garbled, keywords in a row, a broken translation",
-        "hard to follow",
-        "understandable, with lapses",
-        "clear",
-        "clear, precise and well ordered throughout",
-    ),
-    _dimension(
-        "completeness",
-        "Does it stand on its own, with a beginning, an end and what its subject needs?",
-        "a fragment without context",
-        "the greater part is missing, or lies behind a link",
-        "the main points, with gaps",
-        "whole but for details",
-        "whole, with all that it takes to understand it",
-    ),
-    _dimension(
-        "noise",
-        "How much is not content: navigation, boilerplate, adverts, repetition, broken marks?",
-        "none",
-        "a few lines",
-        "a part that disturbs",
-        "half or more",
-        "nearly all",
-        better="low",
-    ),
-    _dimension(
-        "harmfulness",
-        "Could it hurt people: hate, harassment, sexual content, violence, fraud, private data?",
-        "not at all",
-        "it touches such matters soberly",
-        "it is coarse or careless",
-        "parts of it do harm",
-        "it is made to do harm",
-        better="low",
-    ),
-)
-DOMAINS = tuple(  # the first six are named in the report, section 3.1; the others are ours
-    Domain(name=name, about=about)
-    for name, about in {
-        "e_commerce": "products, prices, shops, reviews of goods, classified adverts",
-        "social_media": "posts, comments, chats, forums about daily life, dating",
-        "entertainment": "film, television, music, games, celebrities, gossip, humour",
-        "technology": "computers, software, programming, engineering, devices",
-        "science": "nature and its study for all readers: physics, biology, space, mathematics",
-        "academic": "papers, theses, textbooks, lecture notes, encyclopaedic articles",
-        "news": "events of the day, reports, weather, announcements of the press",
-        "politics": "government, parties, elections, international affairs, society",
-        "law": "statutes, court decisions, contracts, patents, terms of use",
-        "finance": "money, markets, companies, economics, property, jobs",
-        "health": "medicine, illness, nutrition, fitness, psychology",
-        "education": "schools, courses, exercises, examinations, teaching",
-        "history": "the past, biography, archaeology, genealogy",
-        "literature": "fiction, poetry, drama, essays, folklore",
-        "religion": "faiths, scripture, philosophy, ethics",
-        "arts": "fine arts, design, architecture, photography, museums",
-        "sports": "matches, clubs, athletes, training",
-        "travel": "places, hotels, transport, tourism, maps",
-        "home": "cooking, garden, crafts, family, pets, fashion, vehicles",
-        "other": "nothing of the above, or nothing that can be told",
-    }.items()
-)
-
-
 class Rubric(NamedTuple):
     """What a judge is asked about a document."""
 
-    dimensions: tuple[Dimension, ...] = DIMENSIONS
-    domains: tuple[Domain, ...] = DOMAINS
+    dimensions: tuple[Dimension, ...]
+    domains: tuple[Domain, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """What is said of a document: a level for each dimension, and its domain."""
+        return [*(one.name for one in self.dimensions), *(["domain"] if self.domains else [])]
 
 
 class Marks(NamedTuple):
@@ -173,6 +89,10 @@ class Marks(NamedTuple):
 
     levels: Mapping[str, int]  # by dimension
     domain: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """The marks by name, for JSON."""
+        return {**self.levels, **({"domain": self.domain} if self.domain else {})}
 
 
 # Asking.
@@ -248,6 +168,22 @@ def read(rubric: Rubric, text: str) -> Marks | None:
             return marks
     lines = re.findall(r"^\W*([A-Za-z][\w -]*?)\W*[:=]\W*(\w.*)$", text, re.MULTILINE)
     return _marks(rubric, {_plain(name): value for name, value in lines})
+
+
+def given(rubric: Rubric, row: Mapping[str, Any]) -> Marks:
+    """The marks that a row of somebody else's holds, by name; ValueError where one is none."""
+    levels = {}
+    for one in rubric.dimensions:
+        if row.get(one.name) is not None:
+            if (level := _level(one, row[one.name])) is None:
+                told = f"{one.name} is no level from {one.least} to {one.most}"
+                raise ValueError(f"{told}: {row[one.name]!r}")
+            levels[one.name] = level
+    if not rubric.domains or row.get("domain") is None:
+        return Marks(levels)
+    if (domain := _domain(rubric.domains, row["domain"])) is None:
+        raise ValueError(f"domain is none of the rubric's: {row['domain']!r}")
+    return Marks(levels, domain)
 
 
 def _marks(rubric: Rubric, found: Mapping[str, Any]) -> Marks | None:

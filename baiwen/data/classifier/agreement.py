@@ -9,7 +9,7 @@ needs no threshold. Of domains: accuracy beside the share of the commonest one, 
 whom. Intervals hold 95 % of as many resamples of the texts (Efron, 1979), drawn by a fixed seed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,16 @@ def agreement(
         },
         "domains": labels(scores.domains, domains, [one.name for one in rubric.domains]),
     }
+
+
+def lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """An agreement in words: a line for each dimension, and one for the domains."""
+    for name, one in told["dimensions"].items():
+        shown = [f"{what} {_interval(one[what])}" for what in ("spearman", "kappa", "f1")]
+        yield f"{name}: {', '.join(shown)} (n = {one['n']:,})"
+    if found := told["domains"]:
+        commonest = f"the commonest is {found['commonest']:.1%} of n = {found['n']:,}"
+        yield f"domain: accuracy {_interval(found['accuracy'])}; {commonest}"
 
 
 def dimension(one: Dimension, scores: np.ndarray, levels: np.ndarray) -> dict[str, Any]:
@@ -129,3 +139,9 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 def _share(mask: np.ndarray) -> float | None:
     return float(mask.mean()) if len(mask) else None
+
+
+def _interval(one: Mapping[str, float] | None) -> str:
+    if one is None:
+        return "undefined"
+    return f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
