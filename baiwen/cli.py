@@ -1,4 +1,4 @@
-"""The command line: `baiwen run|plan|show|chat|serve|eval|export|doctor`.
+"""The command line: `baiwen run|plan|show|chat|serve|eval|export|upcycle|scaling|doctor`.
 
     baiwen run recipes/tiny                          a folder of recipes, in order
     baiwen run recipes/tiny/7-sft.toml optim.lr=1e-5 one recipe, one knob changed
@@ -30,6 +30,8 @@ COMMANDS = {
     "serve": "serve a model by OpenAI's protocol, with a chat page",
     "eval": "score a model on held-out tasks and text",
     "export": "write a model in a format of other programs (GGUF)",
+    "upcycle": "make a mixture of experts of a dense model",
+    "scaling": "learning rate, batch, loss and size by published laws, or by your own runs",
     "doctor": "check this machine and installation",
 }
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # the shell's convention
@@ -219,6 +221,50 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--check", action="store_true", help="read it back and compare")
 
 
+def _upcycle(command: argparse.ArgumentParser) -> None:
+    """The knobs of `baiwen/model/upcycle.py`."""
+    command.add_argument("model", help="a dense model folder")
+    command.add_argument("--out", required=True, help="the folder to write")
+    command.add_argument("--experts", type=int, required=True, help="that tokens choose from")
+    command.add_argument("--top-k", type=int, required=True, help="that each token chooses")
+    command.add_argument("--expert-size", type=int, required=True, help="its intermediate elements")
+    command.add_argument("--shared", type=int, required=True, help="experts that see every token")
+    command.add_argument(
+        "--start",
+        choices=("shuffled", "copied", "preserved"),
+        default="shuffled",
+        help="shuffled (default): as Qwen did; copied: in order, nothing drawn anew; preserved: "
+        "the shared expert holds the dense layer, so outputs are the dense model's",
+    )
+    command.add_argument("--fresh", type=float, default=0.5, help="share drawn anew (0.5)")
+    command.add_argument("--fresh-by", choices=("rows", "elements"), default="rows")
+    command.add_argument("--std", type=float, default=0.02, help="of what is drawn (0.02)")
+    command.add_argument(
+        "--unscaled", dest="scaled", action="store_false", help="keep down projections as they are"
+    )
+    command.add_argument(
+        "--normalised", action="store_true", help="the chosen experts' weights sum to 1"
+    )
+    command.add_argument("--seed", type=int, default=0)
+
+
+def _scaling(command: argparse.ArgumentParser) -> None:
+    kinds = command.add_subparsers(dest="what", metavar="predict|fit", required=True)
+    for name, told in (
+        ("predict", "what the published laws say of a target, side by side"),
+        ("fit", "the laws of a table of runs (columns N, D, lr, bs, smooth loss)"),
+    ):
+        kind = kinds.add_parser(name, help=told, description=f"{told[0].upper()}{told[1:]}.")
+        if name == "fit":
+            kind.add_argument("runs", help="the table (CSV, .gz, .zst)")
+            near = "how near its cell's best a run counts (0.0025: DeepSeek, Step Law)"
+            kind.add_argument("--share", type=float, default=0.0025, help=near)
+            kind.add_argument("--draws", type=int, default=1000, help="resampled fits (1000)")
+        kind.add_argument("--model", help="a size by name, as in 1.5b")
+        kind.add_argument("--params", help="weights without the embeddings, as in 1.5B")
+        kind.add_argument("--tokens", help="to train on, as in 30B")
+
+
 def _doctor(command: argparse.ArgumentParser) -> None:
     del command  # takes no arguments
 
@@ -231,6 +277,8 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "serve": _serve,
     "eval": _eval,
     "export": _export,
+    "upcycle": _upcycle,
+    "scaling": _scaling,
     "doctor": _doctor,
 }
 

@@ -43,6 +43,11 @@ class Power:
     ranges: dict[Variable, tuple[float, float]]  # least and most among the runs
 
     @property
+    def factor(self) -> float:
+        """What the powers are multiplied by."""
+        return float(np.exp(self.weights[0]))
+
+    @property
     def exponents(self) -> tuple[float, ...]:
         """One for each variable."""
         return tuple(self.weights[1:].tolist())
