@@ -110,27 +110,32 @@ def pipeline(config: Config) -> dict[str, Sequence[Step]]:
 def run(config: Config, folder: files.RunFolder) -> None:
     """Read, take through the steps, and write what is kept, held out and dropped."""
     files.write(folder.path / "state" / "begun", "")  # from here on there is something to lose
-    named = pipeline(config)
-    steps = [step for of_name in named.values() for step in of_name]
-    names = tuple(step.name for step in steps)
-    hidden = _hidden(config, named)
-    work = engines.opened(config.engine, config.workers)
-    count = read_all(folder.path, _sources(config), work, config.max_bytes, config.reuse)
-    _check(config, folder, (), count)
-    write_steps(folder.path, steps, hidden)
-    with files.Ledger(folder.path / "logs" / "steps.jsonl") as spent:
-        for done in run_steps(steps, Run(folder.path, config.reuse, hidden), count, work):
-            _tell(done, spent)
-    made = _check(config, folder, names, count)
-    sweep(folder.path, steps, count)
-    ended = Ended(folder.path, names, hidden)
-    counting = partial(census, ended=ended, scores=scores(made))
-    counted = list(log.track(work(counting, range(count)), "count", count, "parts"))
-    whole = added(counted)
-    checks.check_kept(whole, [CORPUS, *(extra.name for extra in config.extra)])
-    _write(ended, counted, made, work)
+    with engines.opened(config.engine, config.workers) as work:
+        made, ended, count = _worked(config, folder.path, work)
+        counting = partial(census, ended=ended, scores=scores(made))
+        counted = list(log.track(work(counting, range(count)), "count", count, "parts"))
+        whole = added(counted)
+        checks.check_kept(whole, [CORPUS, *(extra.name for extra in config.extra)])
+        _write(ended, counted, made, work)
     files.write_json(folder.path / "data.json", card(whole, made))
     _report(made)
+
+
+def _worked(config: Config, folder: Path, work: Work) -> tuple[Manifests, Ended, int]:
+    """Read and take through the steps: their manifests, where it ended, how many parts there are."""
+    named = pipeline(config)
+    steps = [step for of_name in named.values() for step in of_name]
+    hidden = _hidden(config, named)
+    count = read_all(folder, _sources(config), work, config.max_bytes, config.reuse)
+    _check(config, folder, (), count)
+    write_steps(folder, steps, hidden)
+    with files.Ledger(folder / "logs" / "steps.jsonl") as spent:
+        for done in run_steps(steps, Run(folder, config.reuse, hidden), count, work):
+            _tell(done, spent)
+    names = tuple(step.name for step in steps)
+    made = _check(config, folder, names, count)
+    sweep(folder, steps, count)
+    return made, Ended(folder, names, hidden), count
 
 
 def check(config: Config, to_come: Sequence[Path]) -> None:
@@ -202,10 +207,10 @@ def _hidden(config: Config, named: Mapping[str, Sequence[Step]]) -> dict[str, tu
     return {step.name: blind[name] for name, steps in named.items() for step in steps}
 
 
-def _check(config: Config, folder: files.RunFolder, steps: Sequence[str], count: int) -> Manifests:
+def _check(config: Config, folder: Path, steps: Sequence[str], count: int) -> Manifests:
     """The manifests of the steps, which must not have failed on too many documents."""
-    made = manifests(folder.path, (DOCUMENTS, READ, *steps), count)
-    checks.check_failed(folder.path, made, config.max_unreadable)
+    made = manifests(folder, (DOCUMENTS, READ, *steps), count)
+    checks.check_failed(folder, made, config.max_unreadable)
     return made
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from baiwen.data.executor import ordered
+from baiwen.data.executor import Pool, ordered
 from baiwen.errors import UserError
 
 
@@ -20,8 +20,22 @@ def fail_at_three(number):
     return number
 
 
-def die(_number):
-    os._exit(9)
+def die_at_two(number):
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def die_once(path):
+    if path.name == "3" and not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path
+
+
+def write_late(path):
+    time.sleep(0.1)
+    path.touch()
 
 
 def own_number(_number):
@@ -51,9 +65,32 @@ def test_an_error_of_a_task_is_raised_as_it_is():
             list(ordered(fail_at_three, range(9), workers))
 
 
-def test_a_dead_worker_is_told_and_not_waited_for():
-    with pytest.raises(UserError, match="a worker process died"):
-        list(ordered(die, range(4), workers=2))
+def test_a_task_that_kills_its_process_is_named():
+    with pytest.raises(UserError, match="a worker process died at 2, and again"):
+        list(ordered(die_at_two, range(4), workers=2))
+
+
+def test_a_process_that_dies_once_costs_nothing_but_time(tmp_path, capsys):
+    tasks = [tmp_path / str(number) for number in range(6)]
+    with Pool(2) as pool:
+        assert list(pool.map(die_once, tasks)) == tasks
+        assert list(pool.map(square, range(9))) == list(map(square, range(9)))
+    assert "a worker process died" in capsys.readouterr().err
+
+
+def test_processes_stay_from_one_round_to_the_next():
+    with Pool(2) as pool:
+        first = set(pool.map(own_number, range(6)))
+        assert set(pool.map(own_number, range(6))) == first and len(first) == 2
+
+
+def test_what_is_under_way_ends_before_the_answers_are_left(tmp_path):
+    with Pool(2) as pool:
+        for _ in pool.map(write_late, [tmp_path / str(number) for number in range(9)]):
+            break
+        there = sorted(tmp_path.iterdir())
+        time.sleep(0.3)
+        assert sorted(tmp_path.iterdir()) == there
 
 
 def test_tasks_are_drawn_only_as_fast_as_they_are_worked_on():

@@ -1,7 +1,7 @@
 """Engines: where the parts are worked on. One contract, `Work`: a function over tasks, in order.
 
-    work = opened("local", workers=4)
-    for made in work(partial(read, folder=folder), pieces): ...
+    with opened("local", workers=4) as work:
+        for made in work(partial(read, folder=folder), pieces): ...
 
 `local` is a pool of processes of this machine. `daft` and `ray` are Daft's native runner and its
 runner on Ray: each task is a row of a data frame, and a function that writes a part and returns its
@@ -15,10 +15,12 @@ import importlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Literal, Protocol, TypeVar
 
-from baiwen.data.executor import cores, ordered
+from baiwen.data.executor import Pool, cores
 from baiwen.errors import UserError
 
 T = TypeVar("T")
@@ -35,50 +37,63 @@ class Work(Protocol):
         """Both picklable; an exception of a task is raised here."""
 
 
-def opened(engine: Engine, workers: int) -> Work:
+@contextmanager
+def opened(engine: Engine, workers: int = 0) -> Iterator[Work]:
     """An engine of so many processes; 0: one a core."""
     if engine == "local":
-        return partial(ordered, workers=workers)
-    return partial(_frames, engine=engine, workers=workers or cores())
+        with Pool(workers) as pool:
+            yield pool.map
+    else:
+        yield partial(_framed, _daft(engine), workers or cores())
 
 
-def _frames(
-    function: Callable[[T], R], tasks: Iterable[T], engine: Engine, workers: int
+def _framed(
+    daft: Any,  # noqa: ANN401 - a module
+    workers: int,
+    function: Callable[[T], R],
+    tasks: Iterable[T],
 ) -> Iterator[R]:
-    daft = _daft(engine)
-    tasks = iter(tasks)
-    while wave := list(itertools.islice(tasks, WAVE * workers)):
-        yield from _mapped(daft, function, wave, workers)
+    """Answers to tasks as data frames that have a row for each."""
+    numbered, work = enumerate(tasks), _worker(daft, workers)
+    while wave := list(itertools.islice(numbered, WAVE * workers)):
+        rows = {"task": [bytes(ForkingPickler.dumps((function, task))) for _, task in wave]}
+        frame = daft.from_pydict({"place": [place for place, _ in wave], **rows})
+        if daft.get_or_infer_runner_type() == "ray":
+            frame = frame.into_partitions(len(wave))
+        found = frame.select(frame["place"], work(frame["task"])).to_pydict()
+        for _, answer in sorted(zip(found["place"], found["task"], strict=True)):  # Ray: any order
+            yield _opened(answer)
 
 
-def _mapped(daft: Any, function: Callable[[T], R], tasks: list[T], workers: int) -> Iterator[R]:  # noqa: ANN401 - a module
-    """Answers to tasks as a data frame that has a row each."""
-    python = daft.DataType.python()
-    worker = daft.udf(return_dtype=python, batch_size=1, concurrency=workers, use_process=True)(
-        _Worker
-    ).with_init_args(function)
-    frame = daft.from_pydict({"task": daft.Series.from_pylist(tasks, dtype=python)})
-    answers = frame.select(worker(frame["task"]).alias("answer"))
-    for row in answers.iter_rows():
-        if isinstance(row["answer"], Exception):
-            raise row["answer"]
-        yield row["answer"]
+def _worker(daft: Any, workers: int) -> Any:  # noqa: ANN401 - a module, a method
+    """A function of a column, in processes of Daft's."""
+
+    class Worker:
+        # Binary columns, for Daft takes those of Python's objects through threads of this process.
+        @daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=1)
+        def answer(self, rows: Any) -> list[bytes]:  # noqa: ANN401 - a daft.Series
+            return _answered(rows.to_pylist())
+
+    return daft.cls(Worker, use_process=True, max_concurrency=workers)().answer
 
 
-class _Worker:
-    """What Daft keeps in each of its processes."""
+def _answered(rows: list[bytes]) -> list[bytes]:
+    """What comes of tasks: answers, or the mistakes of a user."""
+    answers = []
+    for row in rows:
+        function, task = ForkingPickler.loads(row)
+        try:
+            answers.append(function(task))
+        except UserError as error:  # as it is: Daft would wrap it
+            answers.append(error)
+    return [bytes(ForkingPickler.dumps(answer)) for answer in answers]
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
 
-    def __call__(self, tasks: Any) -> list[Any]:  # noqa: ANN401 - a daft.Series
-        answers: list[Any] = []
-        for task in tasks.to_pylist():
-            try:
-                answers.append(self.function(task))
-            except UserError as error:
-                answers.append(error)  # as it is: Daft would wrap it
-        return answers
+def _opened(answer: bytes) -> Any:  # noqa: ANN401 - whatever the function gives
+    found = ForkingPickler.loads(answer)
+    if isinstance(found, UserError):
+        raise found
+    return found
 
 
 def _daft(engine: Engine) -> Any:  # noqa: ANN401 - a module
