@@ -1,0 +1,246 @@
+"""The search of a recall: what the rounds so far have found, and the next one.
+
+    search = Search(knobs, corpus, labels, estimate, judge)
+    scores, least = search.scores(seeds, home, state)      # home: the round's folder
+    search.decide(scores, least, home)                     # writes found.parquet and round.json
+    search.add(home)                                       # and so on
+
+A round finds in two ways. By score: from the best on, in bands that grow, as long as a band is
+precise on the sample that the judge sees of it, or else on its documents with labels; where neither
+measures it, as long as its scores pass the spies' bar. By source: all of those of which enough was
+found, if they are precise. What the judge calls wrong is learned as such; labels only measure.
+
+What looks most like the kind, but was not found, is not learned as anything else: hidden documents
+among the others teach a classifier to miss them. (Measured: docs/stages/recall.md.)
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, field_validator
+
+from baiwen import files, log
+from baiwen.config import Knobs
+from baiwen.data.classifier.model import ABOUT, Classifier
+from baiwen.data.classifier.training import Training
+from baiwen.data.executor import cores, ordered
+from baiwen.data.recall.choice import bands, bar, doubtful, sample, widened
+from baiwen.data.recall.corpus import Corpus
+from baiwen.data.recall.learning import OTHER, Scoring, learn, odds, score
+
+Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Judge = Callable[[Sequence[str]], list[bool | None]]  # texts: whether each is of the kind
+Estimate = Callable[[int, int], dict[str, Any]]  # so many of so many: `value`, and what it is worth
+
+WAYS = ("score", "source")  # how a document is found
+FOUND, TOLD = "found.parquet", "round.json"  # of a round; the latter comes last
+FIRST = 50  # documents of the first band
+MEASURED = 20  # documents of a band from which on their precision counts
+OTHERS = 4  # one of so many documents is taken for no example: most that are hidden stay unseen
+
+
+class Rounds(Knobs):
+    """What a search looks for, and how sure it wants to be."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z]\w*$")]  # `meta.domain` of what is found
+    rounds: Count = 4  # at most; report (Math): several; DeepSeekMath: 4
+    examples: Count = 50_000  # of each side, to teach; not reported; DeepSeekMath: 500,000
+    spies: Share = 0.9  # of the held-out seeds that a bar lets pass; not reported
+    most: Share = 0.2  # of the corpus that a round may find by score; not reported
+    doubtful: Share = 0.05  # of the last scores: the best that are never taught as others
+    source_share: Share = (
+        0.5  # of a source, from which on all of it; DeepSeekMath: 0.1, then by hand
+    )
+    source_least: Count = 5  # documents of a source that is widened; not reported
+    judged: Count = 100  # documents of each band that the judge looks at; not reported
+    precision: Annotated[float, Field(ge=0, le=1)] = (
+        0.8  # below which nothing is taken; not reported
+    )
+    fresh: Annotated[float, Field(ge=0)] = (
+        0.02  # of all that is found: fewer in a round are the end
+    )
+    workers: Annotated[int, Field(ge=0)] = 0  # processes; 0: one a core
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_other(cls, name: str) -> str:
+        if name == OTHER:
+            raise ValueError(f"{OTHER} is what all else is called")
+        return name
+
+
+class Seeds(NamedTuple):
+    """Texts of the kind that is looked for."""
+
+    taught: list[str]
+    spies: list[str]  # whose scores set the bar
+
+
+class Search:
+    """What the rounds so far have found of the corpus, and the next one."""
+
+    def __init__(
+        self,
+        config: Rounds,
+        corpus: Corpus,
+        labels: np.ndarray,
+        estimate: Estimate,
+        judge: Judge | None,
+    ) -> None:
+        """labels: int8 [documents], 1 of the kind, 0 not, -1 unknown."""
+        self.config, self.corpus, self.labels = config, corpus, labels
+        self.estimate, self.judge = estimate, judge
+        self.round = np.zeros(len(corpus), np.int16)  # in which it was taken; 0: in none
+        self.way = np.zeros(len(corpus), np.int8)  # a place in WAYS
+        self.score = np.zeros(len(corpus), np.float32)  # by the classifier of that round
+        self.wrong = np.zeros(len(corpus), bool)  # the judge has said so
+
+    def add(self, home: Path) -> None:
+        """Take over what a round has written into its folder."""
+        table = pq.read_table(home / FOUND)
+        place, way, score = (table[name].to_numpy() for name in ("place", "way", "score"))
+        taken = table["taken"].to_numpy()
+        self.wrong[place[table["judged"].fill_null(True).to_numpy() == False]] = True  # noqa: E712
+        self.round[place[taken]] = int(home.name)
+        self.way[place[taken]], self.score[place[taken]] = way[taken], score[taken]
+
+    def scores(self, seeds: Seeds, home: Path, state: Path) -> tuple[np.ndarray, float]:
+        """Every document's score by this round's classifier, and the bar that the spies set."""
+        folder, number = home / "classifier", int(home.name)
+        if not (folder / ABOUT).is_file():
+            self._learn(seeds.taught, folder, number, state)
+        parts, paths = self.corpus.parts, self._paths(state, number)
+        work = [Scoring(part, folder, path) for part, path in zip(parts, paths, strict=True)]
+        done = ordered(score, work, min(self.config.workers or cores(), len(work)))
+        for _ in log.track(done, "score", total=len(work), unit="parts"):
+            pass
+        spies = odds(Classifier.load(folder), pa.array(seeds.spies, pa.large_string()))
+        return self._scored(state, number), bar(spies, self.config.spies)
+
+    def _paths(self, state: Path, number: int) -> list[Path]:
+        return [state / f"scores-{number}" / f"{part.stem}.bin" for part in self.corpus.parts]
+
+    def _scored(self, state: Path, number: int) -> np.ndarray:
+        return np.concatenate([np.fromfile(path, "<f4") for path in self._paths(state, number)])
+
+    def _learn(self, taught: Sequence[str], folder: Path, number: int, state: Path) -> None:
+        """Teach what was found against a sample of what is neither found nor doubtful."""
+        most, found = self.config.examples, self.round > 0
+        among = ~found & ~self.wrong
+        if number > 1:
+            last = np.where(among, self._scored(state, number - 1), -np.inf)
+            among &= ~doubtful(last, self.config.doubtful)
+        examples = [*taught, *self._texts(found, most, number)]
+        wrong = self._texts(self.wrong, most, number)
+        others = [*wrong, *self._texts(among, min(most, len(found) // OTHERS), number)]
+        log.say(f"round {number}: learns {len(examples):,} examples, {len(others):,} others")
+        told = {"examples": len(examples), "others": len(others)}
+        learn(self.config.name, examples, others, Training(seed=number)).save(folder, told)
+
+    def _texts(self, among: np.ndarray, count: int, salt: int) -> list[str]:
+        places = sample(self.corpus.keys, among, count, salt)
+        return list(self.corpus.rows(places, ["text"])["text"].to_pylist())
+
+    def decide(self, scores: np.ndarray, least: float, home: Path) -> None:
+        """Take what is found by score, band by band, then by source, and write it."""
+        held, free = self.round > 0, (self.round == 0) & ~self.wrong
+        tables: list[pa.Table] = []
+        told: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+
+        def weighed(way: str, places: np.ndarray) -> bool:
+            table, row = self._weigh(way, places, scores, least)
+            tables.append(table)
+            told[way].append(row)
+            held[table["place"].filter(table["taken"]).to_numpy()] = True
+            free[places] = False
+            return bool(row["precise"])
+
+        most = math.ceil(self.config.most * len(held))
+        for band in bands(np.where(free, scores, -np.inf), FIRST, most):
+            if not weighed("score", band):
+                break
+        wide = widened(self.corpus.source, held, self.config.source_share, self.config.source_least)
+        weighed("source", np.flatnonzero(wide & free))
+        number, fresh = int(home.name), int(held.sum() - (self.round > 0).sum())
+        with files.writing(home / FOUND) as file:
+            pq.write_table(pa.concat_tables(tables), file)
+        row = {
+            "round": number,
+            "bar": least,
+            "ways": told,
+            "fresh": fresh,
+            "found": int(held.sum()),
+            "precision": self._share(self.labels == 1, held & (self.labels >= 0)),
+            "recall": self._share(held, self.labels == 1),
+            "end": self._end(number, fresh, int(held.sum())),
+        }
+        files.write_json(home / TOLD, row)
+
+    def _end(self, number: int, fresh: int, found: int) -> str | None:
+        """Why there is no further round; None where there is one."""
+        if fresh <= self.config.fresh * found:
+            return "nothing new is precise enough"
+        return "rounds" if number == self.config.rounds else None
+
+    def _weigh(
+        self, way: str, places: np.ndarray, scores: np.ndarray, least: float
+    ) -> tuple[pa.Table, dict[str, Any]]:
+        """How precise the documents at `places` are, and which of them are taken."""
+        rows, labels = self.corpus.rows(places, ["id", "bytes"]), self.labels[places]
+        judged = self._judged(places)
+        said = np.array([-1 if one is None else one for one in judged], np.int8)
+        told: dict[str, Any] = {
+            "documents": len(places),
+            "bytes": int(self.corpus.bytes[places].sum()),
+            "judged": self._share(said == 1, said >= 0),
+            "labelled": self._share(labels == 1, labels >= 0),
+        }
+        measured = told["judged"] or told["labelled"]
+        if measured is None or measured["n"] < min(MEASURED, len(places)):
+            passes = (scores[places] >= least) | (way == "source")
+            told["precise"] = bool(passes.all())
+        else:
+            told["precise"] = measured["value"] >= self.config.precision
+            passes = np.full(len(places), told["precise"])
+        columns = {
+            "place": pa.array(places, pa.int64()),
+            "id": rows["id"],
+            "way": pa.array(np.full(len(places), WAYS.index(way)), pa.int8()),
+            "score": pa.array(scores[places], pa.float32()),
+            "judged": pa.array(judged, pa.bool_()),
+            "taken": pa.array(passes & (said != 0)),
+        }
+        return pa.table(columns), told
+
+    def _judged(self, places: np.ndarray) -> list[bool | None]:
+        """What the judge says of a sample of the documents at `places`; None of the others."""
+        judged: list[bool | None] = [None] * len(places)
+        if self.judge is not None and len(places):
+            some = np.ones(len(places), bool)
+            asked = sample(self.corpus.keys[places], some, self.config.judged)
+            texts = self.corpus.rows(places[asked], ["text"])["text"].to_pylist()
+            for at, said in zip(asked.tolist(), self.judge(texts), strict=True):
+                judged[at] = said
+        return judged
+
+    def _share(self, right: np.ndarray, among: np.ndarray) -> dict[str, Any] | None:
+        """The share of bool [n] within bool [n]; None of nothing."""
+        count = int(among.sum())
+        return self.estimate(int((right & among).sum()), count) if count else None
+
+    def documents(self, places: np.ndarray) -> Iterator[dict[str, Any]]:
+        """The documents at `places`, rising; those that were found say how in `meta.recall`."""
+        for place, row in zip(places.tolist(), self.corpus.rows(places).to_pylist(), strict=True):
+            meta = json.loads(row["meta"])
+            if number := int(self.round[place]):
+                way, scored = WAYS[self.way[place]], float(self.score[place])
+                how = {"round": number, "way": way, "score": scored}
+                meta |= {"domain": self.config.name, "recall": how}
+            yield {"id": row["id"], "text": row["text"], "meta": meta}

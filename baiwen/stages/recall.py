@@ -1,0 +1,253 @@
+"""Recall of mathematics, code or anything else from general text (report, 3.1; spec 3.2).
+
+    stage = "recall"
+    out = "runs/mine/math"
+    name = "math"
+    about = "mathematics: problems with solutions, proofs, derivations, explanations"
+    seeds = ["seeds/*.jsonl.zst"]          # documents of the kind
+    corpus = ["runs/mine/data"]            # a data stage's folder, or files of documents
+    labels = "labels.jsonl"                # {"id", "label": true}: what some documents are
+
+Each round teaches a classifier the seeds and what was found against a sample of the rest, takes the
+documents that score as high as held-out seeds do, widens by source, and measures both: on the
+documents with labels, and on a sample that the judge of `[endpoint]` looks at. Where precision
+falls below the bound, what it is of is not taken, and the recall is at its end. Writes
+
+    documents-NAME-00000.jsonl.zst     as the data stage does, with `meta.recall`
+    data.json                          how many documents and bytes
+    recall.json                        every round: what was found, how precisely, from where
+    rounds/1/ ...                      found.parquet, round.json, and classifier/
+
+A round that is finished is not done again.
+"""
+
+import heapq
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from baiwen import endpoint, files, log
+from baiwen.config import Input
+from baiwen.data import read, rubric
+from baiwen.data.executor import ordered
+from baiwen.data.read import Place
+from baiwen.data.recall.corpus import Corpus, Storing, key, store
+from baiwen.data.recall.learning import OTHER
+from baiwen.data.recall.search import TOLD, Count, Judge, Rounds, Search, Seeds
+from baiwen.data.rubric import Domain, Rubric
+from baiwen.data.writers import FILE_BYTES, by_source, source_name
+from baiwen.endpoint import Endpoint
+from baiwen.errors import UserError
+from baiwen.eval.statistics import proportion
+
+SPIES = 10  # one of so many seeds is never learned from
+SOURCES = 100  # that recall.json names
+ELSE = "anything else"
+SAMPLING = {"temperature": 0.0, "max_tokens": 200}  # of the judge
+
+
+class Config(Rounds):
+    """What to look for, and in what."""
+
+    out: Path  # the run folder
+    seeds: Annotated[tuple[str, ...], Field(min_length=1)]  # documents of the kind: paths, globs
+    corpus: Annotated[tuple[str, ...], Field(min_length=1)]  # folders of data stages, or paths
+    labels: Input | None = None  # rows {"id", "label"} of some of the corpus; measured, not learned
+    endpoint: Endpoint | None = None  # a judge of a sample of what is found
+    about: str = ""  # what is of the kind, in words, for the judge
+    characters: Count = 4000  # of a document that it is shown
+    source_depth: Count = 1  # pieces of a URL, or of `meta.source`, that name a source; 1: the host
+    rest: bool = False  # write all other documents too, so that `out` stands for the corpus
+
+
+def run(config: Config, folder: files.RunFolder) -> None:
+    """Recall round by round, then write what was found."""
+    state = folder.path / "state"
+    corpus = _corpus(config, state / "parts")
+    with _judge(config, state) as judge:
+        search = Search(config, corpus, _labels(config, corpus), _share, judge)
+        seeds = _seeds(config)
+        rounds: list[dict[str, Any]] = []
+        while not rounds or rounds[-1]["end"] is None:
+            home = folder.path / "rounds" / str(len(rounds) + 1)
+            if not (home / TOLD).is_file():
+                scores, least = search.scores(seeds, home, state)
+                search.decide(scores, least, home)
+            search.add(home)
+            rounds.append(files.read_json(home / TOLD))
+            log.say(_told(rounds[-1]))
+    kept = _write(config, search, folder.path)
+    files.write_json(folder.path / "data.json", {"kept": kept})
+    table = {"name": config.name, "rounds": rounds, "sources": _sources(search)}
+    files.write_json(folder.path / "recall.json", table)
+
+
+def check(config: Config, to_come: Sequence[Path]) -> None:
+    """Stop unless seeds and corpus are there; what lies in `to_come` is not looked for."""
+    for knob in ("seeds", "corpus"):
+        for place in getattr(config, knob):
+            if not any(Path(place).is_relative_to(folder) for folder in to_come):
+                try:
+                    _files([place])
+                except UserError as error:
+                    raise UserError(f"{knob}: {error}") from error
+
+
+def reads(config: Config) -> dict[str, list[Path]]:
+    """The files of the seeds and of the corpus."""
+    try:
+        return {knob: read.local(_files(getattr(config, knob))) for knob in ("seeds", "corpus")}
+    except UserError:
+        return {}  # gone since the run, or not there yet: `check` tells where it has to be
+
+
+def _files(places: Sequence[str]) -> list[Place]:
+    """The files of documents; of a data stage's folder those that it has kept."""
+    found: list[Place] = []
+    for place in places:
+        made = (Path(place) / "data.json").is_file()
+        kept = by_source(place).values() if made else [read.find([place])]
+        found += itertools.chain.from_iterable(kept)
+    return found
+
+
+def _corpus(config: Config, folder: Path) -> Corpus:
+    """The corpus as parts of its own, each made once."""
+    chunks = read.chunks(_files(config.corpus))
+    tasks = (
+        Storing(chunk, folder / f"{number:07}.parquet", config.source_depth)
+        for number, chunk in enumerate(chunks)
+    )
+    for _ in log.track(ordered(store, tasks, config.workers), "read", unit="parts"):
+        pass
+    corpus = Corpus.open(folder)
+    if not len(corpus):
+        raise UserError(f"corpus: there is no document in {', '.join(config.corpus)}")
+    unreadable = f"; {corpus.unreadable:,} could not be read" if corpus.unreadable else ""
+    log.say(f"corpus: {len(corpus):,} documents of {len(corpus.sources):,} sources{unreadable}")
+    return corpus
+
+
+def _seeds(config: Config) -> Seeds:
+    """The seeds' texts, drawn by the hash of their ids: to learn from, and the spies."""
+    documents = read.documents(_files(config.seeds))
+    ranked = ((key(found.id), found.text) for found in documents)
+    chosen = [text for _, text in heapq.nsmallest(config.examples, dict(ranked).items())]
+    spies = len(chosen) // SPIES
+    if not spies:
+        raise UserError(
+            f"seeds: {len(chosen)} different documents are too few: at least {SPIES} are needed"
+        )
+    return Seeds(chosen[spies:], chosen[:spies])
+
+
+def _labels(config: Config, corpus: Corpus) -> np.ndarray:
+    """What is known of each document: 1 it is of the kind, 0 it is not, -1 nothing. int8 [n]."""
+    found = np.full(len(corpus), -1, np.int8)
+    if config.labels is None:
+        return found
+    rows = list(files.read_jsonl(config.labels))
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get("label"), bool) or not isinstance(row.get("id"), str):
+            raise UserError(
+                f"{config.labels}: row {number} needs a string `id`, a `label` true/false"
+            )
+    keys = np.array([key(row["id"]) for row in rows], np.uint64)
+    order = np.argsort(corpus.keys, kind="stable")
+    first = np.searchsorted(corpus.keys, keys, "left", sorter=order)
+    last = np.searchsorted(corpus.keys, keys, "right", sorter=order)
+    for row, start, stop in zip(rows, first, last, strict=True):
+        found[order[start:stop]] = row["label"]
+    if not (found >= 0).any():
+        raise UserError(f"{config.labels}: none of its ids is that of a document of the corpus")
+    return found
+
+
+@contextmanager
+def _judge(config: Config, state: Path) -> Iterator[Judge | None]:
+    """What says of texts whether they are of the kind, if there is an endpoint; asked once each."""
+    if config.endpoint is None:
+        yield None
+        return
+    kinds = Domain(name=config.name, about=config.about), Domain(name=OTHER, about=ELSE)
+    asked, concurrency = Rubric((), kinds), config.endpoint.concurrency
+    with (
+        files.Ledger(state / "said.jsonl") as said,
+        endpoint.opened(config.endpoint) as ask,
+    ):
+
+        def judge(texts: Sequence[str]) -> list[bool | None]:
+            requests = ((rubric.asked(asked, text, config.characters), SAMPLING) for text in texts)
+            answers = endpoint.answers(
+                ask,
+                requests,
+                said,
+                concurrency,
+                partial(rubric.read, asked),
+                again=partial(rubric.again, asked),
+            )
+            found = [answer.value for answer in log.track(answers, "judge", len(texts), "texts")]
+            return [None if marks is None else marks.domain == config.name for marks in found]
+
+        yield judge
+
+
+def _write(config: Config, search: Search, folder: Path) -> dict[str, dict[str, int]]:
+    """Write what was found, and the others where they are wanted; counts by source."""
+    for stale in folder.glob("documents-*.jsonl.zst"):
+        stale.unlink()
+    corpus, found = search.corpus, search.round > 0
+    groups = {config.name: found}
+    for code, domain in enumerate(corpus.domains if config.rest else ()):
+        name, rest = source_name(domain), (corpus.domain == code) & ~found
+        groups[name] = groups.get(name, False) | rest
+    counts = {}
+    for name, chosen in groups.items():
+        places = np.flatnonzero(chosen)
+        numbers = corpus.bytes[places].cumsum() // FILE_BYTES
+        for number, own in enumerate(np.unique(numbers)):
+            path = folder / f"documents-{name}-{number:05}.jsonl.zst"
+            with files.jsonl_writer(path) as put:
+                for row in search.documents(places[numbers == own]):
+                    put(row)
+        counts[name] = {"documents": len(places), "bytes": int(corpus.bytes[places].sum())}
+    return counts
+
+
+def _sources(search: Search) -> list[dict[str, Any]]:
+    """The sources that gave most documents, and how many of theirs these are."""
+    known = search.corpus.source >= 0
+    size = len(search.corpus.sources)
+    there = np.bincount(search.corpus.source[known], minlength=size)
+    found = np.bincount(search.corpus.source[known & (search.round > 0)], minlength=size)
+    order = np.argsort(-found, kind="stable")[:SOURCES]
+    return [
+        {"source": search.corpus.sources[i], "documents": int(there[i]), "found": int(found[i])}
+        for i in order
+        if found[i]
+    ]
+
+
+def _share(right: int, count: int) -> dict[str, Any]:
+    return asdict(proportion(right, count))
+
+
+def _told(row: dict[str, Any]) -> str:
+    """A round in one line."""
+    parts = [f"round {row['round']}: {row['fresh']:,} more, {row['found']:,} found"]
+    for name in ("precision", "recall"):
+        if row[name]:
+            parts.append(f"{name} {row[name]['value']:.1%} of {row[name]['n']:,} with labels")
+    judged = [band["judged"] for bands in row["ways"].values() for band in bands if band["judged"]]
+    if judged:
+        seen = sum(one["n"] for one in judged)
+        right = sum(one["n"] * one["value"] for one in judged)
+        parts.append(f"the judge agrees with {right / seen:.1%} of {seen:,}")
+    return ", ".join(parts) + (f"; end: {row['end']}" if row["end"] else "")
