@@ -62,7 +62,7 @@ OFF = frozenset(
         code.comments,  # good code may have none
     )
 )
-_BATCH = 1 << 19  # characters measured together, unless a document has more
+_BATCH = 1 << 18  # characters measured together, unless a document has more
 
 
 def heuristics(table: pa.Table, settings: Settings) -> pa.Table:

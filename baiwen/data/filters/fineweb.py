@@ -5,7 +5,6 @@ main text was extracted, a paragraph a line. Text whose lines were broken to a w
 page, so but for `repeated_lines` they run where the recipe names them.
 """
 
-from baiwen.data.filters import repetition
 from baiwen.data.filters.page import Page, above, below, share
 from baiwen.data.pipeline.step import Verdict
 
@@ -31,7 +30,7 @@ def repeated_lines(page: Page, most: float = 0.1) -> Verdict | None:
 
     0.1 is the paper's; datatrove, which made the data set, has 0.01.
     """
-    _, length = repetition.repeated(page.lines)
+    length = sum(len(line) for line in page.repeated if line.strip())
     whole = len(page.text) - page.text.count("\n")
     return above("fineweb: repeated lines", share(length, whole), most)
 

@@ -7,6 +7,7 @@ A rule compares a number with its bound, by `above` or `below`, which give the v
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,7 +46,17 @@ class Page:
     @cached_property
     def lines(self) -> list[str]:
         """Its lines that are not blank."""
-        return [line for line in self.text.split("\n") if line.strip()]
+        return [line for line in self.rows if line.strip()]
+
+    @cached_property
+    def rows(self) -> list[str]:
+        """Its lines but for empty ones."""
+        return [line for line in self.text.split("\n") if line]
+
+    @cached_property
+    def repeated(self) -> list[str]:
+        """Those of its rows that came before."""
+        return came_before(self.rows)
 
     @cached_property
     def meta(self) -> dict[str, Any]:
@@ -79,6 +90,14 @@ def pages(table: pa.Table, counts: Sequence[Counts]) -> list[Page]:
         for name, absent in (("text", ""), ("domain", PROSE), ("language", None), ("meta", None))
     ]
     return [Page(*row) for row in zip(*columns, counts, strict=True)]
+
+
+def came_before(parts: Sequence[str]) -> list[str]:
+    """The parts that came before."""
+    if len(set(parts)) == len(parts):
+        return []
+    counts = Counter(parts)
+    return [part for part, count in counts.items() for _ in range(count - 1)]
 
 
 def above(rule: str, value: float, bound: float) -> Verdict | None:

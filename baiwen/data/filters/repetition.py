@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baiwen.data.filters import words
-from baiwen.data.filters.page import Page, above, share, sums
+from baiwen.data.filters.page import Page, above, came_before, share, sums
 from baiwen.data.filters.words import Words
 from baiwen.data.pipeline.step import Verdict
 
@@ -35,7 +35,7 @@ class Repeats:
 
     size: int  # characters of the text
     top: tuple[int, ...]  # characters in the most frequent n-gram of each length of TOP
-    covered: int  # characters of words in n-grams of LONG's first length that came before
+    covered: tuple[int, ...]  # characters of words in n-grams of LONG that came before: at least
     spaced: bool  # whether its words are words; else they are characters, and n-grams longer
     hashes: NDArray[np.uint64]  # [words]
     lengths: NDArray[np.int64]  # [words], in characters
@@ -60,21 +60,26 @@ class Repeats:
 
 def duplicate_lines(page: Page, most: float = 0.3, characters: float = 0.2) -> Verdict | None:
     """Lines that came before: their share of the lines, and of the characters."""
-    lines = [line for line in page.text.split("\n") if line]
-    return _duplicates("gopher: duplicate lines", lines, len(page.text), most, characters)
+    rule, parts = "gopher: duplicate lines", len(page.rows)
+    return _duplicates(rule, page.repeated, parts, len(page.text), most, characters)
 
 
 def duplicate_paragraphs(page: Page, most: float = 0.3, characters: float = 0.2) -> Verdict | None:
     """Paragraphs (between blank lines) that came before: their share, and of the characters."""
     paragraphs = [part.strip("\n") for part in page.text.strip().split("\n\n")]
     paragraphs = [part for part in paragraphs if part]
-    return _duplicates("gopher: duplicate paragraphs", paragraphs, len(page.text), most, characters)
+    again, size = came_before(paragraphs), len(page.text)
+    rule = "gopher: duplicate paragraphs"
+    return _duplicates(rule, again, len(paragraphs), size, most, characters)
 
 
 def top_ngrams(
     repeats: Repeats, two: float = 0.2, three: float = 0.18, four: float = 0.16
 ) -> Verdict | None:
-    """The share of characters in the most frequent n-gram, of two to four words."""
+    """The share of characters in the most frequent n-gram, of two to four words.
+
+    One that comes once repeats nothing; datatrove weighs it too, and so drops very short texts.
+    """
     for n, characters, most in zip(TOP, repeats.top, (two, three, four), strict=True):
         if found := above(f"gopher: top {n}-gram", share(characters, repeats.size), most):
             return found
@@ -91,8 +96,9 @@ def duplicate_ngrams(
     ten: float = 0.1,
 ) -> Verdict | None:
     """The share of characters in n-grams that came before, of five to ten words."""
-    for n, most in zip(LONG, (five, six, seven, eight, nine, ten), strict=True):
-        if repeats.covered <= most * repeats.size:
+    bounds = (five, six, seven, eight, nine, ten)
+    for n, most, covered in zip(LONG, bounds, repeats.covered, strict=True):
+        if covered <= most * repeats.size:
             continue
         value = share(repeats.repeated(n), repeats.size)
         if found := above(f"gopher: duplicate {n}-grams", value, most):
@@ -104,31 +110,23 @@ RULES = (duplicate_paragraphs, duplicate_lines)
 NGRAM_RULES = (top_ngrams, duplicate_ngrams)
 
 
-def repeated(parts: Sequence[str]) -> tuple[int, int]:
-    """How many parts came before, and how many characters they have."""
-    if len(set(parts)) == len(parts):
-        return 0, 0
-    seen: set[str] = set()
-    again = [part for part in parts if part in seen or seen.add(part)]  # type: ignore[func-returns-value]
-    return len(again), sum(map(len, again))
-
-
 def measured(found: Words, pages: Sequence[Page]) -> Iterator[Repeats]:
     """What comes more than once in each page; `found`: their words."""
     spaced = np.array([page.spaced for page in pages], bool)
-    longest = _length(LONG[0], bool(spaced.all()))
-    weighed = np.zeros((len(TOP) + 1, len(pages)), np.int64)  # for TOP, and for LONG's first
-    for n, runs in _repeated(found, longest):
-        for row, length in enumerate((*TOP, LONG[0])):
-            for kind in (True, False):
+    kinds = set(spaced.tolist())
+    weighed = np.zeros((len(TOP) + len(LONG), len(pages)), np.int64)
+    for n, runs in _repeated(found, max(_length(LONG[-1], kind) for kind in kinds)):
+        for row, length in enumerate((*TOP, *LONG)):
+            for kind in kinds:
                 if n == _length(length, kind):
                     weigh = _top if length in TOP else _covered
                     weighed[row] = np.where(spaced == kind, weigh(found, runs, n), weighed[row])
-    bounds, columns = found.bounds.tolist(), weighed.T.tolist()
-    for i, (page, (*top, covered)) in enumerate(zip(pages, columns, strict=True)):
+    bounds = found.bounds.tolist()
+    for i, (page, counts) in enumerate(zip(pages, weighed.T.tolist(), strict=True)):
         own = slice(bounds[i], bounds[i + 1])
+        top, covered = tuple(counts[: len(TOP)]), tuple(counts[len(TOP) :])
         hashes, lengths = found.hashes[own], found.lengths[own]
-        yield Repeats(len(page.text), tuple(top), covered, page.spaced, hashes, lengths)
+        yield Repeats(len(page.text), top, covered, page.spaced, hashes, lengths)
 
 
 def _length(words: int, spaced: bool) -> int:
@@ -140,23 +138,26 @@ class _Runs(NamedTuple):
     """Where the n-grams begin that come more than once in their text, each one's in a row."""
 
     places: NDArray[np.int64]  # of their first words; rising within a run
+    texts: NDArray[np.int64]  # in which they are
     first: NDArray[np.bool_]  # whether a place begins a run
 
 
 def _repeated(found: Words, longest: int) -> Iterator[tuple[int, _Runs]]:
     """The repeated n-grams of every length up to the longest."""
-    text = np.repeat(np.arange(len(found.bounds) - 1), np.diff(found.bounds))
-    places = np.arange(len(text))
+    sizes = np.diff(found.bounds)
+    texts = np.repeat(np.arange(len(sizes)), sizes)
+    places = np.arange(len(texts))
+    left = np.repeat(found.bounds[1:], sizes) - places  # words of the text from each place on
     for n in range(2, longest + 1):
-        places = places[places + n <= len(text)]
-        places = places[text[places] == text[places + n - 1]]
+        places = places[left[places] >= n]
         places, grams = _sorted(places, _grams(found.hashes, places, n))
-        same = (grams[1:] == grams[:-1]) & (text[places[1:]] == text[places[:-1]])
-        again = np.concatenate((np.zeros(1, bool), same))[: len(places)]
+        own = texts[places]
+        again = np.zeros(len(places), bool)
+        again[1:] = (grams[1:] == grams[:-1]) & (own[1:] == own[:-1])
         twice = again.copy()
         twice[:-1] |= again[1:]
         places = places[twice]
-        yield n, _Runs(places, ~again[twice])
+        yield n, _Runs(places, own[twice], ~again[twice])
 
 
 def _grams(hashes: NDArray[np.uint64], places: NDArray[np.int64], n: int) -> NDArray[np.uint64]:
@@ -187,21 +188,22 @@ def _sorted(
 def _top(found: Words, runs: _Runs, n: int) -> NDArray[np.int64]:
     """[texts] characters in the most frequent n-gram, of equally frequent ones the first.
 
-    They are counted as joined by spaces, but where the script writes none.
+    They are counted as joined by spaces, but where the script writes none. One that comes once
+    repeats nothing.
     """
-    starts, sizes = found.bounds[:-1], np.diff(found.bounds)
-    counts, places = np.minimum(sizes // n, 1), starts.copy()  # where none comes twice: the first
-    firsts = np.flatnonzero(runs.first)
-    times, firsts = np.diff(np.append(firsts, len(runs.places))), runs.places[firsts]
-    text = np.searchsorted(found.bounds, firsts, side="right") - 1
-    order = np.lexsort((-firsts, times))  # the last of a text wins: the most frequent, then first
-    counts[text[order]], places[text[order]] = times[order], firsts[order]
-    spaced = found.lengths + (found.flags & words.LONE == 0)
-    ends = np.concatenate(([0], np.cumsum(spaced)))
-    lengths = ends[np.minimum(places + n, len(spaced))] - ends[places]
-    bare = places < len(spaced)
-    lengths[bare] -= found.flags[places[bare]] & words.LONE == 0
-    return counts * lengths
+    low = np.int64((1 << 40) - 1)  # a key has the count above 40 bits, and less for later places
+    best = np.zeros(len(found.bounds) - 1, np.int64)
+    first = np.flatnonzero(runs.first)
+    counts = np.diff(np.append(first, len(runs.places)))
+    np.maximum.at(best, runs.texts[first], (counts << 40) + low - runs.places[first])
+    texts = np.flatnonzero(best)
+    places = low - (best[texts] & low)
+    spaces = found.flags & words.LONE == 0
+    lengths = -spaces[places].astype(np.int64)
+    for place in (places + offset for offset in range(n)):
+        lengths += found.lengths[place] + spaces[place]
+    best[texts] = (best[texts] >> 40) * lengths
+    return best
 
 
 def _covered(found: Words, runs: _Runs, n: int) -> NDArray[np.int64]:
@@ -214,9 +216,8 @@ def _covered(found: Words, runs: _Runs, n: int) -> NDArray[np.int64]:
 
 
 def _duplicates(
-    rule: str, parts: Sequence[str], size: int, most: float, characters: float
+    rule: str, again: Sequence[str], parts: int, size: int, most: float, characters: float
 ) -> Verdict | None:
-    count, length = repeated(parts)
-    return above(rule, share(count, len(parts)), most) or above(
-        f"{rule}, characters", share(length, size), characters
+    return above(rule, share(len(again), parts), most) or above(
+        f"{rule}, characters", share(sum(map(len, again)), size), characters
     )

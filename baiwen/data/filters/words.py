@@ -16,9 +16,10 @@ batches and machines.
 """
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -43,13 +44,18 @@ _LONE = (
     (0x20000, 0x32000),
 )
 _SIGNS = (0x1F000, 0x1FC00)  # emoji and other pictures
-_PARTING = np.array([ord(sign) for sign in "-–—~:<>=/…"], np.uint32)
-_APOSTROPHES = np.array([ord(sign) for sign in "'’"], np.uint32)
-_RUNNING = np.array([ord(sign) for sign in ".-~^"], np.uint32)  # "..." and "--" are one sign each
-_CLINGING = np.array([ord(sign) for sign in "-/@|\\"], np.uint32)
 _DOT, _DASH, _COMMA = (ord(sign) for sign in ".-,")
 
-_SLICE = 1 << 16  # characters looked at together: what fits the second-level cache
+# What signs do beside words, as bits.
+_PARTING, _APOSTROPHE, _RUNNING, _CLINGING = (np.uint8(1 << i) for i in range(4))
+_ROLES = (
+    (_PARTING, "-–—~:<>=/…"),
+    (_APOSTROPHE, "'’"),
+    (_RUNNING, ".-~^"),  # "..." and "--" are one sign each
+    (_CLINGING, "-/@|\\"),
+)
+
+_SLICE = 1 << 15  # characters looked at together: what fits the second-level cache
 _BASE = 0x9E3779B97F4A7C15 | 1  # odd, so it has an inverse modulo 2**64
 
 
@@ -74,9 +80,9 @@ class Words:
 
 def split(texts: Sequence[str]) -> Words:
     """The words of each text."""
-    codes = np.frombuffer("\n".join((*texts, "")).encode("utf-32-le"), "<u4")
-    offsets = np.cumsum([0, *(len(text) + 1 for text in texts)])
-    parts = [(start, *_words(codes[start:end])) for start, end in _slices(codes)]
+    codes = np.frombuffer("\n".join(("", *texts, "")).encode("utf-32-le"), "<u4")
+    offsets = np.cumsum([1, *(len(text) + 1 for text in texts)])
+    parts = [(start, *_words(codes[start : end + 1])) for start, end in pairwise(_cuts(codes))]
     if not parts:
         return Words(np.empty(0, "u8"), np.empty(0, "i8"), np.empty(0, "u1"), np.zeros(1, "i8"))
     starts = np.concatenate([start + found for start, found, *_ in parts])
@@ -89,25 +95,27 @@ def kinds(codes: Codes) -> NDArray[np.uint8]:
     return np.take(_table(), codes)
 
 
-def _slices(codes: Codes) -> Iterator[tuple[int, int]]:
-    """Cuts after white space, at least a slice apart."""
-    start = 0
-    while start < len(codes):
-        end = start + _SLICE
-        while end < len(codes):
-            spaces = np.flatnonzero(kinds(codes[end : end + _SLICE]) == SPACE)
-            if len(spaces):
-                end += int(spaces[0]) + 1
-                break
-            end += _SLICE
-        yield start, min(end, len(codes))
-        start = end
+def _cuts(codes: Codes) -> list[int]:
+    """Places of white space at least a slice apart, from the first character to the last."""
+    cuts = [0]
+    while cuts[-1] < len(codes) - 1:
+        cuts.append(_space(codes, cuts[-1] + _SLICE))
+    return cuts
+
+
+def _space(codes: Codes, place: int) -> int:
+    """Where the first white space is from a place on; the last character is one."""
+    for start in range(place, len(codes), _SLICE):
+        spaces = np.flatnonzero(kinds(codes[start : start + _SLICE]) == SPACE)
+        if len(spaces):
+            return start + int(spaces[0])
+    return len(codes) - 1
 
 
 def _words(
     codes: Codes,
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint8]]:
-    """Starts, hashes, lengths and flags of the words of a slice."""
+    """Starts, hashes, lengths and flags of the words of a slice between two white spaces."""
     kind = kinds(codes)
     seen = kind != SPACE
     glued = _glued(codes, kind)
@@ -128,15 +136,14 @@ def _glued(codes: Codes, kind: NDArray[np.uint8]) -> NDArray[np.bool_]:
     sign = kind == SIGN
     glued = inner[1:] & inner[:-1]
     same = np.flatnonzero(sign[1:] & (codes[1:] == codes[:-1]))
-    glued[same[np.isin(codes[same], _RUNNING)]] = True
-    starts = np.flatnonzero(sign[1:] & ~sign[:-1]) + 1  # of runs of signs; the last character is
-    ends = np.flatnonzero(sign[:-1] & ~sign[1:]) + 1  # white space, so that each ends
-    ends = ends[len(ends) - len(starts) :]
+    glued[same[_roles(codes[same]) & _RUNNING != 0]] = True
+    starts = np.flatnonzero(sign[1:] & ~sign[:-1]) + 1  # of runs of signs
+    ends = np.flatnonzero(sign[:-1] & ~sign[1:]) + 1
     within = inner[starts - 1] & inner[ends]
     single = ends - starts == 1
     _glue_one(glued, codes, starts[within & single])
     _glue_outer(glued, codes, inner, starts[~within], ends[~within])
-    many = within & ~single & ~np.isin(codes[starts], _RUNNING)
+    many = within & ~single & (_roles(codes[starts]) & _RUNNING == 0)
     glued[_ranges(starts[many] - 1, ends[many])] = True
     _glue_addresses(glued, codes, kind, _Runs(starts, ends, within))
     return glued
@@ -153,14 +160,14 @@ class _Runs(NamedTuple):
 def _glue_one(glued: NDArray[np.bool_], codes: Codes, signs: NDArray[np.int64]) -> None:
     """Single signs within words."""
     left, sign, right = codes[signs - 1], codes[signs], codes[signs + 1]
-    kind = kinds(right)
+    kind, role = kinds(right), _roles(sign)
     both = kinds(left) & kind
-    parted = np.isin(sign, _PARTING) & (kind & LETTER != 0)
+    parted = (role & _PARTING != 0) & (kind & LETTER != 0)
     parted |= (sign == _DASH) & (both & DIGIT != 0)
     parted |= (sign == _COMMA) & (both & LETTER != 0)
     sentence = (left >= ord("a")) & (left <= ord("z")) & (right >= ord("A")) & (right <= ord("Z"))
     parted |= (sign == _DOT) & sentence
-    glued[signs[~parted & ~np.isin(sign, _APOSTROPHES)] - 1] = True
+    glued[signs[~parted & (role & _APOSTROPHE == 0)] - 1] = True
     glued[signs[~parted]] = True
 
 
@@ -172,11 +179,11 @@ def _glue_outer(
     ends: NDArray[np.int64],
 ) -> None:
     """Signs that cling to a word before or after it: -x, docs/, the full stops of J. and U.S."""
-    after = starts[np.isin(codes[starts], _CLINGING) & inner[starts - 1]]
+    after = starts[(_roles(codes[starts]) & _CLINGING != 0) & inner[starts - 1]]
     glued[after - 1] = True
-    before = ends[np.isin(codes[ends - 1], _CLINGING) & inner[ends]]
+    before = ends[(_roles(codes[ends - 1]) & _CLINGING != 0) & inner[ends]]
     glued[before - 1] = True
-    dots = starts[(codes[starts] == _DOT) & (ends - starts == 1) & inner[starts - 1] & (starts > 1)]
+    dots = starts[(codes[starts] == _DOT) & (ends - starts == 1) & inner[starts - 1]]
     dots = dots[~inner[dots - 2]]
     letters, ahead = codes[dots - 1], codes[dots - 2]
     upper = (letters >= ord("A")) & (letters <= ord("Z"))
@@ -234,6 +241,21 @@ def _powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         powers[0] = 1
         both.append(np.cumprod(powers))
     return both[0], both[1]
+
+
+def _roles(codes: Codes) -> NDArray[np.uint8]:
+    """What signs do beside words."""
+    return np.take(_role_table(), codes, mode="clip")
+
+
+@cache
+def _role_table() -> NDArray[np.uint8]:
+    """The roles of the code points of punctuation; the last stands for all that follow."""
+    table = np.zeros(0x2100, np.uint8)
+    for role, signs in _ROLES:
+        for sign in signs:
+            table[ord(sign)] |= role
+    return table
 
 
 @cache
