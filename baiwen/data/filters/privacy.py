@@ -70,6 +70,7 @@ _PREFIXES = (  # of keys whose form is known, and what follows
     (r"pypi-", r"[0-9A-Za-z_-]{50,}"),
     (r"eyJ", r"[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{10,}"),  # JSON web tokens
 )
+_GIVEN_OUT = ipaddress.ip_network("2000::/3")  # of IPv6, by IANA; `a::b` is C++, not in it
 _KEY_SIGNS = tuple(sign for prefix, _ in _PREFIXES for sign in prefix.split("|"))
 _KEY = re.compile(
     "(?<![A-Za-z0-9])(?:"
@@ -150,7 +151,10 @@ def _machine(found: str, knobs: Privacy) -> bool:
         address = ipaddress.ip_address(found)
     except ValueError:
         return False
-    return address.is_global or not (knobs.public_only or address.is_unspecified)
+    if address.version == 6 and address.is_global:
+        return address in _GIVEN_OUT
+    private = address.is_private and not address.is_unspecified
+    return address.is_global or (private and not knobs.public_only)
 
 
 def _phone(found: str, _knobs: Privacy) -> bool:
