@@ -17,14 +17,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from baiwen import files, log, mistakes
 from baiwen.config import Input, Knobs
-from baiwen.data import corpus, duplicates, read, split, writers
-from baiwen.data.filters import Setting, Settings, heuristics, known
+from baiwen.data import balance, corpus, domains, filters, quality, read, split, writers
+from baiwen.data.classifier import apply
+from baiwen.data.classifier.apply import Classify
+from baiwen.data.contamination.decontaminate import Decontaminate, decontaminate
+from baiwen.data.dedup import exact, lines, near
+from baiwen.data.dedup.exact import Exact
+from baiwen.data.dedup.lines import Lines
+from baiwen.data.dedup.near import Near
+from baiwen.data.domains import Assign
+from baiwen.data.filters import Setting, Settings, c4, known
+from baiwen.data.filters.c4 import Lines as Sentences
+from baiwen.data.filters.privacy import Privacy, mask
+from baiwen.data.language import Language, identify
 from baiwen.data.pipeline import checks, engines, keys
 from baiwen.data.pipeline.card import Manifests, card, dropped, funnel, scores
 from baiwen.data.pipeline.census import Census, added, census
@@ -34,14 +45,15 @@ from baiwen.data.pipeline.reading import CORPUS, read_all
 from baiwen.data.pipeline.run import Done, Run, manifests, run_steps, sweep, write_steps
 from baiwen.data.pipeline.sidecar import DOCUMENTS, READ
 from baiwen.data.pipeline.step import Global, Map, Step
+from baiwen.data.quality import Quality
+from baiwen.data.rates import Balance
 from baiwen.data.read import Chunk, Place, Reading
 from baiwen.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
+READS = ("text", "domain", "language", "meta")  # what filters look at
 Name = Annotated[str, Field(pattern=r"^\w[\w.]*$")]
-
-FILTERED = ("text", "domain", "language", "meta")  # what filters look at
 
 
 class Extra(Knobs):
@@ -58,16 +70,27 @@ class Config(Knobs):
     out: Path  # the run folder
     corpus: str | tuple[str, ...] = "stdlib"  # "stdlib", or paths, folders, globs and URLs
     extra: tuple[Extra, ...] = ()  # further sources, each with a name and a path
-    steps: tuple[str, ...] = ("heuristics", "exact")  # in this order; `STEPS` has them all
     reading: Reading = Reading()
+    max_bytes: Count | None = None  # bytes of text of the corpus that are read; none: all
+    max_unreadable: Share = 0.01  # share of documents that may fail to be read or worked on
+    steps: tuple[str, ...] = ("heuristics", "exact")  # in this order; each has its table below
+    language: Language = Language()
     # Thresholds of filters (baiwen/data/filters/) by name, or false for off; all others run with
     # their published ones.
     filters: dict[str, Setting] | None = None
+    sentences: Sentences = Sentences()
+    mask: Privacy = Privacy()
+    exact: Exact = Exact()
+    lines: Lines = Lines()
+    near: Near = Near()
+    classify: Classify | None = None
+    quality: tuple[Quality, ...] = ()
+    domain: Assign = Assign()
+    decontaminate: Decontaminate | None = None
+    mixture: Balance = Balance()
     heldout_share: Share = 0.02  # of the documents, by hash
     heldout_bytes: Annotated[int, Field(ge=0)] = 4 << 20  # bytes of text held out at most
-    max_bytes: Count | None = None  # bytes of text of the corpus that are read; none: all
-    max_unreadable: Share = 0.01  # share of documents that may fail to be read or worked on
-    reuse: tuple[Path, ...] = ()  # data runs whose findings are taken over where nothing changed
+    reuse: tuple[Input, ...] = ()  # data runs whose findings are taken over where nothing changed
     engine: Engine = "local"  # processes of this machine; daft: the same by Daft; ray: a cluster
     workers: Annotated[int, Field(ge=0)] = 0  # processes; 0: one a core
 
@@ -87,24 +110,55 @@ class Config(Knobs):
                 raise UserError(f"the step {name!r} is there twice")
         return value
 
+    @model_validator(mode="after")
+    def _tables(self) -> Self:
+        for name, table in KNOBS.items():
+            if name in NEEDED and name in self.steps and not getattr(self, table):
+                raise UserError(f"steps has {name!r}, but there is no [{table}]")
+            if table in self.model_fields_set and name not in self.steps and getattr(self, table):
+                raise UserError(f"[{table}] is given, but steps has no {name!r}")
+        return self
 
-# What each step of a recipe is made of, a line each; `heldout` comes by itself.
+
+# The pipeline: what each step of a recipe is made of, a line each. `heldout` comes by itself.
 STEPS: dict[str, Callable[[Config], Sequence[Step]]] = {
-    "heuristics": lambda config: [
-        Map("heuristics", partial(heuristics, settings=config.filters or {}), FILTERED)
+    "language": lambda c: [
+        Map("language", partial(identify, knobs=c.language), ("text", "domain"))
     ],
-    "exact": lambda config: duplicates.steps(),
+    "heuristics": lambda c: [_heuristics(c.filters or {})],
+    "sentences": lambda c: [Map("sentences", partial(c4.lines, knobs=c.sentences), READS)],
+    "mask": lambda c: [Map("mask", partial(mask, knobs=c.mask))],
+    "exact": lambda c: exact.steps(c.exact),
+    "lines": lambda c: lines.steps(c.lines),
+    "near": lambda c: near.steps(c.near),
+    "classify": lambda c: apply.steps(c.classify) if c.classify else (),
+    "quality": lambda c: quality.steps(c.quality),
+    "domain": lambda c: domains.steps(c.domain),
+    "decontaminate": lambda c: [_decontaminate(c.decontaminate)] if c.decontaminate else (),
+    "mixture": lambda c: balance.steps(c.mixture),
 }
-LAST = "mixture"  # comes after what is held out: that is measured on as it is
+KNOBS = {name: name for name in STEPS} | {"heuristics": "filters"}  # the table of each step
+NEEDED = ("classify", "quality", "decontaminate")  # steps that do nothing without theirs
+LAST = "mixture"  # comes after what is held out, so that it is measured on as it is
 
 
 def pipeline(config: Config) -> dict[str, Sequence[Step]]:
     """The steps of a recipe in order, by the names that it gives them."""
     share, most = config.heldout_share, config.heldout_bytes
     held = Global(HELDOUT, partial(split.held_out, share=share, most=most), split.READS)
-    names = [name for name in config.steps if name != LAST]
-    last = {LAST: STEPS[LAST](config)} if LAST in config.steps else {}
-    return {**{name: STEPS[name](config) for name in names}, HELDOUT: [held], **last}
+    before = {name: STEPS[name](config) for name in config.steps if name != LAST}
+    after = {LAST: STEPS[LAST](config)} if LAST in config.steps else {}
+    return {**before, HELDOUT: [held], **after}
+
+
+def _heuristics(settings: Settings) -> Map:
+    lists = tuple(filters.files(settings))
+    return Map("heuristics", partial(filters.heuristics, settings=settings), READS, lists)
+
+
+def _decontaminate(knobs: Decontaminate) -> Map:
+    tests = files.fingerprint(list(knobs.against)) or ""
+    return Map("decontaminate", partial(decontaminate, knobs=knobs, tests=tests))
 
 
 def run(config: Config, folder: files.RunFolder) -> None:
@@ -122,7 +176,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
 
 
 def _worked(config: Config, folder: Path, work: Work) -> tuple[Manifests, Ended, int]:
-    """Read and take through the steps: their manifests, where it ended, how many parts there are."""
+    """Read and take through the steps: their manifests, the run, and the number of its parts."""
     named = pipeline(config)
     steps = [step for of_name in named.values() for step in of_name]
     hidden = _hidden(config, named)

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache, partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,12 @@ import xxhash
 from baiwen import config, files
 from baiwen.config import Knobs
 
+SOURCES = Path(__file__).parents[1]
+
 
 def key(*parts: Any) -> str:  # noqa: ANN401 - whatever JSON holds
-    """A digest of values of JSON and of Baiwen's version, as other code may find other things."""
-    text = json.dumps([_version(), *parts], ensure_ascii=False, sort_keys=True)
+    """A digest of values of JSON, and of our own code: another may find other things."""
+    text = json.dumps([_code(), *parts], ensure_ascii=False, sort_keys=True)
     return xxhash.xxh3_128_hexdigest(text.encode())
 
 
@@ -74,5 +75,10 @@ def _told_object(value: Any, of_path: Callable[[Path], str | None]) -> Any:  # n
 
 
 @cache
-def _version() -> str:
-    return metadata.version("baiwen")
+def _code() -> str:
+    """A digest of the sources of `baiwen/data`."""
+    whole = xxhash.xxh3_128()
+    for path in sorted(SOURCES.rglob("*.py")):
+        whole.update(path.relative_to(SOURCES).as_posix().encode())
+        whole.update(path.read_bytes())
+    return whole.hexdigest()

@@ -157,8 +157,22 @@ def _spread(found: pa.Table, rows: np.ndarray) -> pa.Table:
     for name in names:
         given = found[name] if name in found.column_names else pa.nulls(found.num_rows)
         typed = given.cast(_TYPES.get(name, given.type))
-        made[name] = typed if rows.all() else typed.take(index)
+        made[name] = typed if rows.all() else _taken(typed, index)
     return pa.table(made)
+
+
+def _taken(column: pa.ChunkedArray, index: pa.Array) -> pa.ChunkedArray | pa.Array:
+    """The column's rows at `index`, null where that is.
+
+    Parquet cannot read back lists of a fixed size of which some are null (pyarrow 25): they are
+    zeros instead, which nothing reads.
+    """
+    if not pa.types.is_fixed_size_list(column.type):
+        return column.take(index)
+    size, given = column.type.list_size, column.combine_chunks().flatten()
+    whole = np.zeros((len(index), size), given.type.to_pandas_dtype())
+    whole[index.is_valid().to_numpy(zero_copy_only=False)] = given.to_numpy().reshape(-1, size)
+    return pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel(), given.type), size)
 
 
 def _dropped(part: Part, step: str, rows: np.ndarray) -> dict[str, dict[str, Tally]]:

@@ -68,7 +68,7 @@ def run_steps(steps: Sequence[Step], of: Run, count: int, work: Work) -> Iterato
             done = meet(group, of, before, count)
         else:
             names = [step.name for step in group]
-            told = tuple(keys.told(step.function) for step in group)
+            told = tuple(keys.told((step.function, step.files)) for step in group)
             done = work(partial(through, of=Pass(of, before, group, told)), range(count))
         yield from log.track(done, ", ".join(names), total=count, unit="parts")
         before += tuple(names)

@@ -3,9 +3,9 @@
     Map("gopher", partial(heuristics, settings=...))        # one part at a time, in any process
     Global("near", partial(near_duplicates, knobs=...))     # all documents have to meet
 
-A step is handed the documents that are still there, with `id` and the columns that it `reads`:
-those of `COLUMNS`, or of an earlier step as "STEP.column". It gives a table of as many rows in the
-same order, whose columns mean
+A step is handed the documents that are still there (it may be none), with `id` and the columns
+that it `reads`: those of `COLUMNS`, the `bytes` of the text, or those of an earlier step as
+"STEP.column". It gives a table of as many rows in the same order, whose columns mean
 
     rule, value, bound    the verdict: `rule` (null: the document stays) is why it goes, `value`
                           what was measured and `bound` what would have been right (`verdicts`)
@@ -19,6 +19,7 @@ on nothing but what they are given, and import no torch.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
@@ -52,6 +53,7 @@ class Map:
     name: str
     function: Callable[[pa.Table], pa.Table]
     reads: tuple[str, ...] = ("text",)  # columns it is handed, beside `id`
+    files: tuple[Path, ...] = ()  # that it reads and no knob of `Input` names
 
 
 class Parts(Protocol):
