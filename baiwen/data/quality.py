@@ -59,7 +59,7 @@ class Quality(Knobs):
         """The score, in words."""
         if isinstance(self.score, str):
             return self.score
-        return " + ".join(f"{weight:g} {name}" for name, weight in self.score.items())
+        return " ".join(f"{weight:+g} {name}" for name, weight in self.score.items())
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ class Dimension(Knobs):
 class Domain(Knobs):
     """What documents are about."""
 
-    name: Name
+    name: Name  # of the label
     about: str = ""  # what belongs to it
 
 

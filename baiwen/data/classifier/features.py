@@ -153,9 +153,9 @@ def _shapes(shown: pa.Array, found: Words, whole: np.ndarray, distinct: np.ndarr
     size, count = np.maximum(np.diff(offsets), 1), np.maximum(np.diff(found.bounds), 1)
     letters = np.concatenate(([0], np.cumsum(found.ends - found.starts)))
     breaks = np.flatnonzero(data == 10)
-    last = data[breaks - 1]  # of the very first byte: the very last, which does no harm
-    breaks, last = breaks[last != 10], last[last != 10]
-    ended = np.concatenate(([0], np.cumsum(ENDS[last])))
+    within = breaks > offsets[np.searchsorted(offsets, breaks, "right") - 1]
+    breaks = breaks[within & (data[breaks - 1] != 10)]  # that end a line with something in it
+    ended = np.concatenate(([0], np.cumsum(ENDS[data[breaks - 1]])))
     at = np.searchsorted(breaks, offsets)
     lines = np.diff(at) + 1
     columns = [
