@@ -20,7 +20,7 @@ from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
 from baiwen.model.reward import RewardModel
 from baiwen.model.transformer import Transformer
-from baiwen.stages import generate
+from baiwen.stages import data, generate
 from baiwen.tokenizer import bpe, template
 
 SHOWN = re.compile(r"<document \w+>\n(.*?)\n</document", re.DOTALL)
@@ -147,6 +147,25 @@ def test_a_document_names_its_seed_its_prompt_and_how_it_was_asked_for(answering
     assert {row["meta"]["lineage"]["prompt"] for row in kept} == {
         "medium", "problem-topic", "exercise"
     }  # fmt: skip
+
+
+def test_the_data_stage_reads_on_and_keeps_the_lineage(answering, tmp_path, seeds):
+    with answering(write) as served:
+        wanted = [{"use": "medium", "count": 12}]
+        kept, _ = into(settings(tmp_path, seeds, served.url, prompts=wanted))
+    config = data.Config(
+        out=tmp_path / "data", corpus=str(tmp_path / "out" / "documents-*"), steps=("exact",),
+        heldout_share=0.0, workers=1,
+    )  # fmt: skip
+    with files.run_folder(config.out, recipes.resolved(config)) as folder:
+        data.run(config, folder)
+    found = {row["id"]: row for row in read(config.out)[0]}
+    assert found.keys() == {row["id"] for row in kept}
+    for row in kept:
+        assert found[row["id"]]["text"] == row["text"]
+        lineage = found[row["id"]]["meta"]["lineage"]
+        assert row["meta"]["lineage"].items() <= lineage.items()
+        assert lineage["steps"] and lineage["place"]
 
 
 KILLED = """

@@ -62,8 +62,9 @@ class Ending(Part):
             meta = json.loads(row["meta"])
             meta |= {name: row[name] for name in ("domain", "language") if row[name] is not None}
             scores = {name: row[name] for name in self.scores if row[name] is not None}
-            meta |= {"scores": scores} if scores else {}
+            meta |= {"scores": {**_table(meta, "scores"), **scores}} if scores else {}
             meta["lineage"] = {
+                **_table(meta, "lineage"),  # of a synthetic document: its seeds, prompt and model
                 "place": origin(meta),
                 "steps": self._seen_by(row["source"], verdict),
             }
@@ -111,6 +112,14 @@ class Ending(Part):
         if "rule" not in self.columns.get(HELDOUT, ()):
             return np.zeros_like(self.alive)
         return pc.is_valid(self._found(HELDOUT, "rule")).to_numpy(zero_copy_only=False)
+
+
+def _table(meta: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What a document brings of this name; a list of lineage is that of its parents."""
+    found = meta.get(name)
+    if isinstance(found, list):
+        return {"parents": found}
+    return found if isinstance(found, dict) else {}
 
 
 def origin(meta: dict[str, Any]) -> str:
