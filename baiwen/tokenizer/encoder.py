@@ -1,8 +1,9 @@
-"""Text to ids: tiktoken for speed, `tokenizers` as the reference.
+"""Text to ids: a table and tiktoken for speed, `tokenizers` as the reference.
 
-Both merge the same pairs in the same order, provided that the merge of rank r makes the regular
-token 256 + r, as in every file that a BPE trainer wrote. That is checked once, and the ids of a
-probe text are compared; a vocabulary that fails either check is encoded by `tokenizers` alone.
+Batches of simple text are cut in bulk and looked up (`table.py`); the rest goes through tiktoken.
+Both libraries merge the same pairs in the same order, provided that the merge of rank r makes the
+regular token 256 + r, as in every file that a BPE trainer wrote. That is checked once, and the ids
+of a probe text are compared; a vocabulary that fails either check is encoded by `tokenizers` alone.
 
 `tokenizers` normalises inside (NFC), tiktoken does not. Text that Python calls normal is taken as
 it is; the rest goes through the NFC of `tokenizers`, whose Unicode tables are older than Python's:
@@ -18,9 +19,12 @@ import tiktoken
 from tokenizers import models, normalizers
 
 from baiwen.errors import UserError
+from baiwen.tokenizer.cut import stretches
+from baiwen.tokenizer.table import Table
 from baiwen.tokenizer.vocabulary import PATTERN, Vocabulary, backend
 
 _NFC = normalizers.NFC()
+LARGE = 1 << 22  # characters of a text that is not looked up: it would fill memory
 _PROBE_TOKENS = 2_000  # of the vocabulary, evenly spread, go into the probe
 _PROBES = (
     "The quick brown fox's 12,345 jumps; they'll\tsay \"I'VE\"...\n\n",
@@ -37,9 +41,15 @@ class Encoder:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._exact = backend(models.BPE(vocab=vocabulary.ids, merges=[*vocabulary.merges]))
-        self._fast = _tiktoken(vocabulary) if _merges_make_ids(vocabulary) else None
-        if self._fast and not all(map(self._agree, _probe(vocabulary))):
+        ranks = {spelling: rank for rank, spelling in enumerate(vocabulary.spellings)}
+        self._fast = _tiktoken(ranks) if _merges_make_ids(vocabulary) else None
+        probe = _probe(vocabulary)
+        exact = [self._reference(text) for text in probe]
+        if self._fast and not _equal(exact, [self._ids(text) for text in probe]):
             self._fast = None
+        self._table = Table(ranks, self._ids) if self._fast else None
+        if self._table and not _equal(exact, self._looked_up(probe, self._table)):
+            self._table = None
 
     @property
     def fast(self) -> bool:
@@ -58,6 +68,8 @@ class Encoder:
 
     def encode_many(self, texts: Sequence[str], threads: int) -> list[np.ndarray]:
         """`encode` of each text, by `threads` threads (both libraries release the GIL)."""
+        if threads == 1 and self._table:
+            return self._looked_up(texts, self._table)
         if threads == 1 or len(texts) < 2:
             return [self.encode(text) for text in texts]
         size = -(-len(texts) // (threads * 8))  # eight turns a thread even out long and short texts
@@ -65,6 +77,22 @@ class Encoder:
         with ThreadPoolExecutor(threads) as pool:
             encoded = pool.map(lambda part: [self.encode(text) for text in part], parts)
             return [ids for part in encoded for ids in part]
+
+    def _looked_up(self, texts: Sequence[str], table: Table) -> list[np.ndarray]:
+        """`encode` of each text, its simple stretches through the table."""
+        parts = [
+            [(simple and len(part) < LARGE, part) for simple, part in stretches(text)]
+            for text in texts
+        ]
+        ready = iter(table.encode([part for text in parts for simple, part in text if simple]))
+        found = []
+        for text, own in zip(texts, parts, strict=True):
+            try:
+                ids = [next(ready) if simple else self._ids(part) for simple, part in own]
+            except UnicodeEncodeError:
+                ids = [self.encode(text)]  # tells where
+            found.append(ids[0] if len(ids) == 1 else np.concatenate(ids))
+        return found
 
     def _ids(self, text: str) -> np.ndarray:
         if self._fast is None:
@@ -82,8 +110,9 @@ class Encoder:
         text.encode()  # `tokenizers` calls a lone surrogate a TypeError
         return np.array(self._exact.encode(text).ids, dtype=np.uint32)
 
-    def _agree(self, text: str) -> bool:
-        return np.array_equal(self._ids(text), self._reference(text))
+
+def _equal(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
+    return all(map(np.array_equal, one, other))
 
 
 def _merges_make_ids(vocabulary: Vocabulary) -> bool:
@@ -96,8 +125,7 @@ def _merges_make_ids(vocabulary: Vocabulary) -> bool:
     )
 
 
-def _tiktoken(vocabulary: Vocabulary) -> tiktoken.Encoding:
-    ranks = {spelling: rank for rank, spelling in enumerate(vocabulary.spellings)}
+def _tiktoken(ranks: dict[bytes, int]) -> tiktoken.Encoding:
     return tiktoken.Encoding("baiwen", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
 
 
