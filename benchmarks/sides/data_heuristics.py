@@ -2,9 +2,9 @@
 
     settings: {"documents": FILE.jsonl, "filters": [NAME, ...], "threads": 1}
 
-A group has the rules and thresholds of datatrove's filter of that name; "all" is what a pipeline
-runs, Gopher's two and C4 in one go. The figures of a turn hold the reason for each document that
-goes; `agreement` compares them with the peer's of `data_heuristics_datatrove`.
+A group has the rules and thresholds of datatrove's filter of that name; "all" is Gopher's two and
+then C4 on what they leave, as in a pipeline. The figures of a turn hold the reason for each
+document that goes; `agreement` compares them with the peer's of `data_heuristics_datatrove`.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from baiwen.data import filters
 from baiwen.data.filters import c4, fineweb, gopher, repetition
@@ -32,10 +33,26 @@ def only(rules: tuple[filters.Rule, ...], **thresholds: filters.Setting) -> Judg
     return partial(filters.heuristics, settings=settings)
 
 
+def in_turn(first: Judge, second: Judge) -> Judge:
+    """The second on what the first leaves."""
+
+    def judge(table: pa.Table) -> pa.Table:
+        before = first(table)["rule"].combine_chunks()
+        after = second(table.filter(before.is_null()))["rule"].combine_chunks()
+        rules = pc.replace_with_mask(before, before.is_null(), after)
+        return pa.table({"rule": rules})
+
+    return judge
+
+
+REPETITION = (*repetition.RULES, *repetition.NGRAM_RULES)
+SIGNS: filters.Setting = {"signs": True}  # are words of the letters rule, as in datatrove
+LINES = partial(c4.lines, knobs=c4.Lines())
 FILTERS: dict[str, Judge] = {
-    "gopher quality": only(gopher.RULES, letters={"signs": True}),
-    "gopher repetition": only((*repetition.RULES, *repetition.NGRAM_RULES)),
-    "c4": partial(c4.lines, knobs=c4.Lines()),
+    "all": in_turn(only((*gopher.RULES, *REPETITION), letters=SIGNS), LINES),
+    "gopher quality": only(gopher.RULES, letters=SIGNS),
+    "gopher repetition": only(REPETITION),
+    "c4": LINES,
     "fineweb": only(
         fineweb.RULES, repeated_lines={"most": 0.01}
     ),  # datatrove's, for the paper's 0.1
@@ -47,11 +64,12 @@ def main(settings: dict[str, Any]) -> None:
     lines = Path(settings["documents"]).read_text(encoding="utf-8").splitlines()
     texts = pa.array([json.loads(line)["text"] for line in lines], pa.large_string())
     table = pa.table({"text": texts})
+    size = pc.sum(pc.binary_length(texts)).as_py()
     turn = Turn()
     while True:
         turn.wait()
         dropped = {name: judged(FILTERS[name], table) for name in settings["filters"]}
-        turn.figures = {"documents": table.num_rows, "dropped": dropped}
+        turn.figures = {"documents": table.num_rows, "bytes": size, "dropped": dropped}
 
 
 def judged(judge: Judge, table: pa.Table) -> Reasons:

@@ -20,11 +20,12 @@ from datatrove.pipeline.filters import (
 
 from benchmarks.turns import Turn
 
-FILTERS = {
-    "gopher quality": GopherQualityFilter,
-    "gopher repetition": GopherRepetitionFilter,
-    "c4": C4QualityFilter,
-    "fineweb": FineWebQualityFilter,
+FILTERS = {  # the filters of each name, of which the first to drop a document decides
+    "all": (GopherQualityFilter, GopherRepetitionFilter, C4QualityFilter),
+    "gopher quality": (GopherQualityFilter,),
+    "gopher repetition": (GopherRepetitionFilter,),
+    "c4": (C4QualityFilter,),
+    "fineweb": (FineWebQualityFilter,),
 }
 
 
@@ -32,22 +33,29 @@ def main(settings: dict[str, Any]) -> None:
     """All of the filters over all of the documents whenever it is told."""
     lines = Path(settings["documents"]).read_text(encoding="utf-8").splitlines()
     texts = [json.loads(line)["text"] for line in lines]
-    filters = {name: FILTERS[name]() for name in settings["filters"]}
+    size = sum(len(text.encode()) for text in texts)
+    filters = {name: [one() for one in FILTERS[name]] for name in settings["filters"]}
     turn = Turn()
     while True:
         turn.wait()
-        dropped = {name: judged(one, texts) for name, one in filters.items()}
-        turn.figures = {"documents": len(texts), "dropped": dropped}
+        dropped = {name: judged(some, texts) for name, some in filters.items()}
+        turn.figures = {"documents": len(texts), "bytes": size, "dropped": dropped}
 
 
-def judged(one: Any, texts: list[str]) -> dict[str, str]:
+def judged(filters: list[Any], texts: list[str]) -> dict[str, str]:
     """The reason for each document that goes, by its place."""
-    reasons = {}
-    for place, text in enumerate(texts):
-        stays = one.filter(Document(text=text, id=str(place)))  # C4's changes the text: a copy
+    reasons = {str(place): reason(filters, text) for place, text in enumerate(texts)}
+    return {place: found for place, found in reasons.items() if found}
+
+
+def reason(filters: list[Any], text: str) -> str | None:
+    """Why the first of the filters that objects drops a text."""
+    document = Document(text=text, id="")
+    for one in filters:
+        stays = one.filter(document)
         if stays is not True:
-            reasons[str(place)] = stays[1] if stays else "dropped"
-    return reasons
+            return str(stays[1]) if stays else "dropped"
+    return None
 
 
 if __name__ == "__main__":

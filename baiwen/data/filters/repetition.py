@@ -44,7 +44,7 @@ class Repeats:
         """Characters in n-grams that came before, of which none overlap."""
         n = _length(n, self.spaced)
         places = np.arange(max(len(self.hashes) - n + 1, 0))
-        grams = _grams(self.hashes, places, n).tolist()
+        grams = _grams(self.hashes, _pairs(self.hashes), places, n).tolist()
         ends = [0, *np.cumsum(self.lengths).tolist()]
         seen: set[int] = set()
         place = total = 0
@@ -146,11 +146,11 @@ def _repeated(found: Words, longest: int) -> Iterator[tuple[int, _Runs]]:
     """The repeated n-grams of every length up to the longest."""
     sizes = np.diff(found.bounds)
     texts = np.repeat(np.arange(len(sizes)), sizes)
-    places = np.arange(len(texts))
+    places, pairs = np.arange(len(texts)), _pairs(found.hashes)
     left = np.repeat(found.bounds[1:], sizes) - places  # words of the text from each place on
     for n in range(2, longest + 1):
         places = places[left[places] >= n]
-        places, grams = _sorted(places, _grams(found.hashes, places, n))
+        places, grams = _sorted(places, _grams(found.hashes, pairs, places, n))
         own = texts[places]
         again = np.zeros(len(places), bool)
         again[1:] = (grams[1:] == grams[:-1]) & (own[1:] == own[:-1])
@@ -160,10 +160,17 @@ def _repeated(found: Words, longest: int) -> Iterator[tuple[int, _Runs]]:
         yield n, _Runs(places, own[twice], ~again[twice])
 
 
-def _grams(hashes: NDArray[np.uint64], places: NDArray[np.int64], n: int) -> NDArray[np.uint64]:
+def _pairs(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A hash of each word and the next."""
+    return hashes[:-1] * _FACTOR + hashes[1:]
+
+
+def _grams(
+    hashes: NDArray[np.uint64], pairs: NDArray[np.uint64], places: NDArray[np.int64], n: int
+) -> NDArray[np.uint64]:
     """A hash of the n words from each place on."""
-    grams = hashes[places]
-    for offset in range(1, n):
+    grams = pairs[places]
+    for offset in range(2, n):
         grams = grams * _FACTOR + hashes[places + offset]
     return grams
 
