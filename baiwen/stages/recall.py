@@ -43,7 +43,7 @@ from baiwen.data.recall.learning import OTHER
 from baiwen.data.recall.search import TOLD, Count, Judge, Rounds, Search, Seeds
 from baiwen.data.rubric import Domain, Rubric
 from baiwen.data.writers import FILE_BYTES, by_source, source_name
-from baiwen.endpoint import Endpoint
+from baiwen.endpoint import Bill, Endpoint
 from baiwen.errors import UserError
 from baiwen.eval.statistics import proportion
 
@@ -83,6 +83,12 @@ def run(config: Config, folder: files.RunFolder) -> None:
             search.add(home)
             rounds.append(files.read_json(home / TOLD))
             log.say(_told(rounds[-1]))
+    if not rounds[-1]["found"]:
+        raise UserError(
+            f"not one document of the corpus was found to be {config.name}: what the first round "
+            "looked at was not as precise as `precision` wants, or not as like the seeds as the "
+            "spies are. Give seeds that are more like it, or labels or an endpoint; or lower these."
+        )
     kept = _write(config, search, folder.path)
     files.write_json(folder.path / "data.json", {"kept": kept})
     table = {"name": config.name, "rounds": rounds, "sources": _sources(search)}
@@ -178,6 +184,7 @@ def _judge(config: Config, state: Path) -> Iterator[Judge | None]:
         return
     kinds = Domain(name=config.name, about=config.about), Domain(name=OTHER, about=ELSE)
     asked, concurrency = Rubric((), kinds), config.endpoint.concurrency
+    bill = Bill.of(config.endpoint)
     with (
         files.Ledger(state / "said.jsonl") as said,
         endpoint.opened(config.endpoint) as ask,
@@ -192,11 +199,16 @@ def _judge(config: Config, state: Path) -> Iterator[Judge | None]:
                 concurrency,
                 partial(rubric.read, asked),
                 again=partial(rubric.again, asked),
+                bill=bill,
             )
-            found = [answer.value for answer in log.track(answers, "judge", len(texts), "texts")]
-            return [None if marks is None else marks.domain == config.name for marks in found]
+            found = list(log.track(answers, "judge", len(texts), "texts"))
+            if all(answer.value is None for answer in found):
+                raise UserError(f"endpoint: the judge gives no answer: {found[0].why}")
+            marks = [answer.value for answer in found]
+            return [None if one is None else one.domain == config.name for one in marks]
 
         yield judge
+        log.say(f"judge: {bill.line()}")
 
 
 def _write(config: Config, search: Search, folder: Path) -> dict[str, dict[str, int]]:

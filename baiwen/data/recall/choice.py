@@ -5,7 +5,7 @@ it (Liu et al., Partially Supervised Classification of Text Documents, 2002).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,17 +26,27 @@ def bar(spies: np.ndarray, share: float) -> float:
     return float(np.sort(spies)[::-1][max(1, math.ceil(share * len(spies))) - 1])
 
 
-def bands(scores: np.ndarray, first: int, most: int) -> Iterator[np.ndarray]:
-    """Places of the `most` best of the finite scores, from the best on, each int64 [n], rising.
+def walk(order: np.ndarray, first: int, least: int, good: Callable[[np.ndarray], bool]) -> None:
+    """Show `good` a band of `order` after the other, for as long as it says yes.
 
-    A band has `first` documents, or half as many as all before it.
+    The first has `first` places, a later one half as many as all before it. Of one that is not good
+    the better half is tried, and so on down to `least` places: bands grow no more from there on.
     """
-    order = np.argsort(-scores, kind="stable")[: min(most, int(np.isfinite(scores).sum()))]
-    start = 0
+    start, size, grows = 0, first, True
     while start < len(order):
-        stop = start + max(first, start // 2)
-        yield np.sort(order[start:stop])
-        start = stop
+        if good(order[start : start + size]):
+            start += size
+            size = max(size, start // 2) if grows else size
+        elif size // 2 >= least:
+            size, grows = size // 2, False
+        else:
+            return
+
+
+def ranked(scores: np.ndarray, most: int) -> np.ndarray:
+    """The places of the `most` best of the finite scores, from the best on: int64 [n]."""
+    order = np.argsort(-scores, kind="stable")
+    return order[: min(most, int(np.isfinite(scores).sum()))]
 
 
 def doubtful(scores: np.ndarray, share: float) -> np.ndarray:

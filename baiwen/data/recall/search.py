@@ -6,17 +6,19 @@
     search.add(home)                                       # and so on
 
 A round finds in two ways. By score: from the best on, in bands that grow, as long as a band is
-precise on the sample that the judge sees of it, or else on its documents with labels; where neither
-measures it, as long as its scores pass the spies' bar. By source: all of those of which enough was
-found, if they are precise. What the judge calls wrong is learned as such; labels only measure.
+precise on the sample that the judge sees of it, or else on its documents with labels (of one that
+is not, halves are tried); where neither measures it, as far as its scores pass the spies' bar. By
+source: all of those of which enough was found, if they are precise. What the judge calls wrong is
+learned as such; labels only measure.
 
 What looks most like the kind, but was not found, is not learned as anything else: hidden documents
-among the others teach a classifier to miss them. (Measured: docs/stages/recall.md.)
+among the others teach a classifier to miss them (measured: docs/stages/recall.md).
 """
 
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -30,7 +32,7 @@ from baiwen.config import Knobs
 from baiwen.data.classifier.model import ABOUT, Classifier
 from baiwen.data.classifier.training import Training
 from baiwen.data.executor import cores, ordered
-from baiwen.data.recall.choice import bands, bar, doubtful, sample, widened
+from baiwen.data.recall.choice import bar, doubtful, ranked, sample, walk, widened
 from baiwen.data.recall.corpus import Corpus
 from baiwen.data.recall.learning import OTHER, Scoring, learn, odds, score
 
@@ -41,8 +43,9 @@ Estimate = Callable[[int, int], dict[str, Any]]  # so many of so many: `value`, 
 
 WAYS = ("score", "source")  # how a document is found
 FOUND, TOLD = "found.parquet", "round.json"  # of a round; the latter comes last
+NOTHING = -1  # of a document: no way, no label, no answer
 FIRST = 50  # documents of the first band
-MEASURED = 20  # documents of a band from which on their precision counts
+MEASURED = 20  # documents of a band: at least, and from which on their precision counts
 OTHERS = 4  # one of so many documents is taken for no example: most that are hidden stay unseen
 
 
@@ -55,17 +58,14 @@ class Rounds(Knobs):
     spies: Share = 0.9  # of the held-out seeds that a bar lets pass; not reported
     most: Share = 0.2  # of the corpus that a round may find by score; not reported
     doubtful: Share = 0.05  # of the last scores: the best that are never taught as others
-    source_share: Share = (
-        0.5  # of a source, from which on all of it; DeepSeekMath: 0.1, then by hand
-    )
+    # Of a source that has to be found, for all of it. DeepSeekMath: 0.1, then chosen by hand.
+    source_share: Share = 0.25
     source_least: Count = 5  # documents of a source that is widened; not reported
     judged: Count = 100  # documents of each band that the judge looks at; not reported
-    precision: Annotated[float, Field(ge=0, le=1)] = (
-        0.8  # below which nothing is taken; not reported
-    )
-    fresh: Annotated[float, Field(ge=0)] = (
-        0.02  # of all that is found: fewer in a round are the end
-    )
+    # Share of a band that has to be of the kind, or none of it is taken; not reported.
+    precision: Annotated[float, Field(ge=0, le=1)] = 0.8
+    # Of all that is found: where a round finds fewer, it is the last; not reported.
+    fresh: Annotated[float, Field(ge=0)] = 0.02
     workers: Annotated[int, Field(ge=0)] = 0  # processes; 0: one a core
 
     @field_validator("name")
@@ -94,7 +94,7 @@ class Search:
         estimate: Estimate,
         judge: Judge | None,
     ) -> None:
-        """labels: int8 [documents], 1 of the kind, 0 not, -1 unknown."""
+        """labels: int8 [documents], 1 of the kind, 0 not, NOTHING unknown."""
         self.config, self.corpus, self.labels = config, corpus, labels
         self.estimate, self.judge = estimate, judge
         self.round = np.zeros(len(corpus), np.int16)  # in which it was taken; 0: in none
@@ -106,8 +106,8 @@ class Search:
         """Take over what a round has written into its folder."""
         table = pq.read_table(home / FOUND)
         place, way, score = (table[name].to_numpy() for name in ("place", "way", "score"))
-        taken = table["taken"].to_numpy()
-        self.wrong[place[table["judged"].fill_null(True).to_numpy() == False]] = True  # noqa: E712
+        self.wrong[place[table["wrong"].to_numpy()]] = True
+        taken = way != NOTHING
         self.round[place[taken]] = int(home.name)
         self.way[place[taken]], self.score[place[taken]] = way[taken], score[taken]
 
@@ -150,38 +150,52 @@ class Search:
 
     def decide(self, scores: np.ndarray, least: float, home: Path) -> None:
         """Take what is found by score, band by band, then by source, and write it."""
-        held, free = self.round > 0, (self.round == 0) & ~self.wrong
-        tables: list[pa.Table] = []
-        told: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+        config, free = self.config, (self.round == 0) & ~self.wrong
+        way, judged = np.full((2, len(free)), NOTHING, np.int8)
+        told: dict[str, list[dict[str, Any]]] = {name: [] for name in WAYS}
 
-        def weighed(way: str, places: np.ndarray) -> bool:
-            table, row = self._weigh(way, places, scores, least)
-            tables.append(table)
-            told[way].append(row)
-            held[table["place"].filter(table["taken"]).to_numpy()] = True
-            free[places] = False
+        def good(name: str, places: np.ndarray) -> bool:
+            passes = (scores[places] >= least) | (name == "source")
+            row, said = self._weigh(places, passes)
+            told[name].append(row)
+            judged[places] = np.where(said == NOTHING, judged[places], said)
+            way[places[passes & (judged[places] != 0)]] = WAYS.index(name)
             return bool(row["precise"])
 
-        most = math.ceil(self.config.most * len(held))
-        for band in bands(np.where(free, scores, -np.inf), FIRST, most):
-            if not weighed("score", band):
-                break
-        wide = widened(self.corpus.source, held, self.config.source_share, self.config.source_least)
-        weighed("source", np.flatnonzero(wide & free))
-        number, fresh = int(home.name), int(held.sum() - (self.round > 0).sum())
+        most = math.ceil(config.most * len(free))
+        order = ranked(np.where(free, scores, -np.inf), most)
+        walk(order, FIRST, MEASURED, partial(good, "score"))
+        held = (self.round > 0) | (way != NOTHING)
+        wide = widened(self.corpus.source, held, config.source_share, config.source_least)
+        good("source", np.flatnonzero(wide & free & (way == NOTHING) & (judged != 0)))
+        self._write(way, judged, scores, home)
+        self._tell(way != NOTHING, {"bar": least, "ways": told}, home)
+
+    def _write(self, way: np.ndarray, judged: np.ndarray, scores: np.ndarray, home: Path) -> None:
+        """What was taken, and what the judge calls wrong."""
+        places = np.flatnonzero((way != NOTHING) | (judged == 0))
+        columns = {
+            "place": pa.array(places, pa.int64()),
+            "id": self.corpus.rows(places, ["id"])["id"],
+            "way": pa.array(way[places], pa.int8()),
+            "score": pa.array(scores[places], pa.float32()),
+            "wrong": pa.array(judged[places] == 0),
+        }
         with files.writing(home / FOUND) as file:
-            pq.write_table(pa.concat_tables(tables), file)
+            pq.write_table(pa.table(columns), file)
+
+    def _tell(self, taken: np.ndarray, told: dict[str, Any], home: Path) -> None:
+        """The figures of the round, bool [documents] being what it took; written last."""
+        held, number = taken | (self.round > 0), int(home.name)
         row = {
             "round": number,
-            "bar": least,
-            "ways": told,
-            "fresh": fresh,
+            "fresh": int(taken.sum()),
             "found": int(held.sum()),
-            "precision": self._share(self.labels == 1, held & (self.labels >= 0)),
+            "precision": self._share(self.labels == 1, held & (self.labels != NOTHING)),
             "recall": self._share(held, self.labels == 1),
-            "end": self._end(number, fresh, int(held.sum())),
+            "end": self._end(number, int(taken.sum()), int(held.sum())),
         }
-        files.write_json(home / TOLD, row)
+        files.write_json(home / TOLD, row | told)
 
     def _end(self, number: int, fresh: int, found: int) -> str | None:
         """Why there is no further round; None where there is one."""
@@ -189,46 +203,35 @@ class Search:
             return "nothing new is precise enough"
         return "rounds" if number == self.config.rounds else None
 
-    def _weigh(
-        self, way: str, places: np.ndarray, scores: np.ndarray, least: float
-    ) -> tuple[pa.Table, dict[str, Any]]:
-        """How precise the documents at `places` are, and which of them are taken."""
-        rows, labels = self.corpus.rows(places, ["id", "bytes"]), self.labels[places]
-        judged = self._judged(places)
-        said = np.array([-1 if one is None else one for one in judged], np.int8)
-        told: dict[str, Any] = {
+    def _weigh(self, places: np.ndarray, passes: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
+        """How precise the documents at `places` are, and what the judge says of each: int8 [n].
+
+        passes: bool [n], what is taken where nothing measures them; as it is decided on return.
+        """
+        labels, said = self.labels[places], self._judged(places)
+        row: dict[str, Any] = {
             "documents": len(places),
             "bytes": int(self.corpus.bytes[places].sum()),
-            "judged": self._share(said == 1, said >= 0),
-            "labelled": self._share(labels == 1, labels >= 0),
+            "judged": self._share(said == 1, said != NOTHING),
+            "labelled": self._share(labels == 1, labels != NOTHING),
         }
-        measured = told["judged"] or told["labelled"]
-        if measured is None or measured["n"] < min(MEASURED, len(places)):
-            passes = (scores[places] >= least) | (way == "source")
-            told["precise"] = bool(passes.all())
-        else:
-            told["precise"] = measured["value"] >= self.config.precision
-            passes = np.full(len(places), told["precise"])
-        columns = {
-            "place": pa.array(places, pa.int64()),
-            "id": rows["id"],
-            "way": pa.array(np.full(len(places), WAYS.index(way)), pa.int8()),
-            "score": pa.array(scores[places], pa.float32()),
-            "judged": pa.array(judged, pa.bool_()),
-            "taken": pa.array(passes & (said != 0)),
-        }
-        return pa.table(columns), told
+        measured = row["judged"] or row["labelled"]
+        if measured and measured["n"] >= min(MEASURED, len(places)):
+            passes[:] = measured["value"] >= self.config.precision
+        return row | {"precise": bool(passes.all())}, said
 
-    def _judged(self, places: np.ndarray) -> list[bool | None]:
-        """What the judge says of a sample of the documents at `places`; None of the others."""
-        judged: list[bool | None] = [None] * len(places)
-        if self.judge is not None and len(places):
-            some = np.ones(len(places), bool)
-            asked = sample(self.corpus.keys[places], some, self.config.judged)
-            texts = self.corpus.rows(places[asked], ["text"])["text"].to_pylist()
-            for at, said in zip(asked.tolist(), self.judge(texts), strict=True):
-                judged[at] = said
-        return judged
+    def _judged(self, places: np.ndarray) -> np.ndarray:
+        """What the judge says of a sample of the documents at `places`: 1, 0 or NOTHING. int8."""
+        said = np.full(len(places), NOTHING, np.int8)
+        if self.judge is None or not len(places):
+            return said
+        some = np.ones(len(places), bool)
+        asked = sample(self.corpus.keys[places], some, self.config.judged)
+        asked = asked[np.argsort(places[asked])]
+        texts = self.corpus.rows(places[asked], ["text"])["text"].to_pylist()
+        answers = self.judge(texts)
+        said[asked] = [NOTHING if answer is None else answer for answer in answers]
+        return said
 
     def _share(self, right: np.ndarray, among: np.ndarray) -> dict[str, Any] | None:
         """The share of bool [n] within bool [n]; None of nothing."""
