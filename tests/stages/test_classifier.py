@@ -1,7 +1,8 @@
-"""The stage against a judge that answers by a formula, and against judges that do not answer."""
+"""The stage with a judge that answers by a formula, and with judges that do not answer."""
 
 import json
 import re
+import threading
 from collections import Counter
 
 import pyarrow as pa
@@ -15,10 +16,13 @@ from baiwen.data.classifier.model import Classifier
 from baiwen.data.rubric import Dimension, Domain
 from baiwen.endpoint import Endpoint
 from baiwen.engine.asked import Local
+from baiwen.engine.engine import Engine
+from baiwen.engine.front import Front
 from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Transformer
-from baiwen.stages import classifier
+from baiwen.serve import app, server
+from baiwen.stages import classifier, data
 from baiwen.tokenizer import bpe, template
 
 WORDS = [f"word{number}" for number in range(300)]
@@ -91,6 +95,34 @@ def test_the_classifier_learns_what_the_judge_goes_by(tmp_path, answering):
     made = Classifier.load(tmp_path / "out")
     levels, chances = made.scores(pa.array([text(1004), text(1000)]))
     assert levels[0, 0] > 3.5 and levels[1, 0] < 2.5 and (chances.max(1) > 0.8).all()
+
+
+def test_the_data_stage_scores_decides_and_assigns_by_the_folder(tmp_path, answering):
+    with answering(judge) as served:
+        config = settings(tmp_path, served)
+        into(config)
+    recipe = {
+        "out": tmp_path / "filtered",
+        "corpus": [str(config.data[0])],
+        "steps": ["classify", "quality", "domain"],
+        "classify": {"folder": config.out},
+        "quality": [{"score": "classify.worth", "keep": 0.4}],
+        "heldout_share": 0,
+        "workers": 1,
+    }
+    made = recipes.parse(recipe, data.Config, "recipe.toml")
+    with files.run_folder(made.out, recipes.resolved(made)) as folder:
+        data.run(made, folder)
+    kept = [
+        row for path in made.out.glob("documents-*.jsonl.zst") for row in files.read_jsonl(path)
+    ]
+    dropped = list(files.read_jsonl(made.out / "dropped-00000.jsonl.zst"))
+    assert len(kept) == 80 and len(dropped) == 120
+    worth = [marks(row["text"])["worth"] for row in kept]
+    assert sum(one >= 4 for one in worth) >= 76
+    assert all(row["meta"]["domain"] == marks(row["text"])["domain"] for row in kept)
+    scores = [row["meta"]["scores"]["classify.worth"] for row in kept]
+    assert min(scores) >= max(row["verdict"]["value"] for row in dropped)
 
 
 def test_marks_given_as_a_file_teach_the_same(tmp_path, answering):
@@ -176,7 +208,9 @@ def test_strata_have_as_many_documents_each(tmp_path, answering):
     assert Counter(number % 10 == 0 for number in chosen) == {True: 100, False: 100}
 
 
-def test_a_model_of_our_own_that_says_nothing_readable_is_an_error_that_shows_it(tmp_path):
+@pytest.fixture(scope="module")
+def random():
+    """A model that says nothing that could be read, and its tokenizer."""
     tokenizer = bpe.train([template.DEFAULT_SYSTEM * 3], vocab_size=270)
     model = Transformer(
         ModelConfig(
@@ -186,12 +220,41 @@ def test_a_model_of_our_own_that_says_nothing_readable_is_an_error_that_shows_it
         )
     )  # fmt: skip
     model.init_weights(0)
-    baiwen.save(model, tokenizer, tmp_path / "model")
+    return model, tokenizer
+
+
+def test_a_model_of_our_own_that_says_nothing_readable_is_an_error(tmp_path, random):
+    baiwen.save(*random, tmp_path / "model")
     local = Local(model=tmp_path / "model", device="cpu", dtype="float32", concurrency=4)
-    config = settings(tmp_path, local=local, documents=4, max_tokens=8, attempts=2)
-    with pytest.raises(UserError, match=r"4 of 4 documents have no marks \(cannot be read 4\)"):
+    config = settings(tmp_path, local=local, documents=2, max_tokens=8, attempts=2)
+    with pytest.raises(UserError, match=r"2 of 2 documents have no marks \(cannot be read 2\)"):
         into(config)
-    assert len(list(files.read_jsonl(config.out / "unread.jsonl"))) == 4
+    assert len(list(files.read_jsonl(config.out / "unread.jsonl"))) == 2
+
+
+def test_so_is_one_behind_our_own_server(tmp_path, random):
+    """`baiwen serve`."""
+    front = Front(Engine(*random, cache_tokens=16_384))
+    made = app.build(front, random[1], "ours", 8192)
+    listener, ready, running = server.bind("127.0.0.1", 0, None), threading.Event(), {}
+
+    def run():
+        running["server"] = server.made(made, listener, 5, ready.set)
+        running["server"].run([listener])
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert ready.wait(20)
+    judge = Endpoint(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+    config = settings(tmp_path, endpoint=judge, documents=2, max_tokens=8, attempts=2)
+    try:
+        with pytest.raises(UserError, match=r"2 of 2 documents have no marks"):
+            into(config)
+    finally:
+        running["server"].should_exit = True
+        thread.join(20)
+        listener.close()
+    assert len((config.out / "state" / "replies.jsonl").read_text().splitlines()) == 4
 
 
 @pytest.mark.parametrize(

@@ -37,15 +37,18 @@ def score(table: pa.Table, knobs: Classify) -> pa.Table:
     made = _loaded(knobs.folder)
     found = made.scores(table["text"])
     columns = {
-        one.name: pa.array(np.round(found.levels[:, place], DIGITS), pa.float32())
+        one.name: pa.array(_rounded(found.levels[:, place]))
         for place, one in enumerate(made.rubric.dimensions)
     }
     if made.rubric.domains:
         names = pa.array([one.name for one in made.rubric.domains], pa.string())
         columns["label"] = names.take(pa.array(found.domains.argmax(1)))
-        best = np.round(found.domains.max(1), DIGITS)
-        columns["probability"] = pa.array(best, pa.float32())
+        columns["probability"] = pa.array(_rounded(found.domains.max(1)))
     return pa.table(columns)
+
+
+def _rounded(scores: np.ndarray) -> np.ndarray:
+    return np.round(scores.astype(np.float64), DIGITS)
 
 
 @cache
