@@ -185,7 +185,7 @@ def connected(server: Server, concurrency: int) -> Iterator[list[httpx.Client]]:
                 httpx.Client(
                     base_url=base(url),
                     headers=headers,
-                    timeout=server.timeout,
+                    timeout=httpx.Timeout(server.timeout, pool=None),  # others may go first
                     trust_env=not _local(url),  # past any proxy
                     limits=httpx.Limits(max_connections=concurrency),
                 )

@@ -28,6 +28,7 @@ documents. A shared `cache` folder lets other runs have them too.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,7 @@ from baiwen.engine.capacity import longest
 from baiwen.errors import UserError
 from baiwen.model.reward import RewardModel
 from baiwen.tokenizer.tokenizer import Tokenizer
+from baiwen.verify import sandbox
 
 Count = Annotated[int, Field(gt=0)]
 STEPS = (MODEL, forms.STEP, proof.MATH, proof.CODE, sieve.REWARD, sieve.NEAR, sieve.CONTAMINATED)
@@ -79,15 +81,16 @@ class Config(Knobs):
     out: Path  # the run folder
     seeds: tuple[Input, ...] = ()  # documents: files, or folders of a data stage
     topics: Input | None = None  # a text file, a topic a line
-    prompts: Annotated[tuple[Wanted, ...], Field(min_length=1)]
-    endpoint: Endpoint | None = None  # the model that writes; report: Qwen2-72B-Instruct, for
-    local: Local | None = None  # mathematics Qwen2-Math-72B-Instruct; or one of our own
+    prompts: Annotated[tuple[Wanted, ...], Field(min_length=1)]  # what the model is asked for
+    # The model that writes; report: Qwen2-72B-Instruct, Qwen2-Math-72B-Instruct for mathematics.
+    endpoint: Endpoint | None = None
+    local: Local | None = None  # in its place: one of our own, in this process
     cache: Path | None = None  # folder of replies that runs share; none: the run keeps its own
     temperature: Annotated[float, Field(ge=0)] = 0.8  # not reported
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95  # not reported
     max_tokens: Count = 2048  # of a reply
     attempts: Count = 2  # times that it is asked until the reply can be read
-    characters: Count = 6_000  # of a seed that are shown; Cosmopedia: 1,000 to 10,000
+    characters: Count = 6_000  # of a seed that are shown; not reported
     format: Format = Format()
     proof: Proof = Proof()
     reward: Reward | None = None  # a reward model; none: no document is scored
@@ -112,6 +115,8 @@ class Config(Knobs):
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Ask, filter, and write the documents."""
+    if any(prompt.form == "exercise" for prompt in _prompts(config)):
+        sandbox.best()  # UserError where none works, before anything is paid for
     bill = Bill.of(config.endpoint) if config.endpoint else Bill()
     state = folder.path / "state"
     with (
@@ -158,7 +163,7 @@ def plan(config: Config) -> dict[str, str | int]:
         if prompt.form == "problem" and not prompt.truth
     )
     requests = _requests(config) + problems
-    told: dict[str, str | int] = {"requests": f"{requests:,} at most, were all read at once"}
+    told: dict[str, str | int] = {"requests": f"{requests:,}, more where a reply cannot be read"}
     if not all(path.exists() for path in config.seeds):
         return told
     shown = _shown(config)
@@ -224,7 +229,12 @@ def _drafts(config: Config, asking: Asking, wanted: Wanted, prompt: Prompt) -> I
 
 
 def _prompts(config: Config) -> list[Prompt]:
-    return [prompts.find(wanted.use) for wanted in config.prompts]
+    """The prompts; UserError where two have one name, and so would be asked the same."""
+    found = [prompts.find(wanted.use) for wanted in config.prompts]
+    for name, count in Counter(prompt.name for prompt in found).items():
+        if count > 1:
+            raise UserError(f"prompts: {count} have the name {name!r}; raise its `count` instead")
+    return found
 
 
 def _requests(config: Config) -> int:
@@ -275,7 +285,10 @@ def _rewards(
     """The reward of each conversation; None where it is too long for the model."""
     every = [tokenizer.render(talk).ids for talk in talks]
     fit = [ids for ids in every if len(ids) <= longest(model.config)]
-    found = iter(score.score(model, tokenizer, fit).tolist())
+    rewards = score.score(model, tokenizer, fit).tolist()
+    if not all(map(math.isfinite, rewards)):
+        raise UserError(f"the reward model gives {rewards}: check [reward] model")
+    found = iter(rewards)
     return [next(found) if len(ids) <= longest(model.config) else None for ids in every]
 
 

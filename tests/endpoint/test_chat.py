@@ -268,3 +268,27 @@ def test_requests_keep_to_the_pace(answering):
         begin = time.monotonic()
         list(pool.map(lambda _: ask(HI, {}), range(7)))
         assert time.monotonic() - begin >= 6 * 60 / 1200
+
+
+def test_tokens_keep_to_the_pace_as_the_server_counts_them(answering):
+    with (
+        answering(lambda body: "yes") as served,  # 11 tokens by the server's count
+        opened(endpoint(served, model="m", tokens_per_minute=6600)) as ask,
+    ):
+        begin = time.monotonic()
+        for _ in range(4):
+            ask(HI, {"max_tokens": 500})  # booked: 4.5 seconds of the pace, of which 0.1 are used
+        assert 0.3 <= time.monotonic() - begin < 4.5
+
+
+def test_who_waits_for_others_to_be_answered_does_not_give_up(answering):
+    def slowly(body):
+        time.sleep(0.1)
+        return "yes"
+
+    with (
+        answering(slowly) as served,
+        opened(endpoint(served, concurrency=1, timeout=0.25, retries=0)) as ask,
+        ThreadPoolExecutor(5) as pool,
+    ):
+        assert [one.text for one in pool.map(lambda _: ask(HI, {}), range(5))] == ["yes"] * 5

@@ -320,7 +320,7 @@ def test_a_model_of_our_own_writes_and_one_scores(tmp_path, seeds, tokenizer):
     )  # fmt: skip
     torch.manual_seed(0)
     _, dropped = first = read_or_none(config)
-    assert sum(map(len, first)) == 8 and any("reward" in row["meta"].get("scores", {})
+    assert sum(map(len, first)) == 8 and any("reward.score" in row["meta"].get("scores", {})
                                               for rows in first for row in rows)  # fmt: skip
     assert all(row["meta"]["lineage"]["model"].startswith("writer ") for row in dropped)
     again = config.model_copy(update={"out": tmp_path / "again"})
@@ -341,7 +341,7 @@ def test_a_plan_tells_requests_tokens_and_cost(tmp_path, seeds):
     prices = {"price_in": 1.0, "price_out": 2.0, "most_cost": 5.0}
     config = settings(tmp_path, seeds, "http://host", asking=prices, max_tokens=1000)
     told = generate.plan(config)
-    assert told["requests"].startswith("64 ")  # 30 + 6 + 4, and 4 solutions of 6 problems
+    assert told["requests"].startswith("64,")  # 30 + 6 + 4, and 4 solutions of 6 problems
     assert told["tokens of replies"] == "64,000 at most"
     assert told["cost"] == "0.14 at most; nothing is asked beyond 5.00"
 
@@ -352,6 +352,7 @@ def test_a_plan_tells_requests_tokens_and_cost(tmp_path, seeds):
         ({"seeds": ()}, r"prompt medium: has {document}, so give `seeds`"),
         ({"topics": None}, "prompt problem-topic: has {topic}, so give `topics`"),
         ({"prompts": (generate.Wanted(use="lessons"),)}, "no prompt 'lessons'"),
+        ({"prompts": 2 * (generate.Wanted(use="easy"),)}, "2 have the name 'easy'"),
     ],
 )
 def test_what_is_missing_is_told_before_anything_is_asked(tmp_path, seeds, change, told):

@@ -52,9 +52,9 @@ class Draft:
         """The same, ended."""
         return replace(self, verdict=Refusal(step, rule, *figures))
 
-    def scored(self, **scores: float) -> "Draft":
-        """The same with further scores."""
-        return replace(self, scores={**self.scores, **scores})
+    def scored(self, name: str, score: float) -> "Draft":
+        """The same with a further score, as "STEP.column"."""
+        return replace(self, scores={**self.scores, name: score})
 
     @property
     def source(self) -> tuple[str, str]:

@@ -39,7 +39,8 @@ CHINESE = re.compile(r"[\u4e00-\u9fff]")
 LETTER = re.compile(r"[^\W\d_]")
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)\n?```", re.DOTALL)
 _PAIR = re.compile(
-    r"^\W*(?:question|q|问题?)\s*\d*\W*?[:：]\s*\S.*?\n\W*(?:answer|a|答案?)\s*\d*\W*?[:：]\s*\S",
+    r"^[^\w\n]*(?:question|q|问题?)\s*\d*[^\w\n]*?[:：]\s*\S.*?"
+    r"\n[^\w\n]*(?:answer|a|答案?)\s*\d*[^\w\n]*?[:：]\s*\S",
     re.MULTILINE | re.IGNORECASE | re.DOTALL,
 )
 # How models speak of what they do, and refuse it; ours, after what they say.

@@ -1,9 +1,9 @@
 """The texts of our prompts. None of the report's are known; the words are ours, the styles named.
 
-WRAP (Maini et al., 2024, section 3.1) rephrases in four styles: easy, medium (as in Wikipedia),
-hard (terse and learned) and question-answer. Textbooks and exercises: Gunasekar et al., 2023,
-section 2; Cosmopedia (Ben Allal et al., 2024). Worked problems whose samples agree: Qwen2.5-Math
-(section 2.1; spec 3.2). Code that is kept only if it runs: Qwen2.5-Coder (section 3.1.2; spec 3.2).
+WRAP (Maini et al., 2024, "Rephrasing the Web") rephrases in four styles: easy, medium (as in
+Wikipedia), hard (terse and learned) and question-answer. Textbooks and exercises: Gunasekar et al.,
+2023, "Textbooks Are All You Need"; Cosmopedia (Ben Allal et al., 2024). Worked problems, and code
+that is kept only if it runs: Qwen2.5-Math and Qwen2.5-Coder (spec 3.2).
 """
 
 from typing import Any

@@ -102,7 +102,7 @@ def _agreed(draft: Draft, held: Sequence[Answer[str]], knobs: Proof) -> Draft:
     share = verdicts.count(Verdict.right) / len(verdicts)
     if share < knobs.agree:
         return draft.refused(MATH, "samples do not agree", share, knobs.agree)
-    return draft.scored(agreement=share)
+    return draft.scored(f"{MATH}.agreement", share)
 
 
 def _tested(draft: Draft, cache: files.Ledger) -> Draft:

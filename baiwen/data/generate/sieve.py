@@ -154,7 +154,7 @@ def _rewarded(
     """The draft, refused by its reward or scored with it."""
     if reward is None or best is None:
         return draft.refused(REWARD, "too long to be scored")
-    draft = draft.scored(reward=reward)
+    draft = draft.scored(f"{REWARD}.score", reward)
     if knobs.least is not None and reward < knobs.least:
         return draft.refused(REWARD, "too low", reward, knobs.least)
     if knobs.best and (reward < best or draft.source in taken):

@@ -8,19 +8,23 @@ written.prompts["textbook"]         # {"replies": 900, "documents": 700, "refuse
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from baiwen import files
 from baiwen.data.document import Document
 from baiwen.data.generate.drafts import Draft
+from baiwen.data.pipeline.census import edges
 from baiwen.data.writers import FILE_BYTES, source_name
 
 DROPPED = "dropped"
+KINDS = {"sources": "source", "licenses": "license", "languages": "language"}  # fields of `meta`
 
 
 @dataclass
@@ -34,6 +38,9 @@ class Tally:
         """Count one."""
         self.documents += 1
         self.bytes += document.size
+
+
+Tallies = defaultdict[str, Tally]
 
 
 class Rows:
@@ -65,25 +72,18 @@ class Rows:
         self._stack.__exit__(kind, error, trace)
 
 
-@dataclass
 class Writing:
     """The files of a folder, and what is in them."""
 
-    folder: Path
-    steps: Iterable[str]  # in their order
-    kept: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    licenses: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    languages: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    sources: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    refused: defaultdict[tuple[str, str], Tally] = field(
-        default_factory=lambda: defaultdict(Tally)
-    )  # by step and rule
-    prompts: defaultdict[str, dict[str, Any]] = field(
-        default_factory=lambda: defaultdict(
-            lambda: {"replies": 0, "documents": 0, "refused": Counter()}
-        )
-    )
-    _files: dict[str, Rows] = field(default_factory=dict)
+    def __init__(self, folder: Path, steps: Sequence[str]) -> None:
+        """steps: those that refuse, in their order."""
+        self.folder, self.steps = folder, steps
+        self.kept: Tallies = defaultdict(Tally)  # by domain
+        self.refused: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)  # by step and rule
+        self.prompts: dict[str, dict[str, Any]] = {}
+        self._kinds: defaultdict[str, Tallies] = defaultdict(lambda: defaultdict(Tally))
+        self._scores: defaultdict[str, list[float]] = defaultdict(list)
+        self._files: dict[str, Rows] = {}
 
     def __enter__(self) -> Self:
         for stale in (*self.folder.glob("documents-*"), *self.folder.glob(f"{DROPPED}-*")):
@@ -96,13 +96,19 @@ class Writing:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Close the files; after an exception those that are open do not appear."""
         for rows in self._files.values():
             rows.__exit__(kind, error, trace)
 
     def put(self, draft: Draft) -> None:
         """Write a draft as a document, or with its verdict."""
-        document, told = draft.document(), self.prompts[draft.prompt.name]
+        document = draft.document()
+        told = self.prompts.setdefault(
+            draft.prompt.name, {"replies": 0, "documents": 0, "refused": Counter()}
+        )
         told["replies"] += 1
+        for name, score in draft.scores.items():
+            self._scores[name].append(score)
         if draft.verdict:
             step, rule, *_ = draft.verdict
             self.refused[step, rule].add(document)
@@ -111,42 +117,44 @@ class Writing:
             return
         told["documents"] += 1
         self.kept[document.domain].add(document)
-        self.sources[document.meta["source"]].add(document)
-        self.licenses[str(document.meta.get("license", "unknown"))].add(document)
-        self.languages[document.meta["language"]].add(document)
+        for kind, field in KINDS.items():
+            self._kinds[kind][str(document.meta.get(field, "unknown"))].add(document)
         self._rows(f"documents-{source_name(document.domain)}").put(document.row(), document.size)
 
     def card(self) -> dict[str, Any]:
         """What `data.json` tells, in the form of the data stage's."""
-        dropped: dict[str, dict[str, Any]] = {}
+        dropped: dict[str, dict[str, Any]] = {step: {} for step in self.steps}
         for (step, rule), tally in sorted(self.refused.items()):
-            dropped.setdefault(step, {})[rule] = vars(tally)
-        names = ("sources", "licenses", "languages")
+            dropped[step][rule] = vars(tally)
         return {
             "kept": _told(self.kept),
-            "dropped": {step: dropped[step] for step in self.steps if step in dropped},
+            "dropped": {step: rules for step, rules in dropped.items() if rules},
             "funnel": list(self._funnel()),
-            **{name: _told(getattr(self, name)) for name in names},
+            **{kind: _told(self._kinds[kind]) for kind in KINDS},
+            "histograms": {
+                name: _histogram(values) for name, values in sorted(self._scores.items())
+            },
         }
 
     def _rows(self, name: str) -> Rows:
-        if name not in self._files:
-            self._files[name] = Rows(self.folder, name)
-        return self._files[name]
+        return self._files.setdefault(name, Rows(self.folder, name))
 
-    def _funnel(self) -> Iterable[dict[str, Any]]:
-        gone = {
-            step: _sum(t for (s, _), t in self.refused.items() if s == step) for step in self.steps
-        }
-        left = _sum([*self.kept.values(), *gone.values()])
-        for step, lost in gone.items():
+    def _funnel(self) -> Iterator[dict[str, Any]]:
+        left = _sum([*self.kept.values(), *self.refused.values()])
+        for step in self.steps:
+            lost = _sum(tally for (at, _), tally in self.refused.items() if at == step)
             after = Tally(left.documents - lost.documents, left.bytes - lost.bytes)
             sizes = {"bytes_in": left.bytes, "bytes_out": after.bytes}
             yield {"step": step, "in": left.documents, "out": after.documents, **sizes}
             left = after
 
 
-def _told(tallies: dict[str, Tally]) -> dict[str, dict[str, int]]:
+def _histogram(values: Sequence[float]) -> dict[str, list[float]]:
+    bins = edges((min(values), max(values)))
+    return {"edges": bins, "counts": np.histogram(values, bins)[0].tolist()}
+
+
+def _told(tallies: Tallies) -> dict[str, dict[str, int]]:
     return {name: vars(tally) for name, tally in sorted(tallies.items())}
 
 

@@ -39,7 +39,7 @@ def test_a_problem_stays_where_enough_samples_come_to_its_answer():
     found = list(agreed(drafts, solve, Proof(samples=3, agree=0.5)))
     assert [draft.seed.id for draft in found] == ["t", "id", "id", "t", "id", "t"]
     assert [draft.scores for draft in found if not draft.verdict and draft.scores] == [
-        {"agreement": 2 / 3}, {"agreement": 2 / 3}
+        {"math.agreement": 2 / 3}, {"math.agreement": 2 / 3}
     ]  # fmt: skip
     assert found[2].verdict == ("math", "samples do not agree", 1 / 3, 0.5)
     assert len(asked) == 9 and len({str(request) for request in asked}) == 9

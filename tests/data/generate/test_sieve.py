@@ -41,7 +41,7 @@ def test_of_the_samples_of_a_request_the_best_stays_and_all_reach_the_least(tmp_
     found = list(rewarded(drafts, score, Reward(model=tmp_path, least=0.0)))
     better = "another sample is better"
     assert rules(found) == [better, None, better, "too low", "too long to be scored", None]
-    assert found[0].verdict[2:] == (1.0, 3.0) and found[1].scores == {"reward": 3.0}
+    assert found[0].verdict[2:] == (1.0, 3.0) and found[1].scores == {"reward.score": 3.0}
     found = list(rewarded(drafts, score, Reward(model=tmp_path, best=False)))
     assert rules(found) == [None, None, None, None, "too long to be scored", None]
 
@@ -100,7 +100,11 @@ def test_a_document_tells_where_it_comes_from_and_is_of_its_seeds_family():
 def test_what_is_written_is_counted(tmp_path):
     refused = [draft(text(n)).refused("near", "near duplicate", 0.9, 0.8) for n in (0, 1)]
     with Writing(tmp_path, ("model", "near")) as written:
-        for one in (draft(text(2)), *refused, draft("", "t").refused("model", "cannot be read")):
+        for one in (
+            draft(text(2)).scored("reward.score", 2.0),
+            *refused,
+            draft("", "t").refused("model", "cannot be read"),
+        ):
             written.put(one)
     card, size = written.card(), len(text(2))
     assert card["kept"] == {"synthetic": {"documents": 1, "bytes": size}}
@@ -109,6 +113,7 @@ def test_what_is_written_is_counted(tmp_path):
         ("model", 4, 3), ("near", 3, 1)
     ]  # fmt: skip
     assert card["funnel"][-1]["bytes_out"] == size
+    assert sum(card["histograms"]["reward.score"]["counts"]) == 1
     [kept] = files.read_jsonl(tmp_path / "documents-synthetic-00000.jsonl.zst")
     assert kept["text"] == text(2)
     dropped = list(files.read_jsonl(tmp_path / "dropped-00000.jsonl.zst"))
