@@ -9,10 +9,10 @@ A document is taken floor(rate) times, and once more where a hash of its id, in 
 what is left of the rate. So its copies hang on its id and its group's rate alone, on no order, part
 or worker, and a higher rate only ever adds copies. The rates come from the sizes of all groups.
 
-    summary(census(before), census(after, copies=True))        # the table of the card
+    mixture([table.select([*READS, COPIES]) for table in ...])        # the table of the card
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -23,13 +23,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from baiwen.data.pipeline.step import VERDICT, Global, Map, Parts
+from baiwen.data.pipeline.step import VERDICT, Global, Map, Parts, Step
 from baiwen.data.rates import Balance, Group, rates
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 RULE = "mixture: down-sampled"
 UNKNOWN = "und"  # ISO 639-2: the language is undetermined
-READS = ("domain", "language", "sizes.bytes", "sizes.tokens")
+READS, TOKENS = ("domain", "language", "bytes"), "tokens.count"
+COPIES = "mixture.copies"
 
 
 @dataclass(frozen=True)
@@ -46,36 +47,31 @@ class Size:
         return self.bytes if self.tokens is None else self.tokens
 
 
-def steps(knobs: Balance) -> tuple[Map, Global]:
-    """The step in two: each document's size, then how often it is taken."""
-    measure = partial(sizes, tokenizer=knobs.tokenizer, sample=knobs.sample, seed=knobs.seed)
-    return Map("sizes", measure), Global("mixture", partial(balance, knobs=knobs), READS)
+def steps(knobs: Balance) -> list[Step]:
+    """The step; before it, where a tokenizer is given, the tokens of a sample of the documents."""
+    decide = partial(balance, knobs=knobs)
+    if knobs.tokenizer is None:
+        return [Global("mixture", decide, READS)]
+    count = partial(tokens, tokenizer=knobs.tokenizer, sample=knobs.sample, seed=knobs.seed)
+    return [Map("tokens", count), Global("mixture", decide, (*READS, TOKENS))]
 
 
-def sizes(
-    table: pa.Table, tokenizer: Path | None = None, sample: float = 1.0, seed: int = 0
-) -> pa.Table:
-    """`bytes` of each text, and `tokens` of those whose hash lies below `sample`, else null.
+def tokens(table: pa.Table, tokenizer: Path, sample: float = 1.0, seed: int = 0) -> pa.Table:
+    """`count`: tokens of each text whose hash lies below `sample`, else null.
 
-    Tokens are those of a shard, with the one that ends a document.
+    They are those of a shard, with the one that ends a document.
     """
-    size = pc.binary_length(table["text"]).cast(pa.int64())
-    tokens = pa.nulls(len(table), pa.int64())
-    if tokenizer is not None:
-        chosen = draws(table["id"], seed + 1) < sample
-        texts = table["text"].filter(pa.array(chosen)).to_pylist()
-        counts = np.zeros(len(table), np.int64)
-        encoded = _tokenizer(tokenizer).encode_many(texts, threads=1)
-        counts[chosen] = [len(ids) + 1 for ids in encoded]
-        tokens = pa.array(counts, mask=~chosen)
-    return pa.table({"bytes": size, "tokens": tokens})
+    chosen = draws(table["id"], seed + 1) < sample
+    texts = table["text"].filter(pa.array(chosen)).to_pylist()
+    counts = np.zeros(len(table), np.int64)
+    counts[chosen] = [len(ids) + 1 for ids in _tokenizer(tokenizer).encode_many(texts, threads=1)]
+    return pa.table({"count": pa.array(counts, mask=~chosen)})
 
 
 def balance(parts: Parts, knobs: Balance) -> Iterator[pa.Table]:
     """`copies` of each document; one of which none is taken has a verdict: its draw, the rate."""
-    tables = (parts.table(part, READS) for part in range(len(parts)))
-    names = ["id", *(name.rpartition(".")[2] for name in READS)]
-    found = census(table.rename_columns(names) for table in tables)
+    columns = READS if knobs.tokenizer is None else (*READS, TOKENS)
+    found = census(parts.table(part, columns) for part in range(len(parts)))
     rate = rates({group: size.amount for group, size in found.items()}, knobs)
     for part in range(len(parts)):
         table = parts.table(part, ("domain", "language"))
@@ -103,12 +99,21 @@ def draws(ids: pa.ChunkedArray, seed: int) -> np.ndarray:
     return (hashes >> np.uint64(11)) * 2.0**-53
 
 
+def mixture(tables: Sequence[pa.Table]) -> dict[str, Any]:
+    """The table of the card, from `READS`, `COPIES` and, where they were counted, `TOKENS`.
+
+    Rows without copies never came as far as the step.
+    """
+    came = [table.filter(table[COPIES].is_valid()) for table in tables]
+    return summary(census(came), census(came, copies=True))
+
+
 def census(tables: Iterable[pa.Table], copies: bool = False) -> dict[Group, Size]:
     """How much there is of each domain and language, in alphabetical order.
 
-    tables: `domain, language, bytes, tokens`; with `copies` a column that says how often each row
-    counts (null: not at all). Counted tokens stand for those of their whole group, by bytes; where
-    none of a group were counted, those of all groups do.
+    tables: `READS`, perhaps `TOKENS`; with `copies` each row counts as often as `COPIES` says.
+    Counted tokens stand for those of their whole group, by bytes; where none of a group were
+    counted, those of all groups do.
     """
     sums: dict[Group, np.ndarray] = {}
     for table in tables:
@@ -159,12 +164,14 @@ def _groups(table: pa.Table) -> list[Group]:
 
 def _sums(table: pa.Table, copies: bool) -> Iterator[tuple[Group, np.ndarray]]:
     """Of each group: documents, bytes, bytes whose tokens were counted, and these: int64 [4]."""
-    times = table["copies"].fill_null(0) if copies else pa.repeat(1, len(table))
+    times = table[COPIES] if copies else pa.repeat(1, len(table))
+    size = table["bytes"]
+    counted = table[TOKENS] if TOKENS in table.column_names else pa.nulls(len(table), pa.int64())
     columns = {
         "documents": times,
-        "bytes": pc.multiply(times, table["bytes"]),
-        "seen": pc.multiply(times, pc.if_else(table["tokens"].is_valid(), table["bytes"], 0)),
-        "counted": pc.multiply(times, table["tokens"].fill_null(0)),
+        "bytes": pc.multiply(times, size),
+        "seen": pc.multiply(times, pc.if_else(counted.is_valid(), size, 0)),
+        "counted": pc.multiply(times, counted.fill_null(0)),
     }
     keys = {"domain": table["domain"], "language": table["language"].fill_null(UNKNOWN)}
     sums = pa.table(keys | columns).group_by(list(keys)).aggregate([(n, "sum") for n in columns])

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from pytest import approx
 
 from baiwen.data import balance
-from baiwen.data.balance import Size, census, draws, summary, taken
+from baiwen.data.balance import census, draws, taken
 from baiwen.data.rates import Balance
 from baiwen.tokenizer import train
 
-COLUMNS = ("id", "domain", "language", "sizes.bytes", "sizes.tokens")
+COLUMNS = ("id", "domain", "language", "bytes")
 
 
 class InMemory:
@@ -37,7 +37,7 @@ def corpus(documents=4000, seed=0):
         for i in range(documents)
     ]
     columns = [*zip(*rows, strict=True), [rng.randrange(10, 5000) for _ in rows]]
-    arrays = [pa.array(list(column)) for column in columns] + [pa.nulls(documents, pa.int64())]
+    arrays = [pa.array(list(column)) for column in columns]
     return pa.table(dict(zip(COLUMNS, arrays, strict=True)))
 
 
@@ -62,7 +62,7 @@ def test_the_bytes_that_come_out_are_those_asked_for():
     found = copies(table, 1000, times={"web": 0.25, "science": 2.5}, epochs=3)
     for domain, times in (("web", 0.25), ("science", 2.5)):
         own = table.filter(pa.compute.equal(table["domain"], domain))
-        size = np.array(own["sizes.bytes"])
+        size = np.array(own["bytes"])
         took = np.array([found[id] for id in own["id"].to_pylist()])
         assert (took * size).sum() / size.sum() == approx(times, rel=0.1)
         assert set(took) <= {int(times), int(times) + 1}
@@ -106,27 +106,27 @@ def test_tokens_are_exact_where_all_are_counted_and_near_where_some_are(tokenize
     ids = [str(i) for i in range(800)]
     table = pa.table({"id": ids, "text": pa.array(texts, pa.large_string())})
     exact = sum(len(made.encode(text)) + 1 for text in texts)
+    own = {"domain": ["a"] * 800, "language": pa.nulls(800, pa.string())}
+    own["bytes"] = [len(text.encode()) for text in texts]
     for share, tolerance in ((1.0, 0), (0.1, 0.02)):
-        found = balance.sizes(table, folder, share)
-        own = {"domain": pa.array(["a"] * 800), "language": pa.nulls(800, pa.string())}
-        size = census([pa.table(own | {name: found[name] for name in found.column_names})])
-        assert size["a", "und"].bytes == sum(len(text.encode()) for text in texts)
+        counted = balance.tokens(table, folder, share)["count"]
+        size = census([pa.table(own | {balance.TOKENS: counted})])
+        assert size["a", "und"].bytes == sum(own["bytes"])
         assert size["a", "und"].tokens == approx(exact, rel=tolerance)
 
 
 def test_the_card_tells_shares_of_tokens_before_and_after():
     rows = {
-        "domain": ["a", "a", "b"],
-        "language": ["en", "en", "en"],
-        "bytes": [100, 300, 200],
-        "tokens": pa.array([25, None, 100], pa.int64()),
-        "copies": pa.array([0, 2, 1], pa.int32()),
+        "domain": ["a", "a", "b", "b"],
+        "language": ["en", "en", "en", "en"],
+        "bytes": [100, 300, 200, 999],
+        balance.TOKENS: pa.array([25, None, 100, 500], pa.int64()),
+        balance.COPIES: pa.array([0, 2, 1, None], pa.int32()),  # the last one went before
     }
-    before, after = census([pa.table(rows)]), census([pa.table(rows)], copies=True)
-    assert before == {("a", "en"): Size(2, 400, 100), ("b", "en"): Size(1, 200, 100)}
-    # No token of what is left of `a` was counted: those of all groups stand for them.
-    assert after == {("a", "en"): Size(2, 600, 300), ("b", "en"): Size(1, 200, 100)}
-    table = summary(before, after)
+    table = balance.mixture([pa.table(rows)])
     assert table["before"] == {"documents": 3, "bytes": 600, "tokens": 200}
+    # No token of what is left of `a` was counted: those of all groups stand for them.
+    assert table["after"] == {"documents": 3, "bytes": 800, "tokens": 400}
     assert [row["before"]["share"] for row in table["groups"]] == [0.5, 0.5]
     assert [row["after"]["share"] for row in table["groups"]] == [0.75, 0.25]
+    assert [row["after"]["tokens"] for row in table["groups"]] == [300, 100]
