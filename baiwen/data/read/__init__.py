@@ -44,6 +44,7 @@ __all__ = [
 FORMATS = (text, html, pdf, jsonl, parquet, warc)
 BY_ENDING = {ending: format for format in FORMATS for ending in format.ENDINGS}
 ENDINGS = tuple(BY_ENDING)
+TOLD = " ".join(one for one in ENDINGS if one not in text.CODES) + ", or as code does (.py .c ...)"
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,16 @@ class Chunk:
 
     def documents(self) -> Iterator[Document]:
         """Read it."""
-        own = {} if self.domain is None else {"domain": self.domain}
-        for found in self.reader(self.items, self.meta):
-            yield replace(found, meta=found.meta | own)
+        found = self.reader(self.items, self.meta)
+        if self.domain is None:
+            return found
+        own = {"domain": self.domain}
+        return (replace(document, meta=document.meta | own) for document in found)
 
 
 def find(places_: Iterable[str | Path]) -> list[Place]:
     """The files of every path, folder, glob or URL, sorted within each; a `UserError` for none."""
-    return places.find(places_, BY_ENDING)
+    return places.find(places_, BY_ENDING, TOLD)
 
 
 def chunks(
@@ -106,5 +109,5 @@ def by_size(paths: Iterable[Path]) -> Iterator[list[Path]]:
 def _format(place: Place) -> Any:  # noqa: ANN401 - one of the modules above
     found = places.ending(place, BY_ENDING)
     if found is None:
-        raise places.unknown(place, BY_ENDING)
+        raise places.unknown(place, TOLD)
     return BY_ENDING[found]

@@ -60,13 +60,21 @@ def page(
 
 def decoded(data: bytes, charset: str | None = None) -> str | None:
     """The text of a page, by the first charset that fits; None where none does."""
-    marked = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
-    told = charset and map_encoding_to_html5(charset)
-    for name in (marked, told, detect_encoding(data, from_html_meta=True), detect_encoding(data)):
+    for name in _charsets(data, charset):
         try:
-            text = data.decode(name, errors="replace") if name else ""
+            text = data.decode(name, errors="replace")
         except LookupError:  # a charset of the web that Python does not have
             continue
-        if name and text.count("\ufffd") <= BROKEN * len(text):
+        if text.count("\ufffd") <= BROKEN * len(text):
             return text
     return None
+
+
+def _charsets(data: bytes, charset: str | None) -> Iterator[str]:
+    """Which charsets a page may be in, the likeliest first."""
+    yield from (name for mark, name in MARKS.items() if data.startswith(mark))
+    if charset and (told := map_encoding_to_html5(charset)):
+        yield told
+    for from_meta in (True, False):
+        if found := detect_encoding(data, from_html_meta=from_meta):
+            yield found

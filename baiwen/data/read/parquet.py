@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from baiwen.data.document import Document, flawed
-from baiwen.data.read.places import Place, opened
+from baiwen.data.read.places import Place, opened, size
 from baiwen.data.read.row import COLUMNS, row_document
 from baiwen.data.read.span import SNIPPET, Cut, Piece, Reading, Span, too_long
+from baiwen.errors import UserError
 
 ENDINGS = (".parquet",)
 BATCH = 64  # rows in memory at a time: half a megabyte of usual text
@@ -20,6 +21,11 @@ BATCH = 64  # rows in memory at a time: half a megabyte of usual text
 
 def cut(place: Place, reading: Reading) -> Iterator[Cut]:
     """A span for each row group."""
+    if size(place) is None:
+        raise UserError(
+            f"{place}: Parquet is read from its end, and this server gives files from their "
+            "beginning alone. Fetch it first"
+        )
     with opened(place) as file:
         try:
             about = _open(file).metadata

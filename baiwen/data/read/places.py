@@ -9,6 +9,7 @@ is no flaw of a document.
 """
 
 import glob
+import io
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +26,14 @@ Place = Path | str  # a file of this machine, or a URL
 BUFFER = 1 << 18  # bytes read at a time
 
 
-def find(places: Iterable[str | Path], endings: Collection[str]) -> list[Place]:
+def find(places: Iterable[str | Path], endings: Collection[str], told: str) -> list[Place]:
     """The files of every path, folder, glob or URL that end so, sorted within each.
 
     Names that begin with a dot are passed over in folders. A `UserError` for a place that is not
-    there or holds no such file.
+    there or holds no such file; told: the endings in its words.
     """
-    return list(dict.fromkeys(found for place in places for found in _found(str(place), endings)))
+    found = (file for place in places for file in _found(str(place), endings, told))
+    return list(dict.fromkeys(found))
 
 
 def local(places: Iterable[Place]) -> list[Path]:
@@ -47,13 +49,15 @@ def ending(place: Place, endings: Collection[str]) -> str | None:
 
 
 def size(place: Place) -> int | None:
-    """Bytes of a file; None where another machine does not say."""
+    """Bytes of a file; None where it can be read from its beginning alone."""
     if isinstance(place, Path):
         with _readable(place):
             return place.stat().st_size
     system, path = _system(place)
     with _readable(place):
-        return cast("int | None", system.info(path)["size"])
+        about = system.info(path)
+    is_web = place.startswith("http")
+    return None if is_web and not about.get("partial") else cast("int | None", about["size"])
 
 
 @contextmanager
@@ -64,7 +68,8 @@ def opened(place: Place) -> Iterator[IO[bytes]]:
             yield file
         return
     system, path = _system(place)
-    with _readable(place), system.open(path, "rb") as file:
+    options = {"block_size": 0} if size(place) is None else {}  # for web servers without ranges
+    with _readable(place), io.BufferedReader(system.open(path, "rb", **options), BUFFER) as file:
         yield file
 
 
@@ -75,18 +80,18 @@ def content(place: Place, most: int) -> bytes | None:
     return data if len(data) <= most else None
 
 
-def unknown(place: Place, endings: Iterable[str]) -> UserError:
+def unknown(place: Place, told: str) -> UserError:
     """What to raise for a file of another format."""
-    return UserError(f"{place}: documents are read from files that end in {' '.join(endings)}")
+    return UserError(f"{place}: documents are read from files that end in {told}")
 
 
-def _found(place: str, endings: Collection[str]) -> list[Place]:
+def _found(place: str, endings: Collection[str], told: str) -> list[Place]:
     found = _distant(place) if "://" in place else _local(place)
     wanted = [file for file in found if ending(file, endings)]
     if not wanted and list(map(str, found)) == [place]:
-        raise unknown(place, endings)
+        raise unknown(place, told)
     if not wanted:
-        raise UserError(f"{place}: holds no file that ends in {' '.join(endings)}")
+        raise UserError(f"{place}: holds no file that ends in {told}")
     return wanted
 
 
@@ -113,6 +118,8 @@ def _distant(url: str) -> list[Place]:
         else:
             inside = system.find(path)
             names = [name for name in inside if not _is_hidden(Path(name.removeprefix(path)))]
+    if not names:
+        raise UserError(f"{url}: there is no such file or folder, or nothing in it")
     if names == [path]:
         return [url]
     return sorted(system.unstrip_protocol(name) for name in names)

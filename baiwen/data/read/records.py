@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from baiwen import files
-from baiwen.data.read.span import SNIPPET, Piece, too_long
+from baiwen.data.read.span import CHUNK, SNIPPET, Piece, too_long
 
 MAGIC, VERSION = b"\x1f\x8b\x08", b"WARC/"
 HEAD = 1 << 10  # bytes of a member that hold its own header and the first of what is packed
@@ -51,16 +51,9 @@ def records(stream: IO[bytes], most: int) -> Iterator[Piece]:
         yield Piece(offset, b"", f"cut or damaged from here on: {error}")
 
 
-def by_member(file: IO[bytes], within: int) -> bool:
-    """Whether the first gzip member is a record of its own, looking at so many bytes."""
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        while not unpacker.eof and file.tell() < within and (block := file.read(BLOCK)):
-            for _ in _unpack(unpacker, block):
-                pass
-    except zlib.error:
-        return True  # `members` finds the next
-    return unpacker.eof and _begins(unpacker.unused_data + file.read(HEAD))
+def by_member(file: IO[bytes]) -> bool:
+    """Whether a second record is seen to begin a gzip member of its own."""
+    return _next_member(file, 1, CHUNK) is not None
 
 
 def members(file: IO[bytes], start: int, end: int, most: int) -> Iterator[Piece]:

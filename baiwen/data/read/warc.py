@@ -28,7 +28,7 @@ def cut(place: Place, reading: Reading) -> Iterator[Cut]:
     total = size(place) if packing else None
     with opened(place) as file:
         if total is not None:
-            if by_member(file, reading.chunk_bytes):
+            if by_member(file):
                 yield from ranges(place, total, reading)
                 return
             file.seek(0)
@@ -40,16 +40,15 @@ def read(span: Span, meta: dict[str, Any], reading: Reading) -> Iterator[Documen
     """A document for each page."""
     about = {"source": str(span.place), "domain": PROSE, **meta}
     for offset, data, flaw in span.pieces or _within(span, reading.document_bytes):
-        place, beginning = f"{span.place}@{offset}", data[:SNIPPET].decode(errors="replace")
-        if flaw:
-            yield flawed(place, beginning, flaw, about)
-            continue
+        place = f"{span.place}@{offset}"
         try:
             archive = ArchiveIterator(BytesIO(data), WarcRecordType.response, auto_decode="all")
-            for record in archive:
+            for record in () if flaw else archive:
                 yield from _page(record, place, about, reading)
         except OSError as error:
-            yield flawed(place, beginning, f"damaged: {error}", about)
+            flaw = f"damaged: {error}"
+        if flaw:
+            yield flawed(place, _beginning(data), flaw, about)
 
 
 def _within(span: Span, most: int) -> Iterator[Piece]:
@@ -70,14 +69,14 @@ def _page(
     about = meta | {"url": (url or "").strip("<>"), "date": date.isoformat() if date else ""}
     data = record.reader.read(reading.document_bytes + 1)
     if len(data) > reading.document_bytes:
-        beginning = data[:SNIPPET].decode(errors="replace")
-        yield flawed(place, beginning, too_long(None, reading.document_bytes), about)
+        yield flawed(place, _beginning(data), too_long(None, reading.document_bytes), about)
     elif kind in HTML:
         yield page(data, place, about, reading, record.http_charset)
+    elif (text := decoded(data, record.http_charset)) is not None:
+        yield document(text, {"place": place, **about})
     else:
-        text = decoded(data, record.http_charset)
-        if text is None:
-            beginning = data[:SNIPPET].decode(errors="replace")
-            yield flawed(place, beginning, "text in no charset known", about)
-        else:
-            yield document(text, {"place": place, **about})
+        yield flawed(place, _beginning(data), "text in no charset known", about)
+
+
+def _beginning(data: bytes) -> str:
+    return data[:SNIPPET].decode(errors="replace")
