@@ -12,7 +12,7 @@ or worker, and a higher rate only ever adds copies. The rates come from the size
     mixture([table.select([*READS, COPIES]) for table in ...])        # the table of the card
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -99,7 +99,7 @@ def draws(ids: pa.ChunkedArray, seed: int) -> np.ndarray:
     return (hashes >> np.uint64(11)) * 2.0**-53
 
 
-def mixture(tables: Sequence[pa.Table]) -> dict[str, Any]:
+def mixture(tables: Iterable[pa.Table]) -> dict[str, Any]:
     """The table of the card, from `READS`, `COPIES` and, where they were counted, `TOKENS`.
 
     Rows without copies never came as far as the step.

@@ -14,10 +14,10 @@ Killed anywhere it goes on where it was. `baiwen data explain ID` tells a docume
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -39,11 +39,11 @@ from baiwen.data.language import Language, identify
 from baiwen.data.pipeline import checks, engines, keys
 from baiwen.data.pipeline.card import Manifests, card, dropped, funnel, scores
 from baiwen.data.pipeline.census import Census, added, census
-from baiwen.data.pipeline.ending import HELDOUT, Ended
+from baiwen.data.pipeline.ending import HELDOUT, Ended, Ending
 from baiwen.data.pipeline.engines import Engine, Work
 from baiwen.data.pipeline.reading import CORPUS, read_all
 from baiwen.data.pipeline.run import Done, Run, manifests, run_steps, sweep, write_steps
-from baiwen.data.pipeline.sidecar import DOCUMENTS, READ
+from baiwen.data.pipeline.sidecar import DOCUMENTS, PARTS, READ
 from baiwen.data.pipeline.step import Global, Map, Step
 from baiwen.data.quality import Quality
 from baiwen.data.rates import Balance
@@ -171,8 +171,18 @@ def run(config: Config, folder: files.RunFolder) -> None:
         whole = added(counted)
         checks.check_kept(whole, [CORPUS, *(extra.name for extra in config.extra)])
         _write(ended, counted, made, work)
-    files.write_json(folder.path / "data.json", card(whole, made))
+    files.write_json(folder.path / "data.json", card(whole, made) | _mixture(ended, count))
     _report(made)
+
+
+def _mixture(ended: Ended, count: int) -> dict[str, Any]:
+    """The card's table of the mixture before and after, where that is a step."""
+    if LAST not in ended.steps:
+        return {}
+    counted = [balance.TOKENS] if balance.TOKENS.partition(".")[0] in ended.steps else []
+    columns = [*balance.READS, balance.COPIES, *counted]
+    parts = (Ending(ended, number) for number in range(count))
+    return {LAST: balance.mixture(part.table(columns, part.alive | True) for part in parts)}
 
 
 def _worked(config: Config, folder: Path, work: Work) -> tuple[Manifests, Ended, int]:
@@ -284,7 +294,10 @@ def _write(ended: Ended, counted: Sequence[Census], made: Manifests, work: Work)
         for stale in (*folder.glob("documents-*"), *folder.glob("dropped-*")):
             stale.unlink()
         files.write(begun, key)
-    planned = [one for one in writers.plan(counted) if not (folder / one.name).exists()]
+    whole = writers.plan(counted)
+    told = {one.name: {n: v for n, v in asdict(one).items() if n != "name"} for one in whole}
+    files.write_json(folder / PARTS / writers.PLAN, told)
+    planned = [one for one in whole if not (folder / one.name).exists()]
     writing = work(partial(writers.write, ended=ended), planned)
     for _ in log.track(writing, "write", len(planned), "files"):
         pass

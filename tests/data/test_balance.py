@@ -1,6 +1,7 @@
 """The mixture step: copies by hash, the same in any order and however the parts are cut."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest import approx
 
+from baiwen import files, stages
 from baiwen.data import balance
 from baiwen.data.balance import census, draws, taken
 from baiwen.data.rates import Balance
@@ -130,3 +132,35 @@ def test_the_card_tells_shares_of_tokens_before_and_after():
     assert [row["before"]["share"] for row in table["groups"]] == [0.5, 0.5]
     assert [row["after"]["share"] for row in table["groups"]] == [0.75, 0.25]
     assert [row["after"]["tokens"] for row in table["groups"]] == [300, 100]
+
+
+def test_a_run_of_the_data_stage_takes_documents_as_its_mixture_says(
+    tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    texts = {"web": "the cat sat on a mat", "science": "two dogs run past a barn", "shop": "red"}
+    with files.jsonl_writer("corpus.jsonl") as put:
+        for i in range(600):
+            domain = list(texts)[i % 3]
+            put({"id": str(i), "text": f"{texts[domain]} {i}", "domain": domain, "lang": "en"})
+    tables = f'[mixture]\ntokenizer = "{tokenizer[0]}"\nsample = 1.0\n'
+    wishes = "times = { science = 1.5, shop = 0.25 }\n"
+    files.write(
+        "data.toml",
+        'stage = "data"\nout = "out"\ncorpus = ["corpus.jsonl"]\nsteps = ["mixture"]\nworkers = 1\n'
+        f"{tables}{wishes}",
+    )
+    (recipe,) = stages.load("data.toml")
+    stages.run(recipe)
+    card = files.read_json("out/data.json")
+    kept = [row for path in Path("out").glob("documents-*") for row in files.read_jsonl(path)]
+    for group in card["mixture"]["groups"]:
+        own = [row for row in kept if row["meta"]["domain"] == group["domain"]]
+        copies = [row["meta"].get("copies", 1) for row in own]
+        counts = [len(tokenizer[1].encode(row["text"])) + 1 for row in own]
+        assert group["after"]["documents"] == sum(copies)
+        assert group["after"]["tokens"] == sum(np.multiply(copies, counts))
+        expected = {"science": 1.5, "shop": 0.25, "web": 1.0}[group["domain"]]
+        assert group["after"]["tokens"] / group["before"]["tokens"] == approx(expected, rel=0.15)
+    dropped = sum(count["documents"] for count in card["dropped"]["mixture"].values())
+    assert len(kept) + dropped == card["mixture"]["before"]["documents"]
