@@ -16,6 +16,7 @@ from baiwen.data.read.span import SNIPPET, Cut, Piece, Reading, Span, too_long
 from baiwen.errors import UserError
 
 ENDINGS = (".parquet",)
+Row = dict[str, Any] | UnicodeDecodeError  # the error in place of a row that is not UTF-8
 BATCH = 64  # rows in memory at a time: half a megabyte of usual text
 
 
@@ -60,33 +61,32 @@ def read(span: Span, meta: dict[str, Any], reading: Reading) -> Iterator[Documen
             yield flawed(f"{span.place}#{number + 1}", "", flaw, about)
 
 
-def _document(row: dict[str, Any], place: str, meta: dict[str, Any], most: int) -> Document:
-    data = row.get("text")
-    if not isinstance(data, bytes):
-        return row_document(row, place, meta)
-    if len(data) > most:
-        beginning = data[:SNIPPET].decode(errors="replace")
-        return flawed(place, beginning, too_long(len(data), most), meta)
-    try:
-        return row_document(row | {"text": data.decode()}, place, meta)
-    except UnicodeDecodeError as error:
-        flaw = f"not UTF-8 at byte {error.start:,} of its text"
-        return flawed(place, data.decode(errors="replace"), flaw, meta)
+def _document(row: Row, place: str, meta: dict[str, Any], most: int) -> Document:
+    if isinstance(row, UnicodeDecodeError):
+        text = row.object.decode(errors="replace")
+        return flawed(place, text, f"not UTF-8 at byte {row.start:,} of a column", meta)
+    found = row_document(row, place, meta)
+    if found.size > most:
+        return flawed(place, found.text[:SNIPPET], too_long(found.size, most), meta)
+    return found
 
 
-def _rows(file: IO[bytes], group: int) -> Iterator[dict[str, Any]]:
-    """The rows of a row group, their `text` as bytes: Arrow checks no UTF-8."""
-    arrow = importlib.import_module("pyarrow")
+def _rows(file: IO[bytes], group: int) -> Iterator[Row]:
     table = _open(file)
     columns = [name for name in ("text", *COLUMNS) if name in table.schema_arrow.names]
     options = {"row_groups": [group], "columns": columns, "use_threads": False}
     for batch in table.iter_batches(BATCH, **options):
-        at = batch.schema.get_field_index("text")
-        if arrow.types.is_string(batch.schema.field(at).type):
-            batch = batch.set_column(at, "text", batch.column(at).cast(arrow.binary()))
-        elif arrow.types.is_large_string(batch.schema.field(at).type):
-            batch = batch.set_column(at, "text", batch.column(at).cast(arrow.large_binary()))
-        yield from batch.to_pylist()
+        try:
+            yield from batch.to_pylist()
+        except UnicodeDecodeError:  # Arrow itself checks no strings
+            yield from (_row(batch, number) for number in range(batch.num_rows))
+
+
+def _row(batch: Any, number: int) -> Row:  # noqa: ANN401 - pyarrow has no types
+    try:
+        return batch.slice(number, 1).to_pylist()[0]
+    except UnicodeDecodeError as error:
+        return error
 
 
 def _open(file: IO[bytes]) -> Any:  # noqa: ANN401 - pyarrow has no types

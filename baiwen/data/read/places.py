@@ -68,7 +68,8 @@ def opened(place: Place) -> Iterator[IO[bytes]]:
             yield file
         return
     system, path = _system(place)
-    options = {"block_size": 0} if size(place) is None else {}  # for web servers without ranges
+    whole_only = place.startswith("http") and size(place) is None
+    options = {"block_size": 0} if whole_only else {}
     with _readable(place), io.BufferedReader(system.open(path, "rb", **options), BUFFER) as file:
         yield file
 

@@ -52,13 +52,14 @@ Cut = tuple[Span, int]  # with about how many bytes it is
 
 def whole(place: Place, reading: Reading) -> Iterator[Cut]:
     """A file that is one document."""
-    yield Span(place), size(place) or reading.chunk_bytes
+    total = size(place)
+    yield Span(place), reading.chunk_bytes if total is None else total
 
 
-def ranges(place: Place, bytes: int, reading: Reading) -> Iterator[Cut]:
+def ranges(place: Place, total: int, reading: Reading) -> Iterator[Cut]:
     """A file of so many bytes that can be read from any place on."""
-    for start in range(0, bytes, reading.chunk_bytes):
-        end = min(start + reading.chunk_bytes, bytes)
+    for start in range(0, total, reading.chunk_bytes):
+        end = min(start + reading.chunk_bytes, total)
         yield Span(place, start, end), end - start
 
 
@@ -83,7 +84,7 @@ def grouped(items: Iterable[tuple[T, int]], most: int) -> Iterator[list[T]]:
         yield group
 
 
-def too_long(bytes: int | None, most: int) -> str:
+def too_long(length: int | None, most: int) -> str:
     """Why what has so many bytes, if that is known, is no document."""
-    found = "longer" if bytes is None else f"{bytes:,} bytes, more"
+    found = "longer" if length is None else f"{length:,} bytes, more"
     return f"{found} than document_bytes = {most:,}"

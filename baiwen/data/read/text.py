@@ -86,7 +86,8 @@ def read(span: Span, meta: dict[str, Any], reading: Reading) -> Iterator[Documen
     language = CODES.get(Path(span.place).suffix.lower())
     own = {"language": language} if language else {}
     domain = CODE if language else PROSE
-    about = {"source": str(span.place), "domain": domain, **own, **meta}
+    place = str(span.place)
+    about = {"place": place, "source": place, "domain": domain, **own, **meta}
     yield text_file(span.place, about, reading.document_bytes)
 
 
@@ -96,7 +97,7 @@ def text_file(place: Place, meta: dict[str, Any], most: int = Reading().document
     if data is None:
         return long_file(place, meta, most)
     try:
-        return document(data.decode("utf-8-sig"), {"place": str(place), **meta})
+        return document(data.decode("utf-8-sig"), meta)
     except UnicodeDecodeError as error:
         flaw = f"not UTF-8 at byte {error.start:,}"
         return flawed(str(place), data.decode(errors="replace"), flaw, meta)

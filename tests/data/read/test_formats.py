@@ -106,9 +106,9 @@ def test_parquet_text_that_is_not_utf8_costs_one_row(stored, read):
     broken = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2])
     file = io.BytesIO()
     pyarrow.parquet.write_table(pa.table({"text": broken}), file)
-    one_, two, three = read(stored(file.getvalue(), ".parquet"))
-    assert (one_.text, three.text) == ("one", "three")
-    assert two.flaw == "not UTF-8 at byte 1 of its text"
+    before, two, after = read(stored(file.getvalue(), ".parquet"))
+    assert (before.text, after.text) == ("one", "three")
+    assert two.flaw == "not UTF-8 at byte 1 of a column"
     assert two.meta["place"].endswith("#2")
 
 
@@ -202,3 +202,9 @@ def test_a_real_crawl_is_read_alike_in_one_piece_and_in_many(shared, read):
     assert read(path, chunk_bytes=5000) == found
     talk = next(one for one in found if "mastodon" in one.meta["url"])
     assert "Some things to know about Mastodon" in talk.text
+
+
+def test_a_text_file_of_a_corpus_says_no_more_of_itself_than_it_is_told(tmp_path):
+    """What the standard library's documents are must not depend on where it is installed."""
+    (tmp_path / "a.py").write_text("x = 1\n")
+    assert text.text_file(tmp_path / "a.py", {"path": "a.py"}).meta == {"path": "a.py"}
