@@ -1,4 +1,4 @@
-"""The command line: `baiwen run|plan|show|chat|serve|eval|export|upcycle|scaling|doctor`.
+"""The command line: `baiwen run|plan|show|chat|serve|eval|export|upcycle|scaling|data|doctor`.
 
     baiwen run recipes/tiny                          a folder of recipes, in order
     baiwen run recipes/tiny/7-sft.toml optim.lr=1e-5 one recipe, one knob changed
@@ -32,6 +32,7 @@ COMMANDS = {
     "export": "write a model in a format of other programs (GGUF)",
     "upcycle": "make a mixture of experts of a dense model",
     "scaling": "learning rate, batch, loss and size by published laws, or by your own runs",
+    "data": "tell what a data run did with a document (explain) or all of them (funnel)",
     "doctor": "check this machine and installation",
 }
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # the shell's convention
@@ -265,6 +266,16 @@ def _scaling(command: argparse.ArgumentParser) -> None:
         kind.add_argument("--tokens", help="to train on, as in 30B")
 
 
+def _data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "what", choices=("explain", "funnel"), help="a document's life, or a table"
+    )
+    command.add_argument(
+        "names", nargs="+", metavar="ID or RUN", help="explain ID [RUN ...]; funnel RUN"
+    )
+    command.add_argument("--json", action="store_true", help="for programs")
+
+
 def _doctor(command: argparse.ArgumentParser) -> None:
     del command  # takes no arguments
 
@@ -279,6 +290,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "export": _export,
     "upcycle": _upcycle,
     "scaling": _scaling,
+    "data": _data,
     "doctor": _doctor,
 }
 

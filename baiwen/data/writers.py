@@ -28,6 +28,7 @@ from baiwen.errors import UserError
 FILE_BYTES = 1 << 26  # of text in a documents file: the work of one process in the shards stage
 DOMAINS = 100  # domains that a corpus may have: each is a source of the mixture
 HELDOUT_FILE = "heldout.jsonl.zst"
+PLAN = "files.json"  # among the parts: which file holds what
 
 
 @dataclass(frozen=True)
