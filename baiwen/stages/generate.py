@@ -224,8 +224,8 @@ def _drafts(config: Config, asking: Asking, wanted: Wanted, prompt: Prompt) -> I
         "top_p": config.top_p,
         "max_tokens": config.max_tokens,
     }
-    rounds = drawing.rounds(seeds, wanted.count)
-    return asking.drafts(prompt, rounds, sampling, wanted.samples, config.seed)
+    every = drawing.rounds(seeds, wanted.count)
+    return asking.drafts(prompt, every, sampling, wanted.samples, config.seed)
 
 
 def _prompts(config: Config) -> list[Prompt]:

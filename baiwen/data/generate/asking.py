@@ -1,7 +1,7 @@
 """Asking: requests made of prompts and seeds, and their replies as drafts, in order.
 
     asking = Asking(ask, cache, concurrency=8, attempts=3, bill=Bill())
-    for draft in asking.drafts(prompt, rounds, sampling, samples=2, draw=7):
+    for draft in asking.drafts(prompt, seeds, sampling, samples=2, draw=7):
         ...
     drafts = agreed(drafts, asking.solutions, knobs)
 
@@ -38,7 +38,7 @@ class Asking:
     def drafts(
         self,
         prompt: Prompt,
-        rounds: Iterable[tuple[int, Seed]],
+        seeds: Iterable[Seed],
         sampling: Sampling,
         samples: int,
         draw: int,
@@ -47,10 +47,10 @@ class Asking:
         waiting: deque[Draft] = deque()
 
         def asked() -> Iterator[tuple[Messages, Sampling]]:
-            for number, seed in rounds:
+            for seed in seeds:
                 messages = filled(prompt, seed)
                 for sample in range(samples):
-                    name = f"{draw}\0{prompt.name}\0{seed.id}\0{number}\0{sample}"
+                    name = f"{draw}\0{prompt.name}\0{seed.id}\0{seed.round}\0{sample}"
                     drawn = xxhash.xxh3_64_intdigest(name.encode()) >> (64 - SEEDS)
                     own = {**sampling, "seed": drawn}
                     waiting.append(Draft(prompt, seed, messages, own, None, self.ask.name))

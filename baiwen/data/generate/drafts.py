@@ -57,9 +57,9 @@ class Draft:
         return replace(self, scores={**self.scores, name: score})
 
     @property
-    def source(self) -> tuple[str, str]:
+    def source(self) -> tuple[str, str, int]:
         """Which drafts are samples of one request."""
-        return self.prompt.name, self.seed.id
+        return self.prompt.name, self.seed.id, self.seed.round
 
     def document(self) -> Document:
         """What it is written as: of the family of its seed, so that a split never parts them."""
@@ -70,7 +70,7 @@ class Draft:
             "license": seed.meta.get("license"),
             "domain": domain,
             "language": "python" if code else prompt.language,
-            "family": family(seed),
+            "family": seed.meta.get("family"),
             "scores": {**self.scores} or None,
         }
         lineage = {
@@ -92,14 +92,6 @@ class Draft:
         """The line of `dropped`: the document that it is none, and why."""
         assert self.verdict is not None
         return {**self.document().row(), "verdict": self.verdict._asdict()}
-
-
-def family(seed: Seed) -> str | None:
-    """What `data/pipeline/reading.py` says that a document shares with its like."""
-    if not seed.document:
-        return None
-    own = xxhash.xxh3_128_hexdigest(" ".join(seed.document.split()).encode())
-    return str(seed.meta.get("family") or own)
 
 
 def digest(text: str) -> str:

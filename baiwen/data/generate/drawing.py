@@ -51,9 +51,9 @@ def seeds(
         )
 
 
-def rounds(found: Callable[[], Iterable[Seed]], count: int) -> Iterator[tuple[int, Seed]]:
-    """`count` seeds with the round that they are of: as often as it takes."""
-    every = ((number, seed) for number in itertools.count() for seed in found())
+def rounds(found: Callable[[], Iterable[Seed]], count: int) -> Iterator[Seed]:
+    """`count` seeds: those that are found, as often as it takes."""
+    every = (replace(seed, round=number) for number in itertools.count() for seed in found())
     return itertools.islice(every, count)
 
 
@@ -66,7 +66,8 @@ def _documents(
     most = lowest[-1] if lowest else -1
     drawn = (one for one in documents() if fit(one, prompt) and rank(one, prompt, draw) <= most)
     for one in itertools.islice(drawn, count):
-        yield Seed(one.id, excerpt(one.text, characters), one.meta)
+        meta = {**one.meta, "family": family(one)}
+        yield Seed(one.id, excerpt(one.text, characters), meta)
 
 
 def fit(document: Document, prompt: Prompt) -> bool:
@@ -81,6 +82,12 @@ def fit(document: Document, prompt: Prompt) -> bool:
 def rank(document: Document, prompt: Prompt, draw: int) -> int:
     """Its place in the draw for a prompt, below 2^64."""
     return xxhash.xxh3_64_intdigest(f"{draw}\0{prompt.name}\0{document.id}".encode())
+
+
+def family(document: Document) -> str:
+    """What `data/pipeline/reading.py` says that a document shares with its like."""
+    own = xxhash.xxh3_128_hexdigest(document.squeezed.encode())
+    return str(document.meta.get("family") or own)
 
 
 def excerpt(text: str, characters: int) -> str:

@@ -65,6 +65,7 @@ class Seed:
     document: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)  # of the document
     topic: str = ""
+    round: int = 0  # how often the prompt has been filled with it before
 
 
 def find(name: str) -> Prompt:

@@ -9,6 +9,8 @@ request the best stays; all have to reach `least`, where it is given. A draft go
 another one, nearly a seed, or mostly in its seed word for word.
 """
 
+import itertools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Literal
@@ -54,15 +56,9 @@ def rewarded(drafts: Iterable[Draft], score: Score, knobs: Reward) -> Iterator[D
     def step(batch: Sequence[Draft]) -> list[Draft]:
         talks = [[*one.messages, {"role": "assistant", "content": _said(one)}] for one in batch]
         rewards = score(talks)
-        best: dict[tuple[str, str], float] = {}
-        for draft, reward in zip(batch, rewards, strict=True):
-            if reward is not None:
-                best[draft.source] = max(reward, best.get(draft.source, reward))
-        taken: set[tuple[str, str]] = set()
-        found = []
-        for draft, reward in zip(batch, rewards, strict=True):
-            found.append(_rewarded(draft, reward, best.get(draft.source), knobs, taken))
-        return found
+        scored = zip(batch, rewards, strict=True)
+        groups = itertools.groupby(scored, key=lambda pair: pair[0].source)
+        return [draft for _, group in groups for draft in _ranked(list(group), knobs)]
 
     return apply(drafts, step)
 
@@ -144,20 +140,18 @@ def _said(draft: Draft) -> str:
     return draft.reply.text if draft.reply else ""
 
 
-def _rewarded(
-    draft: Draft,
-    reward: float | None,
-    best: float | None,
-    knobs: Reward,
-    taken: set[tuple[str, str]],
-) -> Draft:
-    """The draft, refused by its reward or scored with it."""
-    if reward is None or best is None:
-        return draft.refused(REWARD, "too long to be scored")
-    draft = draft.scored(f"{REWARD}.score", reward)
-    if knobs.least is not None and reward < knobs.least:
-        return draft.refused(REWARD, "too low", reward, knobs.least)
-    if knobs.best and (reward < best or draft.source in taken):
-        return draft.refused(REWARD, "another sample is better", reward, best)
-    taken.add(draft.source)
-    return draft
+def _ranked(group: Sequence[tuple[Draft, float | None]], knobs: Reward) -> Iterator[Draft]:
+    """The samples of a request, scored, and refused by their reward or for a better one."""
+    rewards = [-math.inf if reward is None else reward for _, reward in group]
+    best = rewards.index(max(rewards))
+    for place, (draft, reward) in enumerate(group):
+        if reward is None:
+            yield draft.refused(REWARD, "too long to be scored")
+            continue
+        scored = draft.scored(f"{REWARD}.score", reward)
+        if knobs.least is not None and reward < knobs.least:
+            yield scored.refused(REWARD, "too low", reward, knobs.least)
+        elif knobs.best and place != best:
+            yield scored.refused(REWARD, "another sample is better", reward, rewards[best])
+        else:
+            yield scored

@@ -9,6 +9,7 @@ from baiwen.data.generate import prompts
 from baiwen.data.generate.drawing import excerpt, rounds, seeds
 from baiwen.data.generate.ours import OURS
 from baiwen.data.generate.prompts import Prompt, Seed, filled, find
+from baiwen.data.pipeline.reading import _row
 from baiwen.errors import UserError
 
 WORDS = "what a prism does to light, and why it does so. " * 6
@@ -37,8 +38,15 @@ def test_the_same_documents_are_drawn_in_whatever_order_they_lie():
 def test_more_seeds_than_there_are_take_further_turns():
     documents = corpus(3)
     found = list(rounds(lambda: iter(drawn(documents)), 8))
-    assert [number for number, _ in found] == [0, 0, 0, 1, 1, 1, 2, 2]
-    assert [seed.id for _, seed in found[:3]] == [seed.id for _, seed in found[3:6]]
+    assert [seed.round for seed in found] == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert [seed.id for seed in found[:3]] == [seed.id for seed in found[3:6]]
+
+
+def test_a_seed_is_of_the_family_that_the_pipeline_makes_of_its_document():
+    documents = [Document("long", WORDS * 99, {}), Document("named", WORDS, {"family": "f"})]
+    families = {seed.id: seed.meta["family"] for seed in drawn(documents)}
+    assert families == {"long": _row("corpus", documents[0])["family"], "named": "f"}
+    assert all(len(seed.document) <= 6000 for seed in drawn(documents))
 
 
 def test_documents_of_another_language_too_short_or_unreadable_are_passed_over():

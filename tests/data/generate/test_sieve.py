@@ -2,12 +2,10 @@
 
 from baiwen import files
 from baiwen.data.contamination.decontaminate import Decontaminate
-from baiwen.data.document import Document
-from baiwen.data.generate.drafts import BATCH, Draft, Refusal, batched, family
+from baiwen.data.generate.drafts import BATCH, Draft, Refusal, batched
 from baiwen.data.generate.prompts import Prompt, Seed
 from baiwen.data.generate.sieve import Near, Reward, distinct, rewarded, uncontaminated
 from baiwen.data.generate.writing import Writing
-from baiwen.data.pipeline.reading import _row
 from baiwen.endpoint import Reply
 
 MINE = Prompt(name="mine", text="{document}", domain="synthetic")
@@ -18,11 +16,9 @@ def text(start, count=60):
     return " ".join(WORDS[start : start + count])
 
 
-def draft(said, seed="s", document="", **meta):
-    return Draft(
-        MINE, Seed(seed, document, meta), [{"role": "user", "content": "?"}], {"seed": 3},
-        Reply(said), "m", text=said,
-    )  # fmt: skip
+def draft(said, seed="s", document="", round=0, **meta):
+    made, asked = Seed(seed, document, meta, round=round), [{"role": "user", "content": "?"}]
+    return Draft(MINE, made, asked, {"seed": 3}, Reply(said), "m", text=said)
 
 
 def rules(drafts):
@@ -44,6 +40,12 @@ def test_of_the_samples_of_a_request_the_best_stays_and_all_reach_the_least(tmp_
     assert found[0].verdict[2:] == (1.0, 3.0) and found[1].scores == {"reward.score": 3.0}
     found = list(rewarded(drafts, score, Reward(model=tmp_path, best=False)))
     assert rules(found) == [None, None, None, None, "too long to be scored", None]
+
+
+def test_samples_of_the_same_seed_in_another_round_are_another_request(tmp_path):
+    drafts = [draft("a", round=0), draft("b", round=1)]
+    found = rewarded(drafts, lambda talks: [1.0, 2.0], Reward(model=tmp_path))
+    assert rules(found) == [None, None]
 
 
 def test_what_is_nearly_another_goes_and_what_is_like_no_other_stays():
@@ -85,16 +87,13 @@ def test_batches_do_not_part_the_samples_of_a_request():
 
 
 def test_a_document_tells_where_it_comes_from_and_is_of_its_seeds_family():
-    meta = draft("x", "s", "the seed", license="MIT", domain="prose").document().meta
+    meta = draft("x", "s", "the seed", license="MIT", domain="prose", family="f").document().meta
     assert meta["source"] == "generate/mine" and meta["license"] == "MIT"
     assert meta["domain"] == "synthetic" and meta["language"] == "en"
     lineage = meta["lineage"]
     assert lineage["parents"] == ["s"] and lineage["prompt"] == "mine" and lineage["model"] == "m"
     assert lineage["seed"] == 3 and lineage["sampling"] == {"seed": 3}
-    own = _row("corpus", Document("s", "the  seed", {}))["family"]
-    assert meta["family"] == own  # what the pipeline makes of the seed itself
-    assert family(Seed("s", "the seed", {"family": "f"})) == "f"
-    assert family(Seed("t", topic="light")) is None
+    assert meta["family"] == "f"
 
 
 def test_what_is_written_is_counted(tmp_path):
