@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 SPAN = 1 << 17  # bytes of texts worked on at a time, so that all stays in the processor's cache
-SLICE = 1 << 21  # bytes of texts for which somebody who goes on with their words has memory
+SLICE = 1 << 20  # bytes of texts for which somebody who goes on with their words has memory
 PIECE, LONG = 8, 512  # bytes of a word hashed at a time, and of one that is hashed by itself
 BASE = 0x9E3779B97F4A7C15  # of a word's polynomial modulo 2^64: odd, from the golden ratio
 STRIDE = 0xD1342543DE82EF95  # of an n-gram's: a multiplier by Steele and Vigna, 2021

@@ -6,8 +6,8 @@
     best = "classify.educational"
 
 Texts are compared by 128-bit hashes: in 10^12 documents two that differ would share one with a
-probability of 10^-15. With `spaced` every run of white space counts as one space, and what stands
-at the ends does not count: equal is what looks equal.
+probability of 10^-15. With `spaced` every run of white space (that of ASCII) counts as one space,
+and what stands at the ends does not count: equal is what looks equal.
 """
 
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ from baiwen.config import Input, Knobs
 from baiwen.data.dedup.earlier import Earlier
 from baiwen.data.dedup.rows import Choice, Rows, verdicts
 from baiwen.data.pipeline.step import Global, Map, Parts
+from baiwen.data.words import slices, utf8
 
 RULE, EARLIER = "exact: same text", "exact: same text in an earlier run"
-DIGEST = 16  # bytes
 
 
 class Exact(Knobs):
@@ -45,11 +45,37 @@ def steps(knobs: Exact) -> tuple[Map, Global]:
 
 def fingerprints(table: pa.Table) -> pa.Table:
     """Digests of each text, 16 bytes: `raw` of its bytes, `spaced` with its white space as one."""
-    texts = table["text"].to_pylist()
-    digest, kind = xxhash.xxh3_128_digest, pa.binary(DIGEST)
-    raw = [digest(text.encode()) for text in texts]
-    spaced = [digest(" ".join(text.split()).encode()) for text in texts]
-    return pa.table({"raw": pa.array(raw, kind), "spaced": pa.array(spaced, kind)})
+    found: dict[str, list[bytes]] = {"raw": [], "spaced": []}
+    for texts in slices(table["text"]):
+        data, offsets = utf8(texts)
+        found["raw"] += digests(data, offsets[:-1], offsets[1:])
+        found["spaced"] += digests(*squeezed(data, offsets))
+    return pa.table({name: pa.array(every, pa.binary(16)) for name, every in found.items()})
+
+
+def digests(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[bytes]:
+    """A digest of the bytes of each text."""
+    view, digest = memoryview(data.data), xxhash.xxh3_128_digest
+    return [
+        digest(view[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+
+
+def squeezed(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Texts with runs of white space of ASCII as one space, none at their ends: bytes and places.
+
+    Returns the bytes of all, and where each text starts and ends in them: int64 [texts].
+    """
+    space = (data == ord(" ")) | (data - ord("\t") < 5)  # unsigned: \t \n \v \f \r
+    stays = ~space
+    stays[:-1] |= stays[1:]  # the last space of a run
+    last = offsets[1:][np.diff(offsets) > 0] - 1
+    stays[last] = ~space[last]
+    places = offsets - np.searchsorted(np.flatnonzero(~stays), offsets)
+    kept = data[stays]
+    kept[kept - ord("\t") < 5] = ord(" ")
+    leading = np.append(kept, np.uint8(0))[places[:-1]] == ord(" ")
+    return kept, np.minimum(places[:-1] + leading, places[1:]), places[1:]
 
 
 def exact(parts: Parts, knobs: Exact) -> Iterator[pa.Table]:

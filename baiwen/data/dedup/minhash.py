@@ -8,8 +8,8 @@ one with a probability of their Jaccard similarity s. A band is a hash of `rows`
 some band is equal with a probability of 1 - (1 - s^rows)^bands (Leskovec, Rajaraman and Ullman,
 "Mining of Massive Datasets", 3.4): 0.50 at s = 0.70, 0.92 at 0.80, 0.9996 at 0.90 for 14 x 8.
 
-A permutation is x -> (x ^ b) * a of 32 bits of the shingle's hash, a odd; on hashes that are
-already mixed this follows that curve, and is done for many documents at once in the cache.
+A permutation multiplies 32 bits of the shingle's hash by an odd number modulo 2^32: of hashes that
+are mixed already this is enough to follow that curve, and two operations a shingle.
 """
 
 from collections.abc import Iterator
@@ -47,8 +47,9 @@ def shingle_sets(texts: pa.ChunkedArray, shape: Shape) -> Iterator[np.ndarray]:
     """The different shingles of each text, as their hashes, rising."""
     for part in slices(texts):
         hashes, bounds = ngrams(words(part), shape.words)
-        for first, last in pairwise(bounds):
-            yield np.unique(hashes[first:last])
+        for first, last in pairwise(bounds.tolist()):
+            rising = np.sort(hashes[first:last])
+            yield rising[np.append(True, rising[1:] != rising[:-1])[: len(rising)]]
 
 
 def jaccard(left: np.ndarray, right: np.ndarray, least: float = 0.0) -> float:
@@ -83,22 +84,20 @@ def _minima(numbers: np.ndarray, starts: np.ndarray, shape: Shape) -> np.ndarray
 
     starts: where each document's numbers begin; none is empty, which `reduceat` could not tell.
     """
-    factors, flips = _permutations(shape)
+    factors = _factors(shape)
     minima = np.empty((len(factors), len(starts)), np.uint32)
     cuts = np.searchsorted(starts, np.arange(0, len(numbers) + BLOCK, BLOCK))
     for first, last in pairwise(np.unique(cuts)):
         block = numbers[starts[first] : starts[last] if last < len(starts) else None]
         permuted, inside = np.empty_like(block), starts[first:last] - starts[first]
-        for number, (factor, flip) in enumerate(zip(factors, flips, strict=True)):
-            np.bitwise_xor(block, flip, out=permuted)
-            np.multiply(permuted, factor, out=permuted)
+        for number, factor in enumerate(factors):
+            np.multiply(block, factor, out=permuted)
             minima[number, first:last] = np.minimum.reduceat(permuted, inside)
     return minima
 
 
-def _permutations(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """An odd factor and the bits to flip of each permutation: uint32 [bands * rows] each."""
-    count = shape.bands * shape.rows
-    drawn = mixed(np.arange(2 * count, dtype=np.uint64) + mixed(np.array([shape.seed], np.uint64)))
-    numbers = (drawn >> np.uint64(32)).astype(np.uint32)
-    return numbers[:count] | np.uint32(1), numbers[count:]
+def _factors(shape: Shape) -> np.ndarray:
+    """An odd factor for each permutation: uint32 [bands * rows]."""
+    seed = mixed(np.array([shape.seed], np.uint64))
+    drawn = mixed(seed + np.arange(shape.bands * shape.rows, dtype=np.uint64))
+    return (drawn >> np.uint64(32)).astype(np.uint32) | np.uint32(1)

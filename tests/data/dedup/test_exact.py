@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_128_digest
 
-from baiwen.data.dedup.exact import EARLIER, RULE, Exact, first_of, repeated, steps
+from baiwen.data.dedup.exact import EARLIER, RULE, Exact, fingerprints, first_of, repeated, steps
 
 
 def test_all_but_one_of_a_text_go_whatever_their_white_space(run, part):
@@ -45,6 +47,14 @@ def test_what_an_earlier_run_kept_goes_and_is_named(run, part, tmp_path):
 
 def test_nothing_is_found_in_nothing(run, part):
     assert run(steps(Exact()), part([]), part(["one"]))["rule"] == [None]
+
+
+@given(st.lists(st.text(st.sampled_from(" \t\n\r\x0b\x0cab\u00a0中"), max_size=8), max_size=5))
+def test_digests_are_those_of_the_texts_with_and_without_their_white_space(texts):
+    found = fingerprints(pa.table({"text": pa.array(texts, pa.large_string())}))
+    bare = [b" ".join(text.encode().split()) for text in texts]
+    assert found["raw"].to_pylist() == [xxh3_128_digest(text.encode()) for text in texts]
+    assert found["spaced"].to_pylist() == [xxh3_128_digest(text) for text in bare]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=30))
