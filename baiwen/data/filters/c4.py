@@ -39,7 +39,7 @@ _CURLY = frozenset("”’»")
 # Where one sentence ends and the next begins; not after an initial, a title or an ellipsis.
 _NEXT = re.compile(
     r"[.?!。！？।۔؟](?:"
-    r"(?<!\b[A-Za-z].)(?<!\b[DM]r.)(?<!\bM[rs]s.)(?<!\.\.)(?<=[.?!])"
+    r"(?<![\s.(][A-Za-z].)(?<!\b[DM]r.)(?<!\bM[rs]s.)(?<!\.\.)(?<=[.?!])"
     r"(?:[\"'”’)\]]*\s+(?=\S)|(?<=[a-z]\.)(?=[A-Z]))"
     r"|(?<=[^.?!])[”’」』）]*(?=\S))"
 )

@@ -62,8 +62,8 @@ def ellipses(page: Page, most: float = 0.3) -> Verdict | None:
 def letters(page: Page, least: float = 0.8, signs: bool = False) -> Verdict | None:
     """Tables and numbers: the share of words with a letter.
 
-    `signs`: whether a sign is a word here too, as it is in datatrove. A sixth of the words of good
-    English are signs then, and half of a good web crawl falls short of the paper's bound.
+    `signs`: whether a sign is a word here too, as it is in datatrove. With them nearly half of the
+    pages of good English blogs fall short of the paper's bound.
     """
     words = page.counts.words - (0 if signs else page.counts.signs)
     return below("gopher: few letters", share(page.counts.letters, words), least)
