@@ -83,7 +83,7 @@ class Config(Knobs):
     sequence_length: Count = 256  # tokens of a row
     tokens_per_step: Count = 4096  # over all ranks
     micro_tokens: Count = 4096  # that one rank computes at once
-    optim: Optim = Optim(lr=4e-3)  # lr suits `tiny`
+    optim: Optim = Optim(lr=1e-3)
     schedule: Schedule = Schedule()
     loop: Loop = Loop()
     parallel: Parallel = Parallel()
