@@ -109,7 +109,8 @@ def make(folder: Path, paths: list[Path], documents: int = DOCUMENTS, seed: int 
     (folder / "documents.jsonl").write_text("".join(lines), encoding="utf-8")
     texts = pa.array([text for _, text in rows], pa.large_string())
     columns = {"id": [id for id, _ in rows], "text": texts, "bytes": pc.binary_length(texts)}
-    pq.write_table(pa.table(columns), folder / "documents.parquet", row_group_size=2000)
+    path = folder / "documents.parquet"
+    pq.write_table(pa.table(columns), path, row_group_size=2000, use_dictionary=False)
     (folder / "planted.json").write_text(json.dumps(told))
 
 

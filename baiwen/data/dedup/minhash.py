@@ -6,7 +6,7 @@ A document's shingles are all its runs of `words` words (Broder, 1997). Of each 
 permutations of all shingles the lowest of a document's is its minimum: two documents have the same
 one with a probability of their Jaccard similarity s. A band is a hash of `rows` minima, so that
 some band is equal with a probability of 1 - (1 - s^rows)^bands (Leskovec, Rajaraman and Ullman,
-"Mining of Massive Datasets", 3.4): 0.50 at s = 0.70, 0.92 at 0.80, 0.9996 at 0.90 for 14 x 8.
+"Mining of Massive Datasets", 3.4): 0.56 at s = 0.70, 0.92 at 0.80, 0.9996 at 0.90 for 14 x 8.
 
 A permutation multiplies 32 bits of the shingle's hash by an odd number modulo 2^32: of hashes that
 are mixed already this is enough to follow that curve, and two operations a shingle.
