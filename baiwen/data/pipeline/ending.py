@@ -53,12 +53,15 @@ class Ending(Part):
         return rows[outcome] & among.to_numpy(zero_copy_only=False)
 
     def documents(self, rows: np.ndarray) -> Iterator[dict[str, Any]]:
-        """The rows of a mask as those of a documents file, dropped ones with their verdict."""
+        """The rows of a mask as those of a documents file.
+
+        Dropped ones come with their verdict, and with what else its step `found`: the id of the
+        document that was kept instead, the test that they hold.
+        """
         columns = ("text", "domain", "language", "source", "meta", *self.scores)
         found = self.table(columns, rows).to_pylist()
-        for row, copies, verdict in zip(
-            found, self._copies()[rows], self.verdicts(rows), strict=True
-        ):
+        places, verdicts = np.flatnonzero(rows), self.verdicts(rows)
+        for place, row, verdict in zip(places, found, verdicts, strict=True):
             meta = json.loads(row["meta"])
             meta |= {name: row[name] for name in ("domain", "language") if row[name] is not None}
             scores = {name: row[name] for name in self.scores if row[name] is not None}
@@ -68,9 +71,28 @@ class Ending(Part):
                 "place": origin(meta),
                 "steps": self._seen_by(row["source"], verdict),
             }
-            meta |= {"copies": int(copies)} if copies > 1 else {}
-            told = {"verdict": verdict} if verdict else {}
-            yield {"id": row["id"], "text": row["text"], "meta": meta, **told}
+            if self._copies[place] > 1:
+                meta["copies"] = int(self._copies[place])
+            yield {
+                "id": row["id"],
+                "text": row["text"],
+                "meta": meta,
+                **self._gone(int(place), verdict),
+            }
+
+    def _gone(self, place: int, verdict: dict[str, Any] | None) -> dict[str, Any]:
+        """The verdict on a row, and what else its step found, as far as a line can tell it."""
+        if not verdict:
+            return {}
+        step = verdict["step"]
+        names = [name for name in self.columns[step] if name not in _NO_SCORES]
+        cells = {name: self._found(step, name)[place] for name in names}
+        found = {
+            name: cell.as_py()
+            for name, cell in cells.items()
+            if cell.is_valid and any(kind(cell.type) for kind in (*NUMBERS, pa.types.is_string))
+        }
+        return {"verdict": verdict, **({"found": found} if found else {})}
 
     def _seen_by(self, source: str, verdict: dict[str, Any] | None) -> list[str]:
         """The steps that looked at a document: up to the one it went at, if it did."""
@@ -101,6 +123,7 @@ class Ending(Part):
                 told[place] = {"step": step, **dict.fromkeys(VERDICT.names), **verdict}
         return [told[place] for place in np.flatnonzero(rows)]
 
+    @cached_property
     def _copies(self) -> np.ndarray:
         step, _, name = COPIES.partition(".")
         if name not in self.columns.get(step, ()):
