@@ -62,6 +62,12 @@ OFF = frozenset(
         code.comments,  # good code may have none
     )
 )
+_FITS: Mapping[type, tuple[str, tuple[type, ...]]] = {  # what may stand for a default of a type
+    bool: ("true or false", (bool,)),
+    int: ("a number", (int, float)),
+    float: ("a number", (int, float)),
+    tuple: ("a list of strings", (list, tuple)),
+}
 _BATCH = 1 << 18  # characters measured together, unless a document has more
 
 
@@ -91,13 +97,21 @@ def known(settings: Settings) -> Settings:
         if name not in rules:
             hint = mistakes.nearest(name, list(rules))
             raise UserError(f"there is no filter {name!r}.{hint} There are: {', '.join(rules)}.")
-        parameters = list(inspect.signature(rules[name]).parameters)[1:]
-        for threshold in thresholds if isinstance(thresholds, dict) else ():
-            if threshold not in parameters:
-                hint = mistakes.nearest(threshold, parameters)
-                listed = ", ".join(parameters) or "none"
-                raise UserError(f"{name} has no threshold {threshold!r}.{hint} It has: {listed}.")
+        if isinstance(thresholds, dict):
+            _check(name, thresholds, list(inspect.signature(rules[name]).parameters.values())[1:])
     return settings
+
+
+def _check(name: str, thresholds: Mapping[str, object], own: list[inspect.Parameter]) -> None:
+    defaults = {parameter.name: parameter.default for parameter in own}
+    for threshold, value in thresholds.items():
+        if threshold not in defaults:
+            hint = mistakes.nearest(threshold, list(defaults))
+            listed = ", ".join(defaults) or "none"
+            raise UserError(f"{name} has no threshold {threshold!r}.{hint} It has: {listed}.")
+        kind, fits = _FITS[type(defaults[threshold])]
+        if type(value) not in fits:
+            raise UserError(f"{name}: {threshold} = {value!r} has to be {kind}.")
 
 
 def files(settings: Settings) -> list[Path]:

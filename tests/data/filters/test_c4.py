@@ -39,7 +39,7 @@ def test_lines_stay_where_they_are_sentences(line, kept):
         (FIVE, None),
         (FIVE.replace("4.", "4"), ("c4: too few sentences", 4, 5)),
         ("One here. Two here! Three here? Four here. Five.", None),
-        ("We don't. They won’t. I shan't. You can't. He does.", None),  # noqa: RUF001
+        ("We don't. They won’t. I shan't. You can't. He does.", None),
         ("One here. Two here! Three here? Four of Mr. Bo.", ("c4: too few sentences", 4, 5)),
         ("One at 3.14 or so. It is ... by J. S. Bach.", ("c4: too few sentences", 2, 5)),
         ("一在这里。二在这里！三在这里？四在这里。五。", None),

@@ -138,12 +138,21 @@ def test_rules_for_web_pages_run_where_they_are_named():
         ({"word_cuont": False}, "there is no filter 'word_cuont'. Did you mean word_count?"),
         ({"word_count": {"lest": 3}}, "word_count has no threshold 'lest'. Did you mean least?"),
         ({"generated": {"most": 3}}, "It has: none."),
+        ({"word_count": {"least": "3"}}, "word_count: least = '3' has to be a number."),
+        ({"word_count": {"least": True}}, "word_count: least = True has to be a number."),
+        ({"letters": {"signs": 1}}, "letters: signs = 1 has to be true or false."),
+        ({"licenses": {"allow": "MIT"}}, "licenses: allow = 'MIT' has to be a list of strings."),
     ],
 )
 def test_an_unknown_rule_or_threshold_is_named_with_the_nearest(settings, message):
     with pytest.raises(UserError) as error:
         filters.known(settings)
     assert message in str(error.value)
+
+
+def test_settings_that_fit_are_known():
+    settings = {"word_count": {"least": 20.0}, "licenses": {"allow": ["MIT"], "unknown": True}}
+    assert filters.known(settings) == settings
 
 
 def test_every_rule_tells_what_it_is_for():
