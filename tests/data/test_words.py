@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from baiwen.data.words import BASE, LONG, PIECE, STRIDE, mixed, ngrams, utf8, words
+from baiwen.data.words import BASE, LONG, PIECE, STRIDE, mixed, ngrams, slices, utf8, words
 
 TEXTS = st.lists(
     st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("aB1 ._\nÉéΣ中文、カ한"))),
@@ -111,6 +111,19 @@ def polynomial(hashes: list[int], base: int) -> int:
     for one in hashes:
         value = (value * base + one) % 2**64
     return value
+
+
+@given(TEXTS)
+def test_words_do_not_depend_on_how_many_texts_are_worked_on_at_a_time(texts):
+    rows = pa.array(texts, pa.large_string())
+    whole = words(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("baiwen.data.words.SPAN", 3)
+        parted = words(rows)
+        patch.setattr("baiwen.data.words.SLICE", 3)
+        assert pa.chunked_array(slices(rows), rows.type).to_pylist() == texts
+    for name in ("hashes", "starts", "ends", "bounds"):
+        assert getattr(parted, name).tolist() == getattr(whole, name).tolist()
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
