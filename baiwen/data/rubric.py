@@ -197,15 +197,13 @@ def _marks(rubric: Rubric, found: Mapping[str, Any]) -> Marks | None:
 
 
 def _level(dimension: Dimension, value: Any) -> int | None:  # noqa: ANN401 - whatever JSON holds
-    """A level as a judge may write it: 4, 4.0, "4/5", "4 (clear)", "level 4"."""
-    found = _NUMBER.fullmatch(str(value).strip()) if _scalar(value) else None
+    """A level as a judge may write it: 4, 4.0, "4/5", "4 (clear)", "level 4"; of 0 and 1: true."""
+    if isinstance(value, bool):
+        return int(value) if (dimension.least, dimension.most) == (0, 1) else None
+    found = _NUMBER.fullmatch(str(value).strip()) if isinstance(value, int | float | str) else None
     if found is None or not (number := float(found[1])).is_integer():
         return None
     return int(number) if dimension.least <= number <= dimension.most else None
-
-
-def _scalar(value: object) -> bool:
-    return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
 def _domain(domains: Sequence[Domain], value: Any) -> str | None:  # noqa: ANN401

@@ -127,5 +127,8 @@ def test_a_dimension_that_makes_no_sense_is_refused(knobs, told):
 def test_rows_of_others_may_leave_marks_out():
     assert rubric.given(SMALL, {"clarity": "3", "more": 1}) == Marks({"clarity": 3})
     assert rubric.given(SMALL, {"domain": "E-Commerce"}) == Marks({}, "e_commerce")
+    assert (
+        rubric.given(Rubric((Dimension(name="a", least=0, most=1),)), {"a": True}).levels["a"] == 1
+    )
     with pytest.raises(ValueError, match="domain is none"):
         rubric.given(SMALL, {"domain": "gossip"})

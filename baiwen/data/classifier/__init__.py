@@ -3,9 +3,10 @@
 features    the words, pairs of words and outer shape of many texts at once
 model       Classifier: what was learned, saved and loaded; scores of texts
 training    fit: from features and marks to a classifier
+marks       marks from files, and the parts of the documents to learn from and to measure on
 agreement   how far it agrees with its judge on documents that it has not seen
-apply       score: the step `classify` of a pipeline
+apply       the step `classify` of a pipeline
 
-    made = fit(Examples(features(texts, knobs), levels, labels), held, rubric, knobs, training)
+    made, losses = fit(train, tune, rubric, Features(), Training())
     made.scores(texts)                                  # dimensions [texts, D], domains [texts, L]
 """

@@ -62,7 +62,7 @@ class Features(Knobs):
 class Found:
     """The features of many texts."""
 
-    ids: np.ndarray  # int64 [n]: buckets, text by text; words below the middle, pairs from it on
+    ids: np.ndarray  # int32 [n]: buckets, text by text; words below the middle, pairs from it on
     bounds: np.ndarray  # int64 [texts + 1]
     shapes: np.ndarray  # float32 [texts, SHAPES]
 
@@ -126,7 +126,7 @@ def _distinct(found: Words, bits: int) -> tuple[np.ndarray, np.ndarray]:
     np.not_equal(keys[1:], keys[:-1], out=fresh[1:])
     keys = keys[fresh]
     firsts = np.arange(len(bounds), dtype=np.uint64) << np.uint64(bits)
-    return (keys & np.uint32((1 << bits) - 1)).astype(np.int64), np.searchsorted(keys, firsts)
+    return (keys & np.uint32((1 << bits) - 1)).astype(np.int32), np.searchsorted(keys, firsts)
 
 
 def _threes(found: Words) -> tuple[np.ndarray, np.ndarray]:
