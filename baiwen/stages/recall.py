@@ -8,10 +8,10 @@
     corpus = ["runs/mine/data"]            # a data stage's folder, or files of documents
     labels = "labels.jsonl"                # {"id", "label": true}: what some documents are
 
-Each round teaches a classifier the seeds and what was found against a sample of the rest, takes the
-documents that score as high as held-out seeds do, widens by source, and measures both: on the
-documents with labels, and on a sample that the judge of `[endpoint]` looks at. Where precision
-falls below the bound, what it is of is not taken, and the recall is at its end. Writes
+Each round teaches a classifier the seeds and what was found against a sample of the rest. From the
+best scores on it takes documents as long as they are precise, then all of the sources of which
+enough was found. Precise is what enough of is of the kind: by the judge of `[endpoint]`, on a
+sample, or by the labels. The recall ends where a round finds next to nothing more. Writes
 
     documents-NAME-00000.jsonl.zst     as the data stage does, with `meta.recall`
     data.json                          how many documents and bytes
@@ -145,7 +145,7 @@ def _seeds(config: Config) -> Seeds:
     """The seeds' texts, drawn by the hash of their ids: to learn from, and the spies."""
     documents = read.documents(_files(config.seeds))
     ranked = ((key(found.id), found.text) for found in documents)
-    chosen = [text for _, text in heapq.nsmallest(config.examples, dict(ranked).items())]
+    chosen = list(dict(heapq.nsmallest(config.examples, ranked)).values())
     spies = len(chosen) // SPIES
     if not spies:
         raise UserError(
