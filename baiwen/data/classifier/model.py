@@ -14,7 +14,7 @@ a softmax. In the folder lie `classifier.json` (the rubric and what is looked at
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,6 @@ from baiwen.data.rubric import Dimension, Domain, Rubric
 from baiwen.errors import UserError
 
 ABOUT, WEIGHTS = "classifier.json", "classifier.safetensors"
-FORM = 1  # of the files
 BINS = 8  # of a shape, by its quantiles
 SHAPED = 0.3  # what a shape's bin counts for, where a word of 400 counts for 0.05
 MOST = 4096  # rows that are added up at a time
@@ -53,7 +52,7 @@ class Seen(NamedTuple):
 class About(Knobs):
     """What `classifier.json` says of the weights beside it."""
 
-    form: int
+    form: Literal[1] = 1
     dimensions: tuple[Dimension, ...]
     domains: tuple[Domain, ...]
     features: Features
@@ -104,13 +103,13 @@ class Classifier:
             share = np.float32(max(end - start, 1) ** -0.5)
             for at in range(start, end, MOST):
                 rows = seen.rows[at : min(at + MOST, end)]
+                # "clip" reads into `some` at once; `check` has seen to it that all rows are there.
                 total += share * self.words.take(rows, 0, some[: len(rows)], "clip").sum(0)
         return scores
 
     def save(self, folder: Path, more: dict[str, Any]) -> None:
         """Write its two files; `more` is said in `classifier.json` too."""
         about = About(
-            form=FORM,
             dimensions=self.rubric.dimensions,
             domains=self.rubric.domains,
             features=self.features,
