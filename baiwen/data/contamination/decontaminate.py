@@ -8,8 +8,8 @@ with it of at least 13 tokens and at least 0.6 of the shorter one (spec 3.3), am
 n-gram in common; n is not reported. Three readings:
 
 *   **Tokens are words** (`data/words.py`): what punctuation, white space and case make of a text is
-    no difference, as in Math's normalisation. 13 words are about 17 tokens of Qwen2.5 in English;
-    each Chinese character counts one, and 13 of them are about 9 tokens.
+    no difference, as in Math's normalisation. 13 words are about 18 tokens of Qwen2.5 in English,
+    punctuation included, and about 15 in Chinese, of which each character counts as a word.
 *   **A long document is compared where it hits.** A few thousand words hold most words of any short
     question in their order, so their subsequence says nothing. What is compared is the stretch of
     the document where most of the candidate's n-grams lie, `window` times as long as the test; the
@@ -18,7 +18,8 @@ n-gram in common; n is not reported. Three readings:
     none is left, of its 5-grams more than half. Two of them in one stretch make a candidate;
     `gram = 13, hits = 1` is Math's rule.
 
-Coder drops what shares any ten words in a row with a test: `overlap = 10`.
+Coder drops what shares any ten words in a row with a test: `overlap = 10`. Tests of fewer than 13
+words, which the report's rule cannot find, are found where they stand whole.
 """
 
 import math
