@@ -1,7 +1,7 @@
 """The mixture step: how many times each document is taken, by its domain and language.
 
     steps = [..., "domain", "mixture"]
-    [mixture]
+    [balance]
     times = {entertainment = 0.3, science = 2, "*/zh" = 1.5}   # `Balance` in data/rates.py
     epochs = 4
 

@@ -104,7 +104,7 @@ def _shares(groups: Sequence[Group], asked: np.ndarray, weights: Mapping[str, fl
     if left < ROUNDING and free.any():
         others = ", ".join("/".join(groups[i]) for i in np.flatnonzero(free)[:5])
         raise UserError(
-            f"mixture.weights: nothing is left for {others}. Give every domain a weight (0 leaves "
+            f"balance.weights: nothing is left for {others}. Give every domain a weight (0 leaves "
             "it out), or let the weights add up to less than 1."
         )
     shares[free] = left * _parts(asked[free])
@@ -141,12 +141,12 @@ def _wishes(
     for name, weight in weights.items():
         if _within(name, weights) > weight + ROUNDING:
             raise UserError(
-                f"mixture.weights: the languages of {name} have {_within(name, weights):g} of all, "
+                f"balance.weights: the languages of {name} have {_within(name, weights):g} of all, "
                 f"which is more than its own {weight:g}."
             )
     total = sum(weight - _within(name, weights) for name, weight in weights.items())
     if total > 1 + ROUNDING:
-        raise UserError(f"mixture.weights: they add up to {total:g}, more than 1.")
+        raise UserError(f"balance.weights: they add up to {total:g}, more than 1.")
     return times, weights
 
 
@@ -155,7 +155,7 @@ def _known(wishes: Mapping[str, float], table: str, there: set[str]) -> dict[str
     if strange := sorted(found.keys() - there):
         names = sorted(there)
         raise UserError(
-            f"mixture.{table}: no document is of {strange[0]!r}."
+            f"balance.{table}: no document is of {strange[0]!r}."
             f"{mistakes.nearest(strange[0], names)} There are {', '.join(names[:12])}"
             f"{', ...' if len(names) > 12 else ''}."
         )

@@ -87,7 +87,7 @@ class Config(Knobs):
     quality: tuple[Quality, ...] = ()
     domain: Assign = Assign()
     decontaminate: Decontaminate | None = None
-    mixture: Balance = Balance()
+    balance: Balance = Balance()  # of the step `mixture`
     heldout_share: Share = 0.02  # of the documents, by hash
     heldout_bytes: Annotated[int, Field(ge=0)] = 4 << 20  # bytes of text held out at most
     reuse: tuple[Input, ...] = ()  # data runs whose findings are taken over where nothing changed
@@ -135,9 +135,9 @@ STEPS: dict[str, Callable[[Config], Sequence[Step]]] = {
     "quality": lambda c: quality.steps(c.quality),
     "domain": lambda c: domains.steps(c.domain),
     "decontaminate": lambda c: [_decontaminate(c.decontaminate)] if c.decontaminate else (),
-    "mixture": lambda c: balance.steps(c.mixture),
+    "mixture": lambda c: balance.steps(c.balance),
 }
-KNOBS = {name: name for name in STEPS} | {"heuristics": "filters"}  # the table of each step
+KNOBS = {name: name for name in STEPS} | {"heuristics": "filters", "mixture": "balance"}  # tables
 NEEDED = ("classify", "quality", "decontaminate")  # steps that do nothing without theirs
 LAST = "mixture"  # comes after what is held out, so that it is measured on as it is
 

@@ -143,7 +143,7 @@ def test_a_run_of_the_data_stage_takes_documents_as_its_mixture_says(
         for i in range(600):
             domain = list(texts)[i % 3]
             put({"id": str(i), "text": f"{texts[domain]} {i}", "domain": domain, "lang": "en"})
-    tables = f'[mixture]\ntokenizer = "{tokenizer[0]}"\nsample = 1.0\n'
+    tables = f'[balance]\ntokenizer = "{tokenizer[0]}"\nsample = 1.0\n'
     wishes = "times = { science = 1.5, shop = 0.25 }\n"
     files.write(
         "data.toml",
