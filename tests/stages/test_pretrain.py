@@ -233,7 +233,7 @@ def test_a_recipe_that_contradicts_itself_is_refused(place, change, told):
 
 def test_held_out_documents_without_text_are_named_by_their_line(place):
     files.write("untold.jsonl", '{"text": "a cat"}\n{"txt": "a dog"}\n')
-    with pytest.raises(UserError, match=r"untold\.jsonl:2: no string `text` \(its fields: txt\)"):
+    with pytest.raises(UserError, match=r"untold\.jsonl@\d+: no string `text` \(its fields: txt\)"):
         run("untold", PRETRAIN.replace("heldout.jsonl", "untold.jsonl"))
 
 

@@ -69,7 +69,7 @@ def test_an_empty_folder_is_a_clear_error(tmp_path):
 
 def test_a_row_without_text_is_named(tmp_path):
     write_rows(tmp_path / "rows.jsonl", [{"text": "a"}, {"body": "b"}])
-    with pytest.raises(UserError, match=r"rows\.jsonl:2: no string `text`"):
+    with pytest.raises(UserError, match=r"rows.jsonl@14: no string `text`"):
         made(Config(out=tmp_path / "out", documents=tmp_path / "rows.jsonl"))
     assert not (tmp_path / "out" / "tokenizer.json").exists()
 

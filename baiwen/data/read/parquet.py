@@ -40,8 +40,9 @@ def cut(place: Place, reading: Reading) -> Iterator[Cut]:
     row = 0
     for number in range(about.num_row_groups):
         group = about.row_group(number)
-        yield Span(place, number, row=row), group.total_byte_size
-        row += group.num_rows
+        last = row + group.num_rows
+        yield Span(place, number, last, row), group.total_byte_size
+        row = last
 
 
 def read(span: Span, meta: dict[str, Any], reading: Reading) -> Iterator[Document]:
@@ -51,14 +52,16 @@ def read(span: Span, meta: dict[str, Any], reading: Reading) -> Iterator[Documen
         yield flawed(str(span.place), "", str(piece.flaw), about)
     if span.pieces:
         return
-    number = span.row
+    number, told = span.row, "a page ends too early"
     with opened(span.place) as file:
         try:
             for number, row in enumerate(_rows(file, span.start), start=span.row + 1):
                 yield _document(row, f"{span.place}#{number}", about, reading.document_bytes)
         except _damage() as error:
-            flaw = f"damaged from here to the end of row group {span.start}: {_told(error)}"
-            yield flawed(f"{span.place}#{number + 1}", "", flaw, about)
+            told = _told(error)
+    if number != span.end:  # a damaged page may also end without a word
+        flaw = f"damaged from here to the end of row group {span.start}: {told}"
+        yield flawed(f"{span.place}#{number + 1}", "", flaw, about)
 
 
 def _document(row: Row, place: str, meta: dict[str, Any], most: int) -> Document:

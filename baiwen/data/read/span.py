@@ -41,8 +41,8 @@ class Span(NamedTuple):
     """What is read at a time of a file."""
 
     place: Place
-    start: int = 0  # bytes; of Parquet the row group
-    end: int | None = None
+    start: int = 0  # byte; of Parquet the row group
+    end: int | None = None  # byte; of Parquet its last row
     row: int = 0  # of Parquet: rows of the file that come before
     pieces: Sequence[Piece] = ()  # read already
 
