@@ -61,8 +61,8 @@ class Decontaminate(Knobs):
     least: Count = 13  # words of the common subsequence; report: 13 tokens
     share: Annotated[float, Field(gt=0, le=1)] = 0.6  # of the shorter one's words; report: 0.6
     # words of a test of fewer than `least` for which a document goes that has them in a row; the
-    # report's rule cannot find these; 8: the shortest n-gram of GPT-3 (Brown et al. 2020, C)
-    whole: Count = 8
+    # report's rule cannot find these; Coder: any 10 words in a row
+    whole: Count = 10
     # words of the stretch that is compared, for each word of the test; not reported: there are no
     # documents longer than a sequence in the report's rule
     window: Annotated[float, Field(ge=1)] = 1.5

@@ -1,7 +1,7 @@
 """Evaluation files as sequences of words: what no document to train on may hold.
 
     paths = [Path("eval/gsm8k/test.jsonl.gz"), Path("eval/mmlu")]
-    tests = read(paths, ("question",), whole=8, least=13)
+    tests = read(paths, ("question",), whole=10, least=13)
     tests.places[17]                    # "eval/gsm8k/test.jsonl.gz:18 question"
 
 Every string of a row of JSONL, JSON or Parquet counts, however deep it lies in lists and objects
