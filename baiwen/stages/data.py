@@ -83,10 +83,10 @@ class Config(Knobs):
     exact: Exact = Exact()
     lines: Lines = Lines()
     near: Near = Near()
-    classify: Classify | None = None
-    quality: tuple[Quality, ...] = ()
+    classify: Classify | None = None  # whose scores the step of that name gives
+    quality: tuple[Quality, ...] = ()  # rules on scores, in order
     domain: Assign = Assign()
-    decontaminate: Decontaminate | None = None
+    decontaminate: Decontaminate | None = None  # against what
     balance: Balance = Balance()  # of the step `mixture`
     heldout_share: Share = 0.02  # of the documents, by hash
     heldout_bytes: Annotated[int, Field(ge=0)] = 4 << 20  # bytes of text held out at most
