@@ -163,6 +163,45 @@ def grids(drawn: Mapping[str, Grid], across: str, down: str) -> str:
         return _svg(figure)
 
 
+def bars(drawn: Mapping[str, Mapping[str, float]], across: str) -> str:
+    """Shares as bars beside each other, a row a name, a colour a series.
+
+    drawn: name -> series -> share; every name has the same series, four at most.
+    """
+    series = list(next(iter(drawn.values())))
+    thick = 0.8 / len(series)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.34 * len(drawn)), layout="constrained")
+        axes = figure.subplots()
+        for index, (name, colour) in enumerate(zip(series, SERIES, strict=False)):
+            places = [row + thick * (index - (len(series) - 1) / 2) for row in range(len(drawn))]
+            shares = [row[name] for row in drawn.values()]
+            axes.barh(places, shares, 0.9 * thick, color=colour, label=_label(name))
+        axes.set_yticks(range(len(drawn)), list(map(_label, drawn)))
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.set_xlabel(across)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        figure.legend(loc="outside upper right", ncols=len(series))
+        return _svg(figure)
+
+
+def histograms(drawn: Mapping[str, tuple[Sequence[float], Sequence[float]]], up: str) -> str:
+    """Small panels in two columns, one a title, each a histogram: its edges and its counts."""
+    rows = -(-len(drawn) // 2)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.4 + 1.5 * rows), layout="constrained")
+        grid = figure.subplots(rows, 2, squeeze=False).flatten()
+        for axes, (title, (edges, counts)) in zip(grid, drawn.items(), strict=False):
+            axes.stairs(counts, edges, fill=True, color=SERIES[0])
+            axes.set_title(_label(title), fontsize=9.5, loc="left")
+        for axes in grid[len(drawn) :]:
+            axes.set_axis_off()
+        figure.supylabel(up, fontsize=9.5, color=SOFT)
+        return _svg(figure)
+
+
 def calibration(points: Sequence[tuple[float, float, int]]) -> str:
     """Observed against predicted shares, both from a half to one; dots grow with their count.
 

@@ -1,4 +1,4 @@
-"""The sections of how it was made: training, data, stages, recipes.
+"""The sections of how it was made: training, stages, recipes.
 
     for block in training([read("sft", Path("runs/tiny/sft"))]): ...
 
@@ -35,15 +35,6 @@ def training(runs: Sequence[Run]) -> Iterator[Block]:
         )
 
 
-def data(runs: Sequence[Run]) -> Iterator[Block]:
-    """What became of the documents, what the shards hold, what tasks were drawn."""
-    for run in runs:
-        yield from _outcomes(run)
-        yield from _exercises(run)
-        yield from _shards(run)
-        yield from _kinds(run)
-
-
 def stages(runs: Sequence[Run]) -> Iterator[Block]:
     """When each stage ran, for how long, on what."""
     known = [run for run in runs if run.record]
@@ -74,55 +65,6 @@ def recipes(runs: Sequence[Run]) -> Iterator[Block]:
         if run.recipe:
             text = json.dumps(run.recipe, indent=2, ensure_ascii=False)
             yield Code(text, f"{run.name} ({run.source('recipe.json')})")
-
-
-def _outcomes(run: Run) -> Iterator[Block]:
-    """Documents by what became of them: kept or held out by domain, dropped by step and rule."""
-    told = run.table("data.json")
-    groups = [
-        *((outcome, told.get(outcome, {})) for outcome in ("kept", "heldout")),
-        *((f"dropped by {step}", rules) for step, rules in told.get("dropped", {}).items()),
-    ]
-    rows = [
-        [outcome, name, count(found["documents"]), count(found["bytes"])]
-        for outcome, table in groups
-        for name, found in table.items()
-    ]
-    if rows:
-        head = ["outcome", "domain or rule", "documents", "bytes"]
-        yield Table(head, rows, run.source("data.json"))
-
-
-def _exercises(run: Run) -> Iterator[Block]:
-    """Exercises by kind, and why how many texts did not give one."""
-    rows = [
-        [form, what, name, count(number)]
-        for form, tally in run.table("exercises.json").items()
-        for what, named in (("made", tally["kinds"]), ("not made", tally["unfit"]))
-        for name, number in sorted(named.items())
-    ]
-    if rows:
-        yield Table([run.name, "", "kind", "exercises"], rows, run.source("exercises.json"))
-
-
-def _shards(run: Run) -> Iterator[Block]:
-    names = sorted(path.parent.name for path in run.folder.glob("*/index.json"))
-    rows = []
-    for name in names:
-        index = run.table(f"{name}/index.json")
-        totals = [count(index[key]) for key in ("documents", "tokens", "bytes")]
-        rows.append([name, *totals, f"{index['bytes'] / max(index['tokens'], 1):.2f}"])
-    if rows:
-        head = ["shards", "documents", "tokens", "bytes", "bytes a token"]
-        yield Table(head, rows, run.source(*(f"{name}/index.json" for name in names)))
-
-
-def _kinds(run: Run) -> Iterator[Block]:
-    kinds = run.table("instruct.json").get("kinds", {})
-    rows = [[kind, *map(count, splits.values())] for kind, splits in kinds.items()]
-    if rows:
-        head = ["kind of task", *next(iter(kinds.values()))]
-        yield Table(head, rows, run.source("instruct.json"))
 
 
 def _curve(run: Run, key: str, name: str, dots: bool = False) -> figures.Curve:

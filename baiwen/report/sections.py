@@ -8,7 +8,7 @@ numbers come from.
 
 from collections.abc import Sequence
 
-from baiwen.report import alignment, long, making, results
+from baiwen.report import alignment, data, examples, judged, long, making, results
 from baiwen.report.page import Section
 from baiwen.report.runs import Run
 
@@ -22,7 +22,9 @@ ALL = {
     "Reward model": alignment.reward_models,
     "Reinforcement learning": alignment.reinforcement,
     "Training": making.training,
-    "Data": making.data,
+    "Data": data.data,
+    "Classifiers, recall, synthetic documents": judged.judged,
+    "Documents kept and dropped": examples.examples,
     "Stages": making.stages,
     "Recipes": making.recipes,
 }

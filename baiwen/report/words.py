@@ -74,6 +74,11 @@ def cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"[...] {text[-LONGEST:]}"
 
 
+def head(text: str) -> str:
+    """The beginning of a text that is too long to show."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} [...]"
+
+
 def probability(p: float) -> str:
     """A p-value; the very small ones as a bound."""
     return "< 0.0001" if p < 1e-4 else f"{p:.4f}"

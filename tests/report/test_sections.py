@@ -5,7 +5,7 @@ import re
 import pytest
 
 from baiwen import files
-from baiwen.report import making, page
+from baiwen.report import data, page
 from baiwen.report.page import Cards, Figure, Samples, Table, Text
 from baiwen.report.runs import Run
 from baiwen.report.sections import sections
@@ -135,7 +135,7 @@ def test_dropped_documents_stand_with_their_reason(made):
 def test_exercises_stand_by_kind_with_why_texts_gave_none(tmp_path):
     tally = {"kinds": {"fim": 1200, "echo": 3}, "unfit": {"fim: too short": 7}}
     files.write_json(tmp_path / "exercises.json", {"documents": tally})
-    (found,) = making.data([Run("at256", tmp_path)])
+    (found,) = data.data([Run("at256", tmp_path)])
     assert found.rows == [
         ["documents", "made", "echo", "3"],
         ["documents", "made", "fim", "1,200"],
