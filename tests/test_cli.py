@@ -14,8 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 import torch
@@ -443,11 +442,17 @@ def _fields(
             yield from _fields(field.annotation, inner, f"{key}{name}.")
             continue
         yield f"{key}{name}", (table, field, default)
-        many = ".NAME" if getattr(field.annotation, "__origin__", None) is dict else "[N]"
-        step = "" if isinstance(field.annotation, UnionType) else many
-        for part in get_args(field.annotation):
-            if isinstance(part, type) and issubclass(part, Knobs):
-                yield from _fields(part, None, f"{key}{name}{step}.")
+        for step, part in _held(field.annotation):
+            yield from _fields(part, None, f"{key}{name}{step}.")
+
+
+def _held(annotation: Any) -> Iterator[tuple[str, type[Knobs]]]:
+    """The tables within a type, each with what leads to one of them."""
+    many = {dict: ".NAME", tuple: "[N]", Annotated: ""}.get(get_origin(annotation), "")
+    for part in get_args(annotation):
+        if isinstance(part, type) and issubclass(part, Knobs):
+            yield many, part
+        yield from ((many + step, inner) for step, inner in _held(part))
 
 
 # A model: loaded, talked to, scored.
@@ -552,7 +557,7 @@ def test_eval_prints_accuracy_and_bits_per_byte(here, model, capsys):
 @pytest.mark.parametrize(
     ("row", "arguments", "told"),
     [
-        ('{"txt": "x"}', ["--documents", "rows.jsonl"], "rows.jsonl:1: no string `text`"),
+        ('{"txt": "x"}', ["--documents", "rows.jsonl"], "rows.jsonl@0: no string `text`"),
         ('{"prompt": []}', ["--tasks", "rows.jsonl"], "rows.jsonl: row 1 has no `answer`"),
         ("{}", ["--tasks", "rows.jsonl", "--questions", "0"], "questions = 0 must be greater"),
         ("{}", ["--tasks", "rows.jsonl", "--device", "gpu"], 'device = "gpu" must match pattern'),

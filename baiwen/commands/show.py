@@ -132,13 +132,24 @@ def _field(field: ast.AnnAssign, table: Table) -> list[Knob]:
 
 def _items(name: str, annotation: ast.expr, module: Module) -> Iterator[Knob]:
     """The knobs of a table that may be absent, of those within a list, or within a dict by name."""
-    for node in ast.walk(annotation):
-        inner = _find(ast.unparse(node), module) if isinstance(node, ast.Name) else None
+    for step, held in _held(annotation):
+        inner = _find(held, module)
         if isinstance(inner, Table):
-            many = ".NAME" if ast.unparse(annotation).startswith("dict") else "[N]"
-            step = "" if isinstance(annotation, ast.BinOp) else many
             for knob in _knobs(inner):
                 yield replace(knob, key=f"{name}{step}.{knob.key}")
+
+
+def _held(annotation: ast.expr) -> Iterator[tuple[str, str]]:
+    """The names of an annotation, each with what leads to one of it: nothing, `[N]` or `.NAME`."""
+    if isinstance(annotation, ast.Name):
+        yield "", annotation.id
+    elif isinstance(annotation, ast.BinOp):
+        yield from (*_held(annotation.left), *_held(annotation.right))
+    elif isinstance(annotation, ast.Subscript):
+        many = {"dict": ".NAME", "Annotated": ""}.get(ast.unparse(annotation.value), "[N]")
+        inner = annotation.slice
+        for part in inner.elts if isinstance(inner, ast.Tuple) else [inner]:
+            yield from ((many + step, name) for step, name in _held(part))
 
 
 def _type(node: ast.expr, module: Module) -> str:
