@@ -26,7 +26,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -43,7 +42,6 @@ from baiwen.data.criteria import DIMENSIONS, DOMAINS
 from baiwen.data.document import Document
 from baiwen.data.rubric import Dimension, Domain, Marks, Rubric
 from baiwen.data.sample import sample
-from baiwen.data.writers import by_source
 from baiwen.endpoint import Bill, Endpoint
 from baiwen.endpoint.answers import SPENT
 from baiwen.engine import asked
@@ -147,7 +145,7 @@ def check(config: Config, to_come: Sequence[Path]) -> None:
     """Stop unless there are documents; what lies in `to_come` is not looked for."""
     for place in config.data:
         if not any(place.is_relative_to(folder) for folder in to_come):
-            _files(place)
+            read.find([place])
 
 
 def plan(config: Config) -> dict[str, str | int]:
@@ -242,14 +240,7 @@ def _sample(config: Config) -> list[Document]:
 
 
 def _documents(config: Config) -> Iterator[Document]:
-    return chain.from_iterable(read.documents(_files(place)) for place in config.data)
-
-
-def _files(place: Path) -> list[read.Place]:
-    """The files of documents; of a data stage's folder those that it has kept."""
-    if (place / "data.json").is_file():
-        return [*chain.from_iterable(by_source(place).values())]
-    return read.find([place])
+    return read.documents(read.find(config.data))
 
 
 @contextmanager

@@ -242,10 +242,8 @@ def _requests(config: Config) -> int:
 
 
 def _documents(config: Config) -> Iterator[Document]:
-    """The documents of all seeds; of a data stage's folder those that it kept."""
-    for place in config.seeds:
-        made = sorted(place.glob("documents-*.jsonl.zst")) if place.is_dir() else []
-        yield from read.documents(made or read.find([place]))
+    """The documents of all seeds."""
+    return read.documents(read.find(config.seeds))
 
 
 def _topics(config: Config) -> list[str]:

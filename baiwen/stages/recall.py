@@ -22,7 +22,6 @@ A round that is finished is not done again.
 """
 
 import heapq
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -37,12 +36,11 @@ from baiwen import endpoint, files, log
 from baiwen.config import Input
 from baiwen.data import read, rubric
 from baiwen.data.executor import ordered
-from baiwen.data.read import Place
 from baiwen.data.recall.corpus import Corpus, Storing, key, store
 from baiwen.data.recall.learning import OTHER
 from baiwen.data.recall.search import TOLD, Count, Judge, Rounds, Search, Seeds
 from baiwen.data.rubric import Domain, Rubric
-from baiwen.data.writers import FILE_BYTES, by_source, source_name
+from baiwen.data.writers import FILE_BYTES, source_name
 from baiwen.endpoint import Bill, Endpoint
 from baiwen.errors import UserError
 from baiwen.eval.statistics import proportion
@@ -101,7 +99,7 @@ def check(config: Config, to_come: Sequence[Path]) -> None:
         for place in getattr(config, knob):
             if not any(Path(place).is_relative_to(folder) for folder in to_come):
                 try:
-                    _files([place])
+                    read.find([place])
                 except UserError as error:
                     raise UserError(f"{knob}: {error}") from error
 
@@ -109,24 +107,14 @@ def check(config: Config, to_come: Sequence[Path]) -> None:
 def reads(config: Config) -> dict[str, list[Path]]:
     """The files of the seeds and of the corpus."""
     try:
-        return {knob: read.local(_files(getattr(config, knob))) for knob in ("seeds", "corpus")}
+        return {knob: read.local(read.find(getattr(config, knob))) for knob in ("seeds", "corpus")}
     except UserError:
         return {}  # gone since the run, or not there yet: `check` tells where it has to be
 
 
-def _files(places: Sequence[str]) -> list[Place]:
-    """The files of documents; of a data stage's folder those that it has kept."""
-    found: list[Place] = []
-    for place in places:
-        made = (Path(place) / "data.json").is_file()
-        kept = by_source(place).values() if made else [read.find([place])]
-        found += itertools.chain.from_iterable(kept)
-    return found
-
-
 def _corpus(config: Config, folder: Path) -> Corpus:
     """The corpus as parts of its own, each made once."""
-    chunks = read.chunks(_files(config.corpus))
+    chunks = read.chunks(read.find(config.corpus))
     tasks = (
         Storing(chunk, folder / f"{number:07}.parquet", config.source_depth)
         for number, chunk in enumerate(chunks)
@@ -143,7 +131,7 @@ def _corpus(config: Config, folder: Path) -> Corpus:
 
 def _seeds(config: Config) -> Seeds:
     """The seeds' texts, drawn by the hash of their ids: to learn from, and the spies."""
-    documents = read.documents(_files(config.seeds))
+    documents = read.documents(read.find(config.seeds))
     ranked = ((key(found.id), found.text) for found in documents)
     chosen = list(dict(heapq.nsmallest(config.examples, ranked)).values())
     spies = len(chosen) // SPIES

@@ -10,7 +10,7 @@ Every hundredth document, a thousand at most, is held out of training, to count 
 `tokenizer_stats.json` how many bytes of unseen text a token stands for.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -35,17 +35,12 @@ class Config(Knobs):
 def run(config: Config, folder: files.RunFolder) -> None:
     """Train on the documents and write the tokenizer."""
     held_out: list[str] = []
-    documents = log.track(read.texts_of(_sources(config.documents)), "read", unit="documents")
+    documents = log.track(read.texts_of(read.find([config.documents])), "read", unit="documents")
     tokenizer = train(_without(documents, held_out), config.vocab_size)
     tokenizer.save(folder.path)
     stats = _stats(tokenizer, held_out)
     files.write_json(folder.path / "tokenizer_stats.json", stats)
     log.say(_summary(stats))
-
-
-def _sources(path: Path) -> Sequence[read.Place]:
-    """The files that hold the documents of `path`: of a data stage, those it kept."""
-    return sorted(path.glob("documents-*.jsonl*")) or read.find([path])
 
 
 def _without(documents: Iterable[str], held_out: list[str]) -> Iterator[str]:

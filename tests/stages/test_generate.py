@@ -379,6 +379,7 @@ def test_of_a_data_stage_what_it_kept_is_read(answering, tmp_path, seeds):
     for name in ("documents-prose-00000", "heldout", "dropped-00000"):
         with files.jsonl_writer(folder / f"{name}.jsonl.zst") as put:
             put(document(words(name), {}, name).row())
+    files.write_json(folder / "data.json", {})
     with answering(write) as served:
         kept, dropped = into(
             settings(tmp_path, folder, served.url, prompts=[{"use": "medium", "count": 6}])

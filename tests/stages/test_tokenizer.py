@@ -31,6 +31,7 @@ def documents(tmp_path):
     write_rows(folder / "documents-00000.jsonl.zst", rows[:70])
     write_rows(folder / "documents-00001.jsonl.zst", rows[70:])
     write_rows(folder / "heldout.jsonl.zst", [{"text": "zzz " * 1_000}])
+    files.write_json(folder / "data.json", {})
     return folder
 
 

@@ -23,14 +23,16 @@ from baiwen import mistakes
 from baiwen.errors import UserError
 
 Place = Path | str  # a file of this machine, or a URL
+CARD, KEPT = "data.json", "documents-*.jsonl.zst"  # of a run folder that holds documents
 BUFFER = 1 << 18  # bytes read at a time
 
 
 def find(places: Iterable[str | Path], endings: Collection[str], told: str) -> list[Place]:
     """The files of every path, folder, glob or URL that end so, sorted within each.
 
-    Names that begin with a dot are passed over in folders. A `UserError` for a place that is not
-    there or holds no such file; told: the endings in its words.
+    Names that begin with a dot are passed over in folders; of a run folder with documents (of the
+    stages data, recall, generate) those that were kept are found. A `UserError` for a place that is
+    not there or holds no such file; told: the endings in its words.
     """
     found = (file for place in places for file in _found(str(place), endings, told))
     return list(dict.fromkeys(found))
@@ -100,6 +102,8 @@ def _local(place: str) -> list[Place]:
     path = Path(place)
     if path.is_file():
         return [path]
+    if (path / CARD).is_file() and (kept := sorted(path.glob(KEPT))):
+        return [*kept]
     if path.is_dir():
         within = (child for child in path.rglob("*") if not _is_hidden(child.relative_to(path)))
     elif glob.has_magic(place):

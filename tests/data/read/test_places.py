@@ -23,6 +23,16 @@ def test_a_file_that_two_places_name_is_read_once(tmp_path):
     assert find([tmp_path, tmp_path / "a.txt", tmp_path / "*.txt"]) == [tmp_path / "a.txt"]
 
 
+def test_of_a_run_folder_the_documents_that_were_kept_are_found(tmp_path):
+    kept = ["documents-code-00000.jsonl.zst", "documents-prose-00000.jsonl.zst"]
+    others = ["heldout.jsonl.zst", "dropped-00000.jsonl.zst", "parts/documents/00000.parquet"]
+    for name in (*kept, *others, "data.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert find([tmp_path]) == [tmp_path / name for name in kept]
+    assert find([tmp_path / "heldout.jsonl.zst"]) == [tmp_path / "heldout.jsonl.zst"]
+
+
 def test_places_that_hold_nothing_are_named(tmp_path):
     (tmp_path / "table.csv").write_text("a")
     with pytest.raises(UserError, match="there is no file, folder or glob of documents at"):
