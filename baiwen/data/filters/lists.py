@@ -67,7 +67,7 @@ def blocked_hosts(
     page: Page, hosts: Sequence[str] = (), files: Sequence[str] = ()
 ) -> Verdict | None:
     """From a host of the list, or one below it."""
-    host = (urlsplit(address(page)).hostname or "").lower()
+    host = (urlsplit(address(page)).hostname or "").lower().rstrip(".")
     listed = entries(tuple(hosts), tuple(files))
     while host:
         if host in listed:
@@ -139,7 +139,7 @@ def entries(given: tuple[str, ...], files: tuple[str, ...]) -> frozenset[str]:
     found = {entry.strip().lower() for entry in given}
     for path in files:
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"the list {path} cannot be read: {error}") from error
         found.update(line.partition("#")[0].strip().lower() for line in text.splitlines())

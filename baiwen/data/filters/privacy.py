@@ -78,7 +78,8 @@ _KEY = re.compile(
     + ")(?![A-Za-z0-9])"
 )
 _BLOCK = re.compile(
-    r"-----BEGIN (?P<kind>[A-Z ]*PRIVATE KEY(?: BLOCK)?)-----.*?(?:-----END (?P=kind)-----|\Z)",
+    r"-----BEGIN (?P<kind>[A-Z ]*PRIVATE KEY(?: BLOCK)?)-----"
+    r"(?:.{,16384}?-----END (?P=kind)-----|(?:(?:\s|\\[nr])*[0-9A-Za-z+/=]{16,})*)",  # or cut off
     re.S,
 )
 _NAMED = re.compile(

@@ -1,8 +1,11 @@
 """Each rule of code with a file that stays and one that goes, at the published bound."""
 
+import time
+
 import pytest
 
 from baiwen.data import filters
+from baiwen.data.filters import code
 
 GOOD = (
     "def add(left, right):\n    return left + right\n\n\n"
@@ -155,3 +158,27 @@ def test_comments_are_told_from_strings(language, text, comments):
 )
 def test_rules_of_some_languages_pass_the_others_by(name, language):
     assert verdict("-" * 9, only(name), language) is None
+
+
+SHOWN = [
+    ("<p title='a > b' class=x>Tom &amp; <b>Jerry</b></p><!-- <i>no</i> -->", "Tom & Jerry"),
+    ("<head><style>p {}</style></head><SCRIPT src=x>if (a < b) c</SCRIPT >1 < 2", "1 < 2"),
+    ('<a href="x" ">stray quotes</a> <p class="y">close', "stray quotes close"),
+    ("<![ x", ""),
+    ("<!-- never closed", ""),
+    ("a <b\nclass=c", "a"),
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), SHOWN)
+def test_of_html_counts_what_a_browser_shows(text, shown):
+    assert code._visible(text) == shown
+
+
+@pytest.mark.parametrize(
+    "piece", ["<!--", "<a ", "<script>", "</", "<![", "<a b='", '<a b="c', "&"]
+)
+def test_no_html_takes_more_than_linear_time(piece):
+    begin = time.process_time()
+    code._visible(piece * 50_000)
+    assert time.process_time() - begin < 1

@@ -18,6 +18,7 @@ def verdict(meta, **settings):
     [
         ({"url": "https://ads.example.com/a"}, True),
         ({"url": "http://b.ADS.example.com:80/"}, True),
+        ({"url": "http://ads.example.com./"}, True),
         ({"url": "https://example.com/ads.example.com"}, False),
         ({"url": "https://bads.example.com/"}, False),
         ({"source": "https://spam.example/x"}, True),
@@ -113,3 +114,9 @@ def test_a_list_that_cannot_be_read_is_named():
 def test_the_files_of_lists_are_what_verdicts_depend_on():
     settings = {"blocked_hosts": {"files": ["a.txt", "b.txt"]}, "licenses": {"allow": ["MIT"]}}
     assert [str(path) for path in filters.files(settings)] == ["a.txt", "b.txt"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_entry(tmp_path):
+    path = tmp_path / "hosts.txt"
+    path.write_text("ads.example.com\n", encoding="utf-8-sig")
+    assert lists.entries((), (str(path),)) == {"ads.example.com"}

@@ -84,3 +84,17 @@ def test_the_step_gives_texts_that_changed_and_counts():
         {"secrets": 0, "emails": 1, "ips": 1, "phones": 0},
         {"secrets": 0, "emails": 0, "ips": 0, "phones": 0},
     ]
+
+
+KEY = "-----BEGIN RSA PRIVATE KEY-----"
+
+
+def test_a_word_on_private_keys_does_not_take_the_rest_of_the_text_with_it():
+    text = f"Look for {KEY} in the files. " + "Then go on with the article. " * 9
+    assert masked(text, Privacy())[0] == text.replace(KEY, "<SECRET>")
+
+
+@pytest.mark.parametrize("line", ["\n", "\\n", "\r\n  "])
+def test_a_private_key_that_is_cut_off_goes_as_far_as_it_is_there(line):
+    key = line.join([KEY, "MIIEpAIBAAKCAQEA" * 4, "q83vEjRWeJCrze/8" * 4, "Zm9vYmFyYmF6cXV4cQ=="])
+    assert masked(f"{key}\nand so on", Privacy())[0] == "<SECRET>\nand so on"
