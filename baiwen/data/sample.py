@@ -22,14 +22,16 @@ def sample(
     documents: Callable[[], Iterable[Document]], count: int, by: Sequence[str], seed: int
 ) -> list[Document]:
     """At most `count` documents that are not blank, by hash; `by` names fields of `meta`."""
-    lowest: dict[Stratum, list[int]] = defaultdict(list)  # heaps of hashes, the highest on top
+    drawn: dict[Stratum, set[int]] = defaultdict(set)
     for document in documents():
         if document.text.strip():
-            _offer(lowest[stratum(document, by)], -draw(document.id, seed), count)
+            numbers = drawn[stratum(document, by)]
+            numbers.add(draw(document.id, seed))
+            if len(numbers) == 2 * count:  # only the lowest matter; no more than these are held
+                numbers.intersection_update(heapq.nsmallest(count, numbers))
+    lowest = {name: sorted(numbers)[:count] for name, numbers in drawn.items()}
     bars = {
-        name: sorted(-item for item in heap)[share - 1]
-        for (name, heap), share in zip(lowest.items(), _shares(lowest, count), strict=True)
-        if share
+        name: lowest[name][share - 1] for name, share in _shares(lowest, count).items() if share
     }
     chosen: dict[int, Document] = {}
     for document in documents():
@@ -50,17 +52,10 @@ def stratum(document: Document, by: Sequence[str]) -> Stratum:
     return tuple(str(own.get(name, "")) for name in by)
 
 
-def _offer(heap: list[int], item: int, most: int) -> None:
-    """Keep the highest `most` different items."""
-    if item in heap[:1] or (len(heap) == most and item < heap[0]):
-        return
-    (heapq.heappush if len(heap) < most else heapq.heappushpop)(heap, item)
-
-
-def _shares(strata: Mapping[Stratum, Sequence[int]], count: int) -> list[int]:
-    """How many of each stratum: as even as can be, in the order of the mapping."""
+def _shares(strata: Mapping[Stratum, Sequence[int]], count: int) -> dict[Stratum, int]:
+    """How many of each stratum: as even as can be."""
     shares, left = {}, count
     for done, name in enumerate(sorted(strata, key=lambda name: (len(strata[name]), name))):
         shares[name] = min(len(strata[name]), left // (len(strata) - done))
         left -= shares[name]
-    return [shares[name] for name in strata]
+    return shares

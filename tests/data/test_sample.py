@@ -48,6 +48,13 @@ def test_blank_documents_and_those_that_come_twice_are_passed_over():
     assert [one.id for one in sample(lambda: there, 5, (), 0)] == ["b"]
 
 
+@given(SIZES, st.integers(1, 40))
+def test_a_corpus_that_is_read_twice_gives_the_same_sample(sizes, count):
+    there = documents(sizes)
+    once = sample(lambda: there, count, ("domain",), 0)
+    assert sample(lambda: there * 2, count, ("domain",), 0) == once
+
+
 def test_strata_may_be_of_any_field():
     one = Document("a", "text", {"site": 3})
     assert stratum(one, ("domain", "site", "none")) == ("prose", "3", "")
