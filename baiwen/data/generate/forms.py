@@ -60,7 +60,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _OPEN = re.compile(
-    r"\{(?:document|topic)\}|\[(?:insert|your|name|date|topic|此处)[^\]\n]{0,40}\]"
+    r"\{(?:document|topic)\}"
+    r"|(?<![\w)\]])\[(?:insert|your|name|date|topic|此处)[^\]\n]{0,40}\](?![(\[])"
     r"|lorem ipsum|\bTODO\b"
     r"|</?(?:text|document|problem|solution|exercise|program|tests)\b[^>\n]{0,20}>",
     re.IGNORECASE,
@@ -130,7 +131,7 @@ def _formed(draft: Draft, knobs: Format, share: float) -> Draft:
         return draft.refused(STEP, "a refusal")
     if _ASIDE.search(edges):
         return draft.refused(STEP, "speaks to who asked")
-    if _OPEN.search(text):
+    if _OPEN.search(draft.parts.get("exercise", text)):  # programs have d[name], [name for ...]
         return draft.refused(STEP, "a place left open")
     if share < knobs.least_distinct:
         return draft.refused(STEP, "repeats itself", share, knobs.least_distinct)

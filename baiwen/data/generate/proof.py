@@ -12,6 +12,7 @@ program passes its tests in the sandbox and a program that does nothing fails th
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -20,6 +21,7 @@ from baiwen import files
 from baiwen.config import Knobs
 from baiwen.data.generate.drafts import MODEL, Draft, apply, digest
 from baiwen.data.generate.ours import SOLVE
+from baiwen.data.generate.prompts import Prompt
 from baiwen.endpoint import Answer, Messages, Sampling
 from baiwen.endpoint.answers import SPENT
 from baiwen.verify import Verdict, code, math
@@ -49,20 +51,30 @@ def known(drafts: Iterable[Draft]) -> Iterator[Draft]:
 
 
 def agreed(drafts: Iterable[Draft], solve: Solve, knobs: Proof) -> Iterator[Draft]:
-    """Refused are problems on whose answer too few samples agree with the solution."""
+    """Refused are problems on whose answer too few samples agree with the solution.
+
+    Those of other prompts do not wait for an answer, which may never come.
+    """
+    for solved, group in groupby(drafts, key=lambda draft: _solvable(draft.prompt)):
+        if solved:
+            yield from _solved(group, solve, knobs)
+        else:
+            yield from group
+
+
+def _solved(drafts: Iterable[Draft], solve: Solve, knobs: Proof) -> Iterator[Draft]:
     waiting: deque[Draft] = deque()
 
     def asked() -> Iterator[tuple[Messages, Sampling]]:
         for draft in drafts:
             waiting.append(draft)
-            if _unsolved(draft):
+            if not draft.verdict:
                 for sample in range(knobs.samples):
                     yield _again(draft, sample)
 
-    answers = solve(asked())
     held: list[Answer[str]] = []
-    for answer in answers:
-        while not _unsolved(waiting[0]):
+    for answer in solve(asked()):
+        while waiting[0].verdict:
             yield waiting.popleft()
         held.append(answer)
         if len(held) == knobs.samples:
@@ -81,8 +93,8 @@ def tested(drafts: Iterable[Draft], cache: files.Ledger, workers: int) -> Iterat
         yield from apply(drafts, step)
 
 
-def _unsolved(draft: Draft) -> bool:
-    return not draft.verdict and draft.prompt.form == "problem" and not draft.prompt.truth
+def _solvable(prompt: Prompt) -> bool:
+    return prompt.form == "problem" and not prompt.truth
 
 
 def _again(draft: Draft, sample: int) -> tuple[Messages, Sampling]:

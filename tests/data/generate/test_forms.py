@@ -116,6 +116,14 @@ def test_what_does_not_is_refused_with_the_reason(bad, why):
     assert rule(bad, least_characters=150, least_distinct=least) == why
 
 
+def test_names_in_brackets_of_a_program_or_a_link_are_no_places_left_open():
+    program = "def double(number):\n    d = {'x': [name for name in 'ab']}\n    return number * 2"
+    assert rule(draft("exercise", **{**EXERCISE, "program": program}), least_distinct=0.2) is None
+    assert (
+        rule(draft(text=f"{PROSE} See [your guide](guide.html); ages[name] is a number.")) is None
+    )
+
+
 def test_prose_that_speaks_of_its_subject_is_no_aside():
     text = f"The office was closed. {PROSE} Of course the light of the sun is white. " * 1
     assert rule(draft(text=text)) is None

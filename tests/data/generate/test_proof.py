@@ -45,6 +45,13 @@ def test_a_problem_stays_where_enough_samples_come_to_its_answer():
     assert len(asked) == 9 and len({str(request) for request in asked}) == 9
 
 
+def test_what_is_no_problem_does_not_wait_for_one():
+    solve, _ = solver("\\boxed{4}")
+    drafts = iter([PLAIN] * 100)
+    assert next(agreed(drafts, solve, Proof())) == PLAIN
+    assert len(list(drafts)) > 90
+
+
 def test_the_solution_is_not_shown_to_who_solves_it_again():
     solve, asked = solver("\\boxed{4}")
     list(agreed([problem(4)], solve, Proof(samples=2)))
