@@ -22,6 +22,8 @@ ENDINGS = (".html", ".htm", ".xhtml")
 BROKEN = 0.001  # share of its characters that may be broken
 DEPTH = 512  # of elements, as in Chromium; extraction takes time by its square
 TOO_DEEP = " > ".join("*" * (DEPTH + 1))
+# Charsets of the web (WHATWG, Encoding) that hold more than Python's codec of that name.
+WIDER = {"gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949"}
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -62,7 +64,7 @@ def decoded(data: bytes, charset: str | None = None) -> str | None:
     """The text of a page, by the first charset that fits; None where none does."""
     for name in _charsets(data, charset):
         try:
-            text = data.decode(name, errors="replace")
+            text = data.decode(WIDER.get(name, name), errors="replace")
         except LookupError:  # a charset of the web that Python does not have
             continue
         if text.count("\ufffd") <= BROKEN * len(text):

@@ -10,6 +10,7 @@ is no flaw of a document.
 
 import glob
 import io
+import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,17 +101,29 @@ def _found(place: str, endings: Collection[str], told: str) -> list[Place]:
 
 def _local(place: str) -> list[Place]:
     path = Path(place)
-    if path.is_file():
-        return [path]
-    if (path / CARD).is_file() and (kept := sorted(path.glob(KEPT))):
-        return [*kept]
-    if path.is_dir():
-        within = (child for child in path.rglob("*") if not _is_hidden(child.relative_to(path)))
-    elif glob.has_magic(place):
-        within = (Path(name) for name in glob.iglob(place, recursive=True))
-    else:
-        raise UserError(mistakes.missing("file, folder or glob of documents", path))
-    return sorted(child for child in within if child.is_file())
+    with _readable(path):
+        if path.is_file():
+            return [path]
+        if (path / CARD).is_file() and (kept := sorted(path.glob(KEPT))):
+            return [*kept]
+        if path.is_dir():
+            within = _within(path)
+        elif glob.has_magic(place):
+            within = (Path(name) for name in glob.iglob(place, recursive=True))
+        else:
+            raise UserError(mistakes.missing("file, folder or glob of documents", path))
+        return sorted(child for child in within if child.is_file())
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    """All files below a folder that are not hidden; an OSError for a folder that is denied us."""
+    for name, folders, files in os.walk(folder, onerror=_raised):
+        folders[:] = [one for one in folders if not _is_hidden(Path(one))]
+        yield from (Path(name, file) for file in files if not _is_hidden(Path(file)))
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 def _distant(url: str) -> list[Place]:
@@ -150,7 +163,8 @@ def _readable(place: Place) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UserError(f"{place}: there is no such file") from error
     except OSError as error:
-        raise UserError(f"{place}: cannot be read: {error.strerror or error}") from error
+        inside = f" ({error.filename})" if str(error.filename or place) != str(place) else ""
+        raise UserError(f"{place}: cannot be read: {error.strerror or error}{inside}") from error
 
 
 def _name(place: Place) -> str:

@@ -136,6 +136,23 @@ def test_html_is_read_in_its_own_charset(stored, read, charset, told):
     assert words in one(read(stored(page, ".html"))).text
 
 
+@pytest.mark.parametrize(
+    ("charset", "codec", "words"),
+    [
+        ("gb2312", "gb18030", "价格是㐀元€"),
+        ("shift_jis", "cp932", "手順は①と②です"),
+        ("big5", "big5hkscs", "佢嘅咗嚟"),
+        ("euc-kr", "cp949", "똠방각하 펲시콜라"),
+    ],
+)
+def test_html_has_all_letters_that_browsers_read_in_its_charset(
+    stored, read, charset, codec, words
+):
+    page = f'<meta charset="{charset}"><body><p>{words * 20}</p></body>'.encode(codec)
+    (found,) = read(stored(page, ".html"))
+    assert found.text == words * 20
+
+
 def test_a_broken_byte_in_a_long_page_is_no_flaw_and_broken_pages_are(stored, read):
     page = b'<meta charset="utf-8"><p>' + "über ".encode() * 300
     found = one(read(stored(page + b"\xff</p>", ".html")))

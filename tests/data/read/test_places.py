@@ -1,5 +1,6 @@
 import functools
 import http.server
+import os
 import threading
 
 import pytest
@@ -44,6 +45,17 @@ def test_places_that_hold_nothing_are_named(tmp_path):
     for place in (tmp_path, tmp_path / "*.txt"):
         with pytest.raises(UserError, match="holds no file that ends in"):
             find([place])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is denied to root")
+def test_a_folder_that_is_denied_is_named_and_not_passed_over(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "sub").mkdir(mode=0)
+    (tmp_path / ".hidden").mkdir(mode=0)
+    with pytest.raises(UserError, match=r"cannot be read: Permission denied \(.*sub\)"):
+        find([tmp_path])
+    (tmp_path / "sub").chmod(0o700)
+    assert find([tmp_path]) == [tmp_path / "a.txt"]
 
 
 def test_urls_are_found_by_file_folder_and_glob(stored, made, read):
