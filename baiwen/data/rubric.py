@@ -20,12 +20,14 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from baiwen.config import Knobs
+from baiwen.endpoint import objects
 
 Name = Annotated[str, Field(pattern=r"^[a-z]\w*$")]
 
 HEAD = 0.75  # of the characters that are shown of a long document; the rest is its end
 SHOWN = 2000  # characters of an unreadable answer that are shown to its writer
-_NUMBER = re.compile(r"\D{0,12}?(-?\d+(?:\.\d+)?)(?:\s*(?:/|of|out of)\s*\d+)?(?:[^\d.]\D*)?")
+_NUMBER = re.compile(r"\D{0,12}?(-?\d+(?:\.\d+)?)(?:\s*(?:/|of|out of)\s*(\d+))?(?:[^\d.]\D*)?")
+_WRAPPING = " \t*_`'\"[](),"  # around the value of a line
 RESERVED = ("domain", "label", "probability", "rule", "value", "bound", "text", "language", "id")
 
 
@@ -163,11 +165,12 @@ def read(rubric: Rubric, text: str) -> Marks | None:
     The last JSON object that holds them all counts, be they nested, spelled otherwise or texts such
     as "4/5"; else lines such as `clarity: 4`.
     """
-    for found in reversed(list(_objects(text))):
+    for found in reversed(list(objects(text))):
         if marks := _marks(rubric, dict(_flat(found))):
             return marks
-    lines = re.findall(r"^\W*([A-Za-z][\w -]*?)\W*[:=]\W*(\w.*)$", text, re.MULTILINE)
-    return _marks(rubric, {_plain(name): value for name, value in lines})
+    lines = (re.split("[:=：]", line, maxsplit=1) for line in text.splitlines())
+    pairs = (line for line in lines if len(line) == 2)
+    return _marks(rubric, {_plain(name): value.strip(_WRAPPING) for name, value in pairs})
 
 
 def given(rubric: Rubric, row: Mapping[str, Any]) -> Marks:
@@ -203,6 +206,8 @@ def _level(dimension: Dimension, value: Any) -> int | None:  # noqa: ANN401 - wh
     found = _NUMBER.fullmatch(str(value).strip()) if isinstance(value, int | float | str) else None
     if found is None or not (number := float(found[1])).is_integer():
         return None
+    if found[2] and int(found[2]) != dimension.most:  # "4/10" is no 4 of 5
+        return None
     return int(number) if dimension.least <= number <= dimension.most else None
 
 
@@ -234,17 +239,3 @@ def _flat(found: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
             yield above, value
         else:
             yield plain, value
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a text, from left to right, none within another."""
-    decoder, place = json.JSONDecoder(strict=False), 0
-    while (place := text.find("{", place)) >= 0:
-        try:
-            value, end = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError):
-            place += 1
-            continue
-        if isinstance(value, dict):
-            yield value
-        place = end

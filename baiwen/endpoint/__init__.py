@@ -16,7 +16,7 @@ from baiwen.endpoint.answers import Answer, Request, answers
 from baiwen.endpoint.bill import Bill
 from baiwen.endpoint.chat import Chat, Endpoint, opened
 from baiwen.endpoint.connection import Connection, Server, connected
-from baiwen.endpoint.reply import Ask, Messages, Refused, Reply, Sampling, Stopped, key
+from baiwen.endpoint.reply import Ask, Messages, Refused, Reply, Sampling, Stopped, key, objects
 
 __all__ = [
     "Answer",
@@ -35,5 +35,6 @@ __all__ = [
     "answers",
     "connected",
     "key",
+    "objects",
     "opened",
 ]

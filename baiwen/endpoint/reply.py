@@ -10,9 +10,12 @@ Messages and sampling are those of OpenAI's chat completions: `temperature`, `to
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+_BEGIN = re.compile(r"\{\s*[\"}]")  # of a JSON object
 
 Messages = Sequence[Mapping[str, Any]]
 Sampling = Mapping[str, Any]
@@ -55,3 +58,15 @@ def key(model: str, messages: Messages, sampling: Sampling) -> str:
     """Names a request by all of its content."""
     content = json.dumps([model, sampling, messages], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def objects(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects in a text, from left to right, none within another."""
+    decoder, place = json.JSONDecoder(strict=False), 0
+    while begin := _BEGIN.search(text, place):
+        try:
+            value, place = decoder.raw_decode(text, begin.start())
+        except (ValueError, RecursionError):
+            place = begin.start() + 1
+        else:
+            yield value

@@ -13,9 +13,11 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from baiwen.endpoint import objects
 
 Place = Literal["A", "B", "tie"]
 Missing = Literal["refused", "not asked"]
@@ -114,7 +116,7 @@ def read(text: str) -> Said:
 
     Without one, `[[A]]` or `verdict: A` in the words; else nothing.
     """
-    for found in reversed(list(_objects(text))):
+    for found in reversed(list(objects(text))):
         named = {str(name).lower().strip(): value for name, value in found.items()}
         verdict = _place(named.get("verdict", named.get("winner")))
         if verdict is not None:
@@ -187,20 +189,6 @@ def _criterion(
             named += 1
             same += "AB".index(place) == winner
     return {"named": named, "as_the_verdict": same}
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a text, from left to right, none within another."""
-    decoder, place = json.JSONDecoder(strict=False), 0
-    while (place := text.find("{", place)) >= 0:
-        try:
-            value, end = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError):
-            place += 1
-            continue
-        if isinstance(value, dict):
-            yield value
-        place = end
 
 
 def _place(value: object) -> Place | None:

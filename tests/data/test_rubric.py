@@ -1,6 +1,7 @@
 """What a judge is asked, and how its marks are read."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ READ = Marks({"clarity": 4, "free_of_noise": 0}, "news")
         '{"clarity": 1, "free_of_noise": 1, "domain": "science"} no: ' + json.dumps(FULL),
         json.dumps(FULL) + ' {"clarity": 5}',
         "**Clarity**: 4\n- free of noise: 0\nDomain: news",
+        '* **Clarity:** 4/5\n* "free of noise" = "0",\nDomain： news.',
         '{"clarity": 4, "free_of_noise": 0, "domain": "news", "why": "line\nbreak"}',
     ],
 )
@@ -44,6 +46,8 @@ def test_marks_are_read_however_they_are_wrapped(text):
         "I cannot judge this.",
         '{"clarity": 4, "domain": "news"}',
         json.dumps(FULL | {"clarity": 6}),
+        json.dumps(FULL | {"clarity": "4/10"}),
+        "clarity: -4\nfree of noise: 0\ndomain: news",
         json.dumps(FULL | {"clarity": 3.5}),
         json.dumps(FULL | {"clarity": True}),
         json.dumps(FULL | {"clarity": None}),
@@ -57,6 +61,13 @@ def test_marks_are_read_however_they_are_wrapped(text):
 )
 def test_what_is_no_answer_is_none(text):
     assert rubric.read(SMALL, text) is None
+
+
+@pytest.mark.parametrize("nonsense", ["\n" * 100_000, "a" + " " * 100_000, "{" * 100_000])
+def test_nonsense_is_read_in_no_time(nonsense):
+    begin = time.process_time()
+    assert rubric.read(SMALL, nonsense) is None
+    assert time.process_time() - begin < 1
 
 
 @given(st.text(max_size=200))
