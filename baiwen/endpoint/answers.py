@@ -85,7 +85,7 @@ def answers(
     again: the messages that ask once more, from the last ones and the text that was no answer.
     bill: gets every reply; once it is `spent`, the requests that follow are not asked, up to
     `AHEAD * concurrency` of them later (the same ones wherever the work was interrupted).
-    UserError as soon as one request meets one; replies under way are waited for and kept.
+    UserError in the turn of a request that met one; replies under way are waited for and kept.
     """
 
     def answered(request: tuple[Messages, Sampling]) -> Answer[Any]:

@@ -34,7 +34,7 @@ class Pace:
         with self._lock:
             now = time.monotonic()
             due = max(now, self._next, self._free)
-            self._free = max(self._free, now) + tokens * self._token
+            self._free = due + tokens * self._token
             if self._request:
                 self._next = due + self._request
             return due

@@ -38,6 +38,14 @@ def test_no_minute_holds_more_than_the_limits(asked, requests, tokens):
     assert all(due >= moment for (due, _), (moment, _) in zip(found, asked, strict=True))
 
 
+def test_tokens_that_wait_for_their_turn_as_requests_are_as_far_apart():
+    clock = Pace(requests=60, tokens=60_000)
+    for _ in range(60):
+        clock.book(0)
+    first, *others = (clock.book(30_000) for _ in range(4))
+    assert [round(due - first) for due in others] == [30, 60, 90]
+
+
 def test_without_limits_nobody_waits():
     free = Pace()
     assert all(free.left(free.book(10_000)) <= 0 for _ in range(100))
