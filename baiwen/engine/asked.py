@@ -121,7 +121,11 @@ class Asked:
             if item is None:
                 return False
             ids, sampling, future = item
-            self._asked[self._engine.add(ids, sampling)] = future, []
+            try:
+                self._asked[self._engine.add(ids, sampling)] = future, []
+            except BaseException as error:
+                future.set_exception(error)
+                raise
 
     def _take(self, request: Request, deltas: list[Delta]) -> None:
         future, found = self._asked[request]

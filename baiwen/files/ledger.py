@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from baiwen.errors import UserError
 from baiwen.files.durable import explained, make_folder, sync_folder
 from baiwen.files.formats import parse_row
 
@@ -58,8 +59,11 @@ class Rows(Mapping[str, Row]):
             whole = data[: data.rfind(b"\n") + 1]
             for line in whole.splitlines(keepends=True):
                 self._lines += 1
-                row = parse_row(line, f"{self._path}:{self._lines}")
-                self._places.setdefault(row["key"], (self.end, len(line)))
+                place = f"{self._path}:{self._lines}"
+                key = parse_row(line, place).get("key")
+                if not isinstance(key, str):
+                    raise UserError(f"{place}: this is no ledger: a row has no string `key`")
+                self._places.setdefault(key, (self.end, len(line)))
                 self.end += len(line)
             if not whole:
                 return

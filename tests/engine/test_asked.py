@@ -55,11 +55,12 @@ def test_who_waits_when_it_stops_is_told_and_so_is_who_asks_later(engine):
     assert engine.unfinished == 0
 
 
-def test_an_engine_that_fails_tells_everyone(engine):
-    def fails():
+@pytest.mark.parametrize("method", ["step", "add"])
+def test_an_engine_that_fails_tells_everyone(engine, method):
+    def fails(*_):
         raise RuntimeError("out of memory")
 
-    engine.step = fails
+    setattr(engine, method, fails)
     with Asked(engine, "tiny") as ask:
         for _ in range(2):
             with pytest.raises(RuntimeError, match="out of memory"):

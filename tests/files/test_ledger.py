@@ -58,9 +58,10 @@ def test_threads_do_not_tear_each_others_rows(tmp_path):
 
 def test_a_damaged_line_is_named(tmp_path):
     path = tmp_path / "said.jsonl"
-    path.write_bytes(b'{"key": "a"}\nnot json\n')
-    with pytest.raises(UserError, match=r"said\.jsonl:2"), Ledger(path):
-        pass
+    for line in (b"not json", b'{"text": "of another file"}'):
+        path.write_bytes(b'{"key": "a"}\n' + line + b"\n")
+        with pytest.raises(UserError, match=r"said\.jsonl:2"), Ledger(path):
+            pass
 
 
 FULL = """
