@@ -61,7 +61,9 @@ def parts(
     documents: Sequence[Document], heldout: float, tuned: float, seed: int
 ) -> dict[str, np.ndarray]:
     """The places of those to learn from, to tune on and to measure on, by hash of their family."""
-    shares = np.array([draw(one.family, seed) for one in documents], np.uint64) / 2**64
+    # Of a family that is the document's id `sample` took the lowest hashes: these are others.
+    names = (f"part of {one.family}" for one in documents)
+    shares = np.array([draw(name, seed) for name in names], np.uint64) / 2**64
     aside = shares < heldout
     tune = ~aside & (shares < heldout + tuned)
     masks = {"train": ~(aside | tune), "tune": tune, "heldout": aside}

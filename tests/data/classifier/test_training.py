@@ -14,6 +14,7 @@ from baiwen.data.classifier.model import ABOUT, WEIGHTS, Classifier, softmax
 from baiwen.data.classifier.training import UNJUDGED, Examples, Training, fit
 from baiwen.data.document import document
 from baiwen.data.rubric import Dimension, Domain, Marks, Rubric
+from baiwen.data.sample import sample
 from baiwen.errors import UserError
 
 LOOK = Features(bits=14)
@@ -192,6 +193,13 @@ def test_parts_follow_the_family_and_nothing_else():
     assert not families[0] & families[1] and not families[1] & families[2]
     backwards = marks.parts(documents[::-1], heldout=0.2, tuned=0.1, seed=0)
     assert sorted(399 - backwards["heldout"]) == found["heldout"].tolist()
+
+
+def test_a_sample_is_parted_as_all_documents_are():
+    there = [document(f"line {n}", {"family": f"{n:x}"}, id=f"{n:x}") for n in range(4000)]
+    chosen = sample(lambda: there, 400, (), 0)  # those of the lowest hashes
+    sizes = [len(part) for part in marks.parts(chosen, heldout=0.2, tuned=0.1, seed=0).values()]
+    assert 250 < sizes[0] < 310 and 20 < sizes[1] < 65 and 50 < sizes[2] < 110
 
 
 def test_it_agrees_with_people_about_quality(shared):
