@@ -83,8 +83,9 @@ class Draft:
         }
         told = {name: value for name, value in known.items() if value is not None}
         raw = self.reply.text if self.reply else ""
-        # Of what could not be read, the reply itself is kept, and named by where it comes from.
-        name = json.dumps([*self.source, self.model, lineage["sampling"]], sort_keys=True)
+        # Named by all that was asked. Of what could not be read, the reply itself is kept.
+        asked = [*self.source, self.model, self.messages, lineage["sampling"]]
+        name = json.dumps(asked, sort_keys=True)
         meta = {"source": f"generate/{prompt.name}", **told, "lineage": lineage}
         return document(self.text or raw, meta, digest(name))
 

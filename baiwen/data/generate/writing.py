@@ -1,10 +1,10 @@
 """Writing: what became of drafts, as the files and the counts that a data stage leaves.
 
-with Writing(folder) as written:
+with Writing(folder, steps) as written:
     for draft in drafts:
         written.put(draft)
 files.write_json(folder / "data.json", written.card())
-written.prompts["textbook"]         # {"replies": 900, "documents": 700, "refused": {...}}
+written.prompts["textbook"]     # {"replies": 900, "documents": 700, "refused": {...}}
 """
 
 from collections import Counter, defaultdict

@@ -1,5 +1,7 @@
 """Rewards, copies and contamination, and what is written of it all."""
 
+from dataclasses import replace
+
 from baiwen import files
 from baiwen.data.contamination.decontaminate import Decontaminate
 from baiwen.data.generate.drafts import BATCH, Draft, Refusal, batched
@@ -84,6 +86,13 @@ def test_batches_do_not_part_the_samples_of_a_request():
     drafts = [draft(text(0), str(number // 5)) for number in range(2 * BATCH)]
     sizes = [len(batch) for batch in batched(drafts)]
     assert sum(sizes) == 2 * BATCH and all(size % 5 == 0 for size in sizes[:-1])
+
+
+def test_what_another_text_of_a_prompt_has_made_is_another_document():
+    one, other = (draft("x", "s", "the seed") for _ in range(2))
+    assert one.document().id == other.document().id
+    asked = [{"role": "user", "content": "in other words"}]
+    assert replace(one, messages=asked).document().id != other.document().id
 
 
 def test_a_document_tells_where_it_comes_from_and_is_of_its_seeds_family():
