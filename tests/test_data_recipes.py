@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from baiwen import files
+from baiwen import files, stages
 from baiwen.data import corpus
 from baiwen.instruct import words
 
@@ -228,6 +228,23 @@ def test_shards_hold_what_is_kept_with_holes_in_code(finished):
         assert (
             index["documents"] == sum(copies) and len(copies) == card["kept"][domain]["documents"]
         )
+
+
+def test_with_other_bounds_nothing_is_scored_again(finished, monkeypatch):
+    """The recipe that `docs/data/index.md` shows."""
+    page = (ROOT / "docs/data/index.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(finished.parents[1])
+    Path("stricter.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
+    (recipe,) = stages.load("stricter.toml", ["workers=1"])
+    stages.check([recipe])
+    assert stages.run(recipe)
+    steps = {row["step"] for row in files.read_jsonl(recipe.out / "logs/steps.jsonl")}
+    assert "quality" in steps and not steps & {"read", "classify"}
+    scores = [
+        one["meta"]["scores"]["classify.educational_value"]
+        for one in documents(recipe.out, "documents-*")
+    ]
+    assert scores and min(scores) >= 3
 
 
 def test_the_report_tells_of_every_stage(finished):
