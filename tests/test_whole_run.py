@@ -6,6 +6,7 @@ notes what it tries to reach.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -144,7 +145,8 @@ def test_pairs_and_rollouts_are_of_the_prompts_that_were_drawn(finished):
 def test_the_report_names_every_stage_and_asks_nothing_of_the_network(finished):
     page = (finished / "runs/tiny/report/report.html").read_text()
     assert all(name in page for name in STAGES)
-    assert "<script src" not in page and "https://" not in page.replace("https://www.w3.org", "")
+    bare = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)  # documents may name addresses
+    assert "<script" not in page and "https://" not in bare.replace("https://www.w3.org", "")
 
 
 @pytest.mark.slow
