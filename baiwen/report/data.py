@@ -20,7 +20,12 @@ CARD = "data.json"
 NAMED = 10  # rows of a table of sources, licences or languages, the largest; the rest are one
 DRAWN = 20  # groups of a mixture that are drawn, the largest; its table has all
 SIDES, AMOUNT = ("before", "after"), ("documents", "bytes", "tokens", "share")  # of a mixture
-KINDS = {"sources": "source", "licenses": "licence", "languages": "language", "domains": "domain"}
+KINDS = {
+    "sources": "source",
+    "licenses": "licence",
+    "languages": "language",
+    "domains": "domain, kept or not",
+}
 
 
 def data(runs: Sequence[Run]) -> Iterator[Block]:
@@ -104,7 +109,7 @@ def _mixture(run: Run) -> Iterator[Block]:
         return
     by_size = sorted(groups, key=lambda row: -max(row[side]["share"] for side in SIDES))
     bars = {_group(row): {side: row[side]["share"] for side in SIDES} for row in by_size[:DRAWN]}
-    alt = f"Shares of the domains and languages of {run.name} before and after the mixture"
+    alt = f"Shares of {len(bars)} domains and languages of {run.name} before and after the mixture"
     svg = figures.bars(bars, "share of the mixture")
     yield Figure(f"mixture-{run.name}.svg", svg, alt, run.source(CARD))
     head = [f"mixture of {run.name}"]

@@ -64,7 +64,7 @@ def _rounds(run: Run) -> Iterator[Block]:
         yield Table([*head, "end"], rows, run.source("recall.json"))
     if given := told.get("sources"):
         rows = [[one["source"], count(one["documents"]), count(one["found"])] for one in given]
-        head = [f"source, {run.name}", "documents", "found"]
+        head = [f"source that gave most, {run.name}", "documents", "found"]
         yield Table(head, rows[:SOURCES], run.source("recall.json"))
 
 
