@@ -12,7 +12,7 @@ bill        Bill: tokens and money
             ...
 """
 
-from baiwen.endpoint.answers import Answer, Request, answers
+from baiwen.endpoint.answers import Answer, Request, answers, telling
 from baiwen.endpoint.bill import Bill
 from baiwen.endpoint.chat import Chat, Endpoint, opened
 from baiwen.endpoint.connection import Connection, Server, connected
@@ -37,4 +37,5 @@ __all__ = [
     "key",
     "objects",
     "opened",
+    "telling",
 ]

@@ -13,11 +13,13 @@ them waiting, and decodes them together.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from baiwen.endpoint.bill import Bill
 from baiwen.endpoint.reply import Ask, Messages, Refused, Reply, Sampling, key
+from baiwen.errors import UserError
 from baiwen.files import Ledger
 
 KEPT = ("text", "prompt_tokens", "completion_tokens", "cut")  # of a reply, in the cache
@@ -105,6 +107,16 @@ def answers(
                 ask.stop()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@contextmanager
+def telling(cache: Ledger) -> Iterator[None]:
+    """Say, where the work ends early, what is kept of it."""
+    try:
+        yield
+    except UserError as error:
+        kept = f"{len(cache.rows):,} replies are kept; run the recipe again to go on"
+        raise UserError(f"{error}\n{kept}.") from error
 
 
 def _given(waiting: deque[Future[Answer[Any]]], bill: Bill | None) -> Answer[Any]:

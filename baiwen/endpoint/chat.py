@@ -23,6 +23,7 @@ from baiwen.endpoint.pace import Pace
 from baiwen.endpoint.reply import Messages, Reply, Sampling
 
 BYTES = 4  # of a request for a token, until the server has counted
+MOST = 2**63  # tokens that anybody can have counted
 CUT_OFF = "length"  # the finish of a reply that was ended by `max_tokens`
 
 Number = Annotated[float, Field(gt=0)]
@@ -92,7 +93,7 @@ def read(response: httpx.Response) -> Reply | None:
 
 
 def _count(told: Any, name: str) -> int:  # noqa: ANN401 - whatever the server's JSON is
-    """A count of the server's `usage`; 0 where there is none."""
+    """A count of the server's `usage`; 0 where there is none that can be."""
     usage = told.get("usage")
     count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) and count >= 0 else 0
+    return count if type(count) is int and 0 <= count <= MOST else 0

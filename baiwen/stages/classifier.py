@@ -24,7 +24,6 @@ An answer is kept as soon as it has come: a run that was killed asks nothing twi
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
@@ -183,7 +182,7 @@ def _judged(config: Config, asks: Rubric, out: Path) -> Marked:
     with (
         files.Ledger(kept) as cache,
         asked.opened(source) as ask,
-        _saying(cache),
+        endpoint.telling(cache),
         files.jsonl_writer(out / "unread.jsonl") as write,
     ):
         answers = endpoint.answers(
@@ -215,18 +214,23 @@ def _given(config: Config, asks: Rubric) -> Marked:
     """The marks of a file, whose rows have a text, or are those of documents of `data`."""
     assert config.labels
     rows = list(marks.read(config.labels, asks, config.fields or {}))
-    documents = [row.document for row in rows if row.document]
-    if config.data:
-        wanted = {row.id for row in rows if not row.document}
-        documents += [one for one in _documents(config) if one.id in wanted]
+    wanted = {row.id for row in rows if not row.document}
+    documents = (one for one in _documents(config) if one.id in wanted) if wanted else ()
     there = {one.id: one for one in documents}
-    some = [(there[row.id], row.marks) for row in rows if row.id in there and row.marks.row()]
+    found = [(row.document or there.get(row.id), row.marks) for row in rows]
+    some = [(one, said) for one, said in found if one and said.row()]
     if not some:
         raise UserError(
             f"{config.labels}: no row has a document and one of {', '.join(asks.names)}; name the "
             "fields of its marks in [fields], and in data where the documents of its ids are"
         )
-    return Marked([one for one, _ in some], [m for _, m in some], {"labels": str(config.labels)})
+    lost = {
+        "without_document": sum(one is None for one, _ in found),
+        "without_marks": sum(one is not None and not said.row() for one, said in found),
+    }
+    log.say(f"{len(some):,} of {len(rows):,} rows of {config.labels} are marks of a document")
+    about = {"labels": str(config.labels), "rows": len(rows), **lost}
+    return Marked([one for one, _ in some], [said for _, said in some], about)
 
 
 def _sample(config: Config) -> list[Document]:
@@ -241,16 +245,6 @@ def _sample(config: Config) -> list[Document]:
 
 def _documents(config: Config) -> Iterator[Document]:
     return read.documents(read.find(config.data))
-
-
-@contextmanager
-def _saying(cache: files.Ledger) -> Iterator[None]:
-    """Say, where the work ends early, what is kept of it."""
-    try:
-        yield
-    except UserError as error:
-        kept = f"{len(cache.rows):,} answers are kept; run the recipe again to go on"
-        raise UserError(f"{error}\n{kept}.") from error
 
 
 def _check_unread(config: Config, marked: int, why: Mapping[str, int]) -> None:

@@ -31,7 +31,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
@@ -39,7 +38,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from baiwen import dist, files, log
+from baiwen import dist, endpoint, files, log
 from baiwen.config import Input, Knobs
 from baiwen.data import read
 from baiwen.data.contamination.decontaminate import Decontaminate
@@ -127,7 +126,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
     ):
         asking = Asking(ask, replies, config.source.concurrency, config.attempts, bill)
         drafts = _filtered(config, asking, judged)
-        with _kept(replies):
+        with endpoint.telling(replies):
             for draft in log.track(drafts, "generate", total=_requests(config), unit="replies"):
                 written.put(draft)
         model = ask.name
@@ -288,16 +287,6 @@ def _rewards(
         raise UserError(f"the reward model gives {rewards}: check [reward] model")
     found = iter(rewards)
     return [next(found) if len(ids) <= longest(model.config) else None for ids in every]
-
-
-@contextmanager
-def _kept(replies: files.Ledger) -> Iterator[None]:
-    """Say, where the work ends early, what is kept of it."""
-    try:
-        yield
-    except UserError as error:
-        kept = f"{len(replies.rows):,} replies are kept; run the recipe again to go on"
-        raise UserError(f"{error}\n{kept}.") from error
 
 
 def _report(written: Writing, bill: Bill, out: Path) -> None:

@@ -24,7 +24,6 @@ go on without asking twice.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -117,7 +116,7 @@ def _asked(
         ask, orders, cache, concurrency, _read_said, attempts, judge.again, bill
     )
     found, refused = list[Said](), list[str]()
-    with _kept(cache), files.jsonl_writer(path) as write:
+    with endpoint.telling(cache), files.jsonl_writer(path) as write:
         for answer in log.track(work, "judge", 2 * len(questions), "requests"):
             for reply in answer.replies:
                 write({"text": reply.text})
@@ -132,16 +131,6 @@ def _asked(
 def _missing(answer: Answer[Said]) -> Missing | None:
     """Why there is no answer at all, where there is none."""
     return "refused" if answer.refused else "not asked" if answer.unasked else None
-
-
-@contextmanager
-def _kept(cache: files.Ledger) -> Iterator[None]:
-    """Say, where the work ends early, what is kept of it."""
-    try:
-        yield
-    except UserError as error:
-        kept = f"{len(cache.rows):,} answers are kept; run the recipe again to go on"
-        raise UserError(f"{error}\n{kept}.") from error
 
 
 def _read_said(text: str) -> Said | None:

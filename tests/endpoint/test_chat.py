@@ -120,6 +120,14 @@ def completion(content, **usage):
     return {"choices": [{"message": message}], "usage": usage}
 
 
+@pytest.mark.parametrize("count", [-1, True, 1.5, "9", 10**400, None])
+def test_a_count_of_tokens_that_cannot_be_is_none(count):
+    body = json.dumps(completion("Hi", prompt_tokens=count, completion_tokens=7)).encode()
+    reply = read(httpx.Response(200, content=body))
+    assert (reply.prompt_tokens, reply.completion_tokens) == (0, 7)
+    assert type(reply.prompt_tokens) is int
+
+
 json_values = some.recursive(
     some.none() | some.booleans() | some.integers() | some.floats(allow_nan=False) | some.text(),
     lambda inner: some.lists(inner) | some.dictionaries(some.text(), inner),

@@ -152,6 +152,20 @@ def test_rows_with_texts_and_fields_of_their_own_are_marks_too(tmp_path):
         into(classifier.Config(out=tmp_path / "none", **given))
 
 
+def test_rows_of_one_id_keep_their_texts_and_those_of_no_document_are_counted(tmp_path):
+    rows = [{"id": "page", "text": text(n), "worth": 1 + n % 5} for n in range(100)]
+    rows += [{"id": "elsewhere", "worth": 1}, {"text": "nobody has judged this"}]
+    path = tmp_path / "rows.jsonl"
+    with files.jsonl_writer(path) as write:
+        for row in rows:
+            write(row)
+    given = {"dimensions": DIMENSIONS, "domains": (), "labels": path}
+    told = into(classifier.Config(out=tmp_path / "out", **given))
+    lost = {"without_document": 1, "without_marks": 1}
+    assert told["judge"] == {"labels": str(path), "rows": 102, **lost}
+    assert told["agreement"]["dimensions"]["worth"]["spearman"]["value"] > 0.8
+
+
 def test_what_cannot_be_read_is_asked_again_then_counted_and_left_out(tmp_path, answering):
     def rule(body):
         number = int(re.search(r"word(\d+)", body["messages"][1]["content"])[1])
@@ -182,7 +196,7 @@ def test_a_judge_that_goes_down_is_asked_for_the_rest_later(tmp_path, answering)
         into(whole)
     with answering(lambda body: judge(body) if next(alive) < 25 else (500, {})) as served:
         config = settings(tmp_path, served)
-        with pytest.raises(UserError, match=r"is down.*\n\d+ answers are kept"):
+        with pytest.raises(UserError, match=r"is down.*\n\d+ replies are kept"):
             into(config)
         port = served.server_port
     kept = len((config.out / "state" / "replies.jsonl").read_text().splitlines())

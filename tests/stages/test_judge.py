@@ -130,7 +130,7 @@ def test_an_endpoint_that_goes_down_stops_the_run_which_goes_on_later(answering,
     with answering(lambda body: good(body) if next(alive) < 5 else (500, {})) as served:
         port = served.server_port
         config = settings(tmp_path, rows, port, {"concurrency": 1})
-        with pytest.raises(UserError, match=r"is down: after 3 tries.*\n5 answers are kept"):
+        with pytest.raises(UserError, match=r"is down: after 3 tries.*\n5 replies are kept"):
             into(config)
     with pytest.raises(UserError, match="is down: after 3 tries it says ConnectError"):
         into(config)
