@@ -1,5 +1,6 @@
 """Every recipe that is shipped, and every override that the README shows."""
 
+import argparse
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from baiwen import config, stages
+from baiwen.commands import plan
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted({path.parent for path in (ROOT / "recipes").rglob("*.toml")})
@@ -45,6 +47,15 @@ def test_a_folder_runs_in_order(folder):
         for key, path in config.inputs(recipe.config):
             made = any(path.is_relative_to(out) for out in earlier)
             assert made or path.is_relative_to(MINE), f"{recipe.path.name}: {key}"
+
+
+def test_the_data_recipes_can_be_planned_before_anything_is_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    recipes = stages.load(ROOT / "recipes" / "data")
+    plan.main(argparse.Namespace(recipe=ROOT / "recipes" / "data", overrides=[]))
+    told = capsys.readouterr().out
+    assert all(f"{recipe.path.name}: {recipe.stage}" in told for recipe in recipes)
+    assert "mine/corpus" in told
 
 
 PUBLISHED = {  # rows and rotary bases of each stage (TR 3.3; 1M report, section 3; spec 5)
