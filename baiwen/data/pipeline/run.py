@@ -27,6 +27,7 @@ from baiwen.data.pipeline.part import Part, finish
 from baiwen.data.pipeline.quarantine import attempted
 from baiwen.data.pipeline.sidecar import DOCUMENTS, PARTS, READ, Manifest
 from baiwen.data.pipeline.step import Global, Map, Step
+from baiwen.files import durable
 
 STEPS = "steps.json"  # among the parts: the pipeline
 
@@ -166,6 +167,7 @@ class Meeting:
 
 def sweep(folder: Path, steps: Sequence[Step], count: int) -> None:
     """Delete what an earlier run of another recipe left among the parts."""
+    durable.sweep(folder / PARTS)  # what a worker that was killed has left
     names = {DOCUMENTS, READ, *(step.name for step in steps)}
     for place in sorted((folder / PARTS).iterdir()):
         if place.is_dir() and place.name not in names:

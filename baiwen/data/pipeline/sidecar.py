@@ -75,16 +75,22 @@ def store(folder: Path, step: str, number: int, table: pa.Table, **told: Any) ->
         **told,
     )
     path = place(folder, step, number)
+    forget(path)
     with files.writing(path) as file:
         file.write(data)
     files.write(path.with_suffix(".json"), json.dumps(asdict(made), ensure_ascii=False) + "\n")
     return made
 
 
+def forget(path: Path) -> None:
+    """Take away a manifest before what it tells of is replaced: it must never tell of another."""
+    path.with_suffix(".json").unlink(missing_ok=True)
+
+
 def column(folder: Path, step: str, number: int, name: str) -> pa.Array:
     """A column of a step's findings about a part, or of its documents."""
-    table = pq.read_table(place(folder, step, number), columns=[name], use_threads=False)
-    return table[name].combine_chunks()
+    with pq.ParquetFile(place(folder, step, number)) as file:
+        return file.read([name], use_threads=False)[name].combine_chunks()
 
 
 def earlier(
@@ -94,11 +100,15 @@ def earlier(
     here = manifest(folder, step, number)
     if here and here.key == key:
         return here
+    copy = place(folder, step, number)
     for other in reuse:
         there = _numbers(other, step).get(key)
-        if there is not None and (found := manifest(other, step, there)):
+        if there is None:
+            continue
+        found, path = manifest(other, step, there), place(other, step, there)
+        if found and found.key == key:  # and not made again since
+            forget(copy)
             for ending in (".parquet", ".json"):  # the manifest last
-                path, copy = place(other, step, there), place(folder, step, number)
                 take(path.with_suffix(ending), copy.with_suffix(ending))
             return found
     return None

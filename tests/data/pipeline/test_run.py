@@ -203,9 +203,26 @@ def test_what_another_recipe_left_among_the_parts_is_swept(corpus):
     worked(corpus / "out", corpus, [*steps(), Map("fragile", fragile)])
     path = corpus / "out" / "parts" / "longer" / "00099.json"
     path.write_text("{}")
+    torn = path.with_name(".00001.json.0123abcd.partial")  # of a worker that was killed
+    torn.write_text("{")
     worked(corpus / "out", corpus, steps())
+    assert not torn.exists()
     worked(corpus / "alone", corpus, steps())
     assert content(corpus / "out") == content(corpus / "alone")
+
+
+def test_a_manifest_never_stands_beside_findings_that_it_does_not_tell_of(corpus, monkeypatch):
+    table = pa.table({"found": [1.0, 2.0]})
+    first = sidecar.store(corpus, "longer", 0, table, key="first")
+
+    def killed(path, text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write", killed)  # between the findings and their manifest
+    with pytest.raises(KeyboardInterrupt):
+        sidecar.store(corpus, "longer", 0, pa.table({"found": [3.0, 4.0]}), key="second")
+    assert sidecar.place(corpus, "longer", 0).stat().st_size == first.size
+    assert sidecar.manifest(corpus, "longer", 0) is None
 
 
 def test_a_manifest_says_what_went_in_and_came_out(corpus):
