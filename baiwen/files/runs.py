@@ -21,7 +21,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,29 +59,33 @@ class OtherRunError(UserError):
 
 @contextmanager
 def run_folder(
-    out: Path, recipe: dict[str, Any], inputs: Mapping[str, str] = MappingProxyType({})
+    out: Path,
+    recipe: dict[str, Any],
+    inputs: Mapping[str, str] = MappingProxyType({}),
+    free: Collection[str] = (),
 ) -> Iterator[RunFolder]:
     """Open `out` for the run of `recipe`, alone; seal it on a clean exit, else leave it resumable.
 
-    `recipe` is the resolved one, JSON-able; `inputs` the fingerprints of what it reads. UserError
+    `recipe` is the resolved one, JSON-able; `inputs` the fingerprints of what it reads; `free` its
+    keys that change nothing of what is made, so that another value is no other recipe. UserError
     as of `look`, and where another process is at work in `out`. Under torchrun only rank 0 writes;
     the others wait until it has opened the folder.
     """
     recipe = _plain(recipe)
     if int(os.environ.get("RANK", "0")) > 0:
         _await_rank_0(out, recipe)
-        yield look(out, recipe)
+        yield look(out, recipe, free=free)
         return
-    if (folder := look(out, recipe, inputs)).done:
+    if (folder := look(out, recipe, inputs, free)).done:
         yield folder
         return
     with _locked(out):
-        folder = look(out, recipe, inputs)  # again: another process may have been here first
+        folder = look(out, recipe, inputs, free)  # again: another process may have been here first
         if folder.done:
             yield folder
             return
         sweep(out)
-        with _recorded(out, recipe, inputs, folder.resumable):
+        with _recorded(out, recipe, inputs, folder):
             yield folder
         seal(out, exclude=CHANGING)
         _remove(out / "state")  # a sealed run has nothing to go on from
@@ -94,7 +98,10 @@ def _remove(folder: Path) -> None:
 
 
 def look(
-    out: Path, recipe: dict[str, Any], inputs: Mapping[str, str] = MappingProxyType({})
+    out: Path,
+    recipe: dict[str, Any],
+    inputs: Mapping[str, str] = MappingProxyType({}),
+    free: Collection[str] = (),
 ) -> RunFolder:
     """What a run of `recipe` finds in `out`, with nothing written.
 
@@ -110,7 +117,9 @@ def look(
     done = (out / MANIFEST).is_file()
     resumable = not all(is_partial(path.name) for path in (out / "state").glob("*"))
     old, new = read_json(out / RECIPE), _plain(recipe)
-    differences = _differences(old, new)
+    differences = _differences(
+        *({k: v for k, v in one.items() if k not in free} for one in (old, new))
+    )
     # Another stage's files would not be written over.
     foreign = bool(_made(out)) and old.get("stage") != new.get("stage")
     if differences and (done or resumable or foreign):
@@ -173,6 +182,10 @@ def _plain(recipe: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(recipe, default=str))
 
 
+def _without(recipe: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in recipe.items() if name not in names}
+
+
 def _flat(value: Any, key: str = "") -> dict[str, str]:  # noqa: ANN401
     """Return the leaves of nested tables as dotted key -> JSON text."""
     if isinstance(value, dict) and value:
@@ -221,11 +234,12 @@ def _locked(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _recorded(
-    out: Path, recipe: dict[str, Any], inputs: Mapping[str, str], resumed: bool
+    out: Path, recipe: dict[str, Any], inputs: Mapping[str, str], folder: RunFolder
 ) -> Iterator[None]:
     """Keep recipe.json and run.json; the seconds of every session that could say so add up."""
-    again = (out / RECIPE).is_file() and read_json(out / RECIPE) == recipe
-    if not again:
+    known = read_json(out / RECIPE) if (out / RECIPE).is_file() else None
+    again = known is not None and not folder.replaces
+    if known != recipe:
         write_json(out / RECIPE, recipe)
     earlier = read_json(out / RUN) if again and (out / RUN).is_file() else {}
     now, begin = _now(), time.monotonic()
@@ -234,7 +248,7 @@ def _recorded(
         "seed": recipe.get("seed"),
         "versions": {"python": platform.python_version()}
         | {name: _version(name) for name in LIBRARIES},
-        "inputs": earlier.get("inputs", {}) if resumed else dict(inputs),
+        "inputs": earlier.get("inputs", {}) if folder.resumable else dict(inputs),
         "host": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()},
         "started": earlier.get("started", now),
         "resumed": [*earlier.get("resumed", []), now] if earlier else [],

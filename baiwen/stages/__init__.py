@@ -57,6 +57,11 @@ class Recipe:
         return {"stage": self.stage, **config.resolved(self.config)}
 
     @property
+    def free(self) -> Sequence[str]:
+        """Its knobs that change nothing of what is made: a run goes on with others."""
+        return getattr(self.config, "free", ())
+
+    @property
     def module(self) -> ModuleType:
         """The stage's module: Config, run, and plan, check and reads where it has them."""
         return _module(self.stage)
@@ -96,7 +101,8 @@ def check(recipes: Sequence[Recipe]) -> None:
     for recipe in recipes:
         done = False
         try:
-            done = files.look(recipe.out, recipe.resolved, _inputs(recipe, to_come)).done
+            inputs = _inputs(recipe, to_come)
+            done = files.look(recipe.out, recipe.resolved, inputs, recipe.free).done
         except UserError as error:
             told.append(f"{recipe.path}: {error}")
             others += [recipe.out] if isinstance(error, files.OtherRunError) else []
@@ -113,7 +119,7 @@ def run(recipe: Recipe) -> bool:
     inputs = {} if follower else _inputs(recipe)
     made = False
     if not follower or getattr(recipe.config, "every_rank", False):
-        with files.run_folder(recipe.out, recipe.resolved, inputs) as folder:
+        with files.run_folder(recipe.out, recipe.resolved, inputs, recipe.free) as folder:
             if not folder.done:
                 config.require(recipe.config, recipe.path)
                 _announce(f"{'resume' if folder.resumable else 'run'}: {recipe.path}", follower)
