@@ -4,8 +4,7 @@
     heldout.jsonl.zst
     dropped-00000.jsonl.zst           {"id", "text", "meta", "verdict"}
 
-    for name in work(partial(write, ended=ended), plan(counted)): ...   # counted: census of parts
-    write_heldout(ended, len(counted))
+    write_all(ended, counted, findings, work)       # counted: the census of every part
     by_source(folder)                 # {"code": [.../documents-code-00000.jsonl.zst, ...], ...}
 
 A file is of a bounded size and written by one process, from the parts whose documents it holds: so
@@ -15,13 +14,16 @@ many are written side by side, and which document stands where depends on the pa
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from baiwen import files
+from baiwen import files, log
 from baiwen.data.pipeline.census import Census, Table
 from baiwen.data.pipeline.ending import DROPPED, HELDOUT, KEPT, Ended, Ending
+from baiwen.data.pipeline.engines import Work
+from baiwen.data.pipeline.sidecar import PARTS
 from baiwen.data.split import family_hashes
 from baiwen.errors import UserError
 
@@ -86,6 +88,25 @@ def _packed(
         yield Planned(f"{stem}-{number:05}.jsonl.zst", outcome, tuple(domains), tuple(parts))
 
 
+def write_all(ended: Ended, counted: Sequence[Census], findings: str, work: Work) -> None:
+    """Write the documents files, but for those of the same findings that are there already.
+
+    findings: a key of all that the steps found.
+    """
+    begun, folder = ended.folder / "state" / "written", ended.folder
+    if not begun.is_file() or begun.read_text() != findings:
+        for stale in (*folder.glob("documents-*"), *folder.glob("dropped-*")):
+            stale.unlink()
+        files.write(begun, findings)
+    whole = plan(counted)
+    told = {one.name: {n: v for n, v in asdict(one).items() if n != "name"} for one in whole}
+    files.write_json(folder / PARTS / PLAN, told)
+    left = [one for one in whole if not (folder / one.name).exists()]
+    for _ in log.track(work(partial(write, ended=ended), left), "write", len(left), "files"):
+        pass
+    write_heldout(ended, counted)
+
+
 def write(planned: Planned, ended: Ended) -> str:
     """Write a file from its parts; its name."""
     with files.jsonl_writer(ended.folder / planned.name) as put:
@@ -96,10 +117,10 @@ def write(planned: Planned, ended: Ended) -> str:
     return planned.name
 
 
-def write_heldout(ended: Ended, count: int) -> None:
+def write_heldout(ended: Ended, counted: Sequence[Census]) -> None:
     """Write what is held out, in the order of its hashes, whatever that of the parts is."""
     held: list[tuple[tuple[int, str, str], dict[str, Any]]] = []
-    for number in range(count):
+    for number in (number for number, one in enumerate(counted) if one.heldout):
         ending = Ending(ended, number)
         rows = ending.rows_of(HELDOUT)
         hashes = family_hashes(ending.column("family").filter(rows).to_pylist()).tolist()

@@ -13,17 +13,16 @@ are `STEPS` below. Writes, in its folder,
 Killed anywhere it goes on where it was. `baiwen data explain ID` tells a document's whole life.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from baiwen import files, log, mistakes
 from baiwen.config import Input, Knobs
-from baiwen.data import balance, corpus, domains, filters, quality, read, split, writers
+from baiwen.data import balance, domains, filters, quality, sources, split, writers
 from baiwen.data.classifier import apply
 from baiwen.data.classifier.apply import Classify
 from baiwen.data.contamination.decontaminate import Decontaminate, decontaminate
@@ -47,7 +46,7 @@ from baiwen.data.pipeline.sidecar import DOCUMENTS, PARTS, READ
 from baiwen.data.pipeline.step import Global, Map, Step
 from baiwen.data.quality import Quality
 from baiwen.data.rates import Balance
-from baiwen.data.read import Chunk, Place, Reading
+from baiwen.data.read import Chunk, Reading
 from baiwen.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -62,6 +61,11 @@ class Extra(Knobs):
     name: Name  # of the source in the mixture
     path: Input  # a file or folder of documents
     steps: tuple[str, ...] = ("exact", "decontaminate")  # that see them
+
+    @field_validator("steps")
+    @classmethod
+    def _there(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _steps(value)
 
 
 class Config(Knobs):
@@ -94,6 +98,8 @@ class Config(Knobs):
     engine: Engine = "local"  # processes of this machine; daft: the same by Daft; ray: a cluster
     workers: Annotated[int, Field(ge=0)] = 0  # processes; 0: one a core
 
+    free: ClassVar = ("engine", "workers")  # of which not one byte depends
+
     @field_validator("filters")
     @classmethod
     def _known(cls, value: Settings | None) -> Settings | None:
@@ -102,12 +108,15 @@ class Config(Knobs):
     @field_validator("steps")
     @classmethod
     def _there(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if name not in STEPS:
-                hint = mistakes.nearest(name, list(STEPS))
-                raise UserError(f"there is no step {name!r}.{hint} There are: {', '.join(STEPS)}.")
-            if value.count(name) > 1:
-                raise UserError(f"the step {name!r} is there twice")
+        return _steps(value)
+
+    @field_validator("extra")
+    @classmethod
+    def _apart(cls, value: tuple[Extra, ...]) -> tuple[Extra, ...]:
+        names = [CORPUS, *(one.name for one in value)]
+        for name in names[1:]:
+            if names.count(name) > 1:
+                raise UserError(f"two sources are called {name!r}: give each a name of its own")
         return value
 
     @model_validator(mode="after")
@@ -118,6 +127,17 @@ class Config(Knobs):
             if table in self.model_fields_set and name not in self.steps and getattr(self, table):
                 raise UserError(f"[{table}] is given, but steps has no {name!r}")
         return self
+
+
+def _steps(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of steps, if they are; a `UserError` names one that is not, or is there twice."""
+    for name in names:
+        if name not in STEPS:
+            hint = mistakes.nearest(name, list(STEPS))
+            raise UserError(f"there is no step {name!r}.{hint} There are: {', '.join(STEPS)}.")
+        if names.count(name) > 1:
+            raise UserError(f"the step {name!r} is there twice")
+    return names
 
 
 # The pipeline: what each step of a recipe is made of, a line each. `heldout` comes by itself.
@@ -167,12 +187,21 @@ def run(config: Config, folder: files.RunFolder) -> None:
     with engines.opened(config.engine, config.workers) as work:
         made, ended, count = _worked(config, folder.path, work)
         counting = partial(census, ended=ended, scores=scores(made))
-        counted = list(log.track(work(counting, range(count)), "count", count, "parts"))
-        whole = added(counted)
-        checks.check_kept(whole, [CORPUS, *(extra.name for extra in config.extra)])
-        _write(ended, counted, made, work)
+        counted: list[Census] = []
+        census_of = log.track(work(counting, range(count)), "count", count, "parts")
+        whole = added(_noted(census_of, counted))
+        checks.check_kept(whole, list(_sources(config)))
+        findings = keys.key({step: [one.digest for one in parts] for step, parts in made.items()})
+        writers.write_all(ended, counted, findings, work)
     files.write_json(folder.path / "data.json", card(whole, made) | _mixture(ended, count))
     _report(made)
+
+
+def _noted(census_of: Iterable[Census], counted: list[Census]) -> Iterator[Census]:
+    """Each part's census, of which `counted` gets what says which files it goes into."""
+    for one in census_of:
+        counted.append(Census(one.kept, one.heldout, one.dropped))
+        yield one
 
 
 def _mixture(ended: Ended, count: int) -> dict[str, Any]:
@@ -190,8 +219,9 @@ def _worked(config: Config, folder: Path, work: Work) -> tuple[Manifests, Ended,
     named = pipeline(config)
     steps = [step for of_name in named.values() for step in of_name]
     hidden = _hidden(config, named)
-    count = read_all(folder, _sources(config), work, config.max_bytes, config.reuse)
-    _check(config, folder, (), count)
+    chunks = _sources(config)
+    count = read_all(folder, chunks, work, config.max_bytes, config.reuse)
+    checks.check_sources(folder, _check(config, folder, (), count), list(chunks))
     write_steps(folder, steps, hidden)
     with files.Ledger(folder / "logs" / "steps.jsonl") as spent:
         for done in run_steps(steps, Run(folder, config.reuse, hidden), count, work):
@@ -203,59 +233,28 @@ def _worked(config: Config, folder: Path, work: Work) -> tuple[Manifests, Ended,
 
 
 def check(config: Config, to_come: Sequence[Path]) -> None:
-    """Stop unless the corpus is there; what lies in the folders `to_come` is not looked for."""
-    for place in _places(config):
-        later = any(Path(place).is_relative_to(folder) for folder in to_come)
-        if place != corpus.NAME and not later:
-            try:
-                read.find([place])
-            except UserError as error:
-                raise UserError(f"corpus: {error}") from error
+    """Stop unless the corpus and `reuse` are; what lies in the folders `to_come` is not missed."""
+    sources.check(_places(config), to_come)
+    for other in config.reuse:
+        if other.is_dir() and other not in to_come and not (other / PARTS).is_dir():
+            raise UserError(f"reuse: {other} holds no run of the stage `data`: it has no {PARTS}/")
 
 
 def reads(config: Config) -> dict[str, list[Path]]:
     """The files of the corpus, where it is not the standard library."""
-    places = [place for place in _places(config) if place != corpus.NAME]
-    try:
-        return {"corpus": read.local(read.find(places))} if places else {}
-    except UserError:
-        return {}  # gone since the run, or not there yet: `check` tells where it has to be
+    found = sources.local(_places(config))
+    return {"corpus": found} if found else {}
 
 
 def plan(config: Config) -> dict[str, str | int]:
     """How much there is to read."""
-    paths = [path for extra in config.extra if extra.path.exists() for path in _paths(extra)]
-    places = _places(config)
-    if corpus.NAME in places:
-        paths += corpus.modules()
-    try:
-        paths += read.find(place for place in places if place != corpus.NAME)
-    except UserError as error:
-        return {"files": f"unknown: {error}"}
-    return {"files": len(paths), "bytes on disk": sum(read.size(path) or 0 for path in paths)}
+    return sources.plan(_places(config), [one.path for one in config.extra])
 
 
 def _sources(config: Config) -> dict[str, Iterator[Chunk]]:
     """What there is to read, by source: the corpus, then extra documents."""
-    extra = {one.name: _extra(one, config.reading) for one in config.extra}
-    return {CORPUS: _corpus(config), **extra}
-
-
-def _corpus(config: Config) -> Iterator[Chunk]:
-    for place in _places(config):
-        if place == corpus.NAME:
-            yield from corpus.chunks()
-        else:
-            yield from read.chunks(read.find([place]), reading=config.reading)
-
-
-def _extra(extra: Extra, reading: Reading) -> Iterator[Chunk]:
-    for chunk in read.chunks(_paths(extra), reading=reading):
-        yield replace(chunk, domain=extra.name)
-
-
-def _paths(extra: Extra) -> list[Place]:
-    return read.find([extra.path])
+    extra = {one.name: sources.extra(one.path, one.name, config.reading) for one in config.extra}
+    return {CORPUS: sources.chunks(_places(config), config.reading), **extra}
 
 
 def _places(config: Config) -> tuple[str, ...]:
@@ -284,24 +283,6 @@ def _tell(done: Done, spent: files.Ledger) -> None:
         spent.add(f"{step}/{done.number}", {"step": step, "cpu_seconds": round(seconds, 3)})
     for line in done.told:
         log.say(line)
-
-
-def _write(ended: Ended, counted: Sequence[Census], made: Manifests, work: Work) -> None:
-    """Write the documents files, but for those of this very run that are there already."""
-    key = keys.key({step: [one.digest for one in parts] for step, parts in made.items()})
-    begun, folder = ended.folder / "state" / "written", ended.folder
-    if not begun.is_file() or begun.read_text() != key:
-        for stale in (*folder.glob("documents-*"), *folder.glob("dropped-*")):
-            stale.unlink()
-        files.write(begun, key)
-    whole = writers.plan(counted)
-    told = {one.name: {n: v for n, v in asdict(one).items() if n != "name"} for one in whole}
-    files.write_json(folder / PARTS / writers.PLAN, told)
-    planned = [one for one in whole if not (folder / one.name).exists()]
-    writing = work(partial(writers.write, ended=ended), planned)
-    for _ in log.track(writing, "write", len(planned), "files"):
-        pass
-    writers.write_heldout(ended, len(counted))
 
 
 def _report(made: Manifests) -> None:

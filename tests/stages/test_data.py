@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from baiwen import config, files
+from baiwen import config, files, stages
 from baiwen.errors import UserError
 from baiwen.stages import data
 
@@ -31,7 +31,7 @@ def corpus(tmp_path):
 def run(tmp_path, corpus, **knobs):
     raw = {
         "out": str(tmp_path / "out"),
-        "corpus": str(corpus),
+        "corpus": corpus if isinstance(corpus, list) else str(corpus),
         "extra": [{"name": "tasks", "path": str(tmp_path / "tasks.jsonl.zst")}],
         "workers": 1,
         "heldout_share": 0.1,
@@ -64,8 +64,76 @@ def test_a_source_of_which_nothing_is_left_is_an_error_with_the_reasons(tmp_path
     with pytest.raises(UserError, match="not one document of the corpus is left: gopher: too few"):
         run(tmp_path, corpus, filters={"word_count": {"least": 500}})
     files.write(tmp_path / "none.jsonl", "")
-    with pytest.raises(UserError, match="not one document of the corpus is left: there were none"):
-        run(tmp_path, tmp_path / "none.jsonl", out=str(tmp_path / "none"))
+
+
+def test_a_source_of_which_nothing_can_be_read_is_told_before_any_step(tmp_path, corpus):
+    files.write(tmp_path / "none.jsonl", "")
+    with pytest.raises(UserError, match="not one document of the corpus is there: its files are"):
+        run(tmp_path, tmp_path / "none.jsonl")
+    files.write(tmp_path / "tasks.jsonl.zst", "no archive")
+    with pytest.raises(UserError, match=r"not one document of tasks can be read:\n  .*tasks.jsonl"):
+        run(tmp_path, corpus, out=str(tmp_path / "other"), max_unreadable=1)
+    assert not (tmp_path / "other" / "parts" / "heuristics").exists()
+
+
+def test_every_document_that_came_in_is_kept_held_out_or_dropped_once(tmp_path, corpus):
+    files.write(corpus / "again.txt", (corpus / "3.txt").read_bytes())
+    files.write(corpus / "short.txt", "too short")
+    out = run(tmp_path, corpus, heldout_share=0.3, max_unreadable=1)
+    card = files.read_json(out / "data.json")
+    dropped = [tally for rules in card["dropped"].values() for tally in rules.values()]
+    tallies = [*card["kept"].values(), *card["heldout"].values(), *dropped]
+    assert card["heldout"] and dropped
+    for what in ("documents", "bytes"):  # these steps change no text
+        total = sum(tally[what] for tally in tallies)
+        assert total == card["funnel"][0][f"{what}_in" if what == "bytes" else "in"]
+    names = ("documents-*", "heldout*", "dropped-*")
+    rows = [row for name in names for path in out.glob(name) for row in files.read_jsonl(path)]
+    assert len(rows) == 82 == sum(tally["documents"] for tally in tallies)
+    assert sum(len(row["text"].encode()) for row in rows) == sum(t["bytes"] for t in tallies)
+
+
+def test_a_file_that_two_places_name_is_read_once(tmp_path, corpus):
+    out = run(tmp_path, [str(corpus), f"{corpus}/1*.txt"], steps=["heuristics"])
+    assert files.read_json(out / "data.json")["funnel"][0]["in"] == 80
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"steps": ["exact", "heuristic"]}, "no step 'heuristic'. Did you mean heuristics?"),
+        ({"extra": [{"name": "corpus", "path": "x"}]}, "two sources are called 'corpus'"),
+        ({"extra": [{"name": "a", "path": "x"}, {"name": "a", "path": "y"}]}, "are called 'a'"),
+        ({"extra": [{"name": "a", "path": "x", "steps": ["exat"]}]}, "Did you mean exact?"),
+    ],
+)
+def test_a_mistake_in_the_recipe_is_told(tmp_path, knobs, told):
+    with pytest.raises(UserError) as error:
+        config.parse({"out": str(tmp_path), **knobs}, data.Config, "data.toml")
+    assert told in str(error.value)
+
+
+def test_a_run_to_take_over_from_that_is_none_is_told(tmp_path, corpus):
+    settings = data.Config(out=tmp_path / "out", corpus=str(corpus), reuse=(corpus,))
+    with pytest.raises(UserError, match="corpus holds no run of the stage `data`"):
+        data.check(settings, to_come=[])
+
+
+def test_a_run_goes_on_with_another_number_of_workers(tmp_path, corpus):
+    recipe = tmp_path / "data.toml"
+    recipe.write_text(f'stage = "data"\nout = "{tmp_path}/out"\ncorpus = "{corpus}"\n')
+    (one,) = stages.load(recipe, ["workers=1"])
+    with pytest.raises(KeyboardInterrupt), files.run_folder(one.out, one.resolved) as folder:
+        files.write(folder.path / "state" / "begun", "")
+        raise KeyboardInterrupt
+    (other,) = stages.load(recipe, ["workers=2"])
+    stages.check([other])
+    with files.run_folder(other.out, other.resolved, free=other.free) as folder:
+        assert folder.resumable
+    assert files.read_json(other.out / "recipe.json")["workers"] == 2
+    (third,) = stages.load(recipe, ["heldout_share=0.5"])
+    with pytest.raises(UserError, match=r"heldout_share: 0\.02 -> 0\.5"):
+        stages.check([third])
 
 
 def test_extra_documents_are_seen_by_the_steps_that_they_name(tmp_path, corpus):

@@ -7,7 +7,8 @@
      "histograms": {"classify.educational": {"edges": [...], "counts": [...]}},
      "hashes": {"documents": "9f3a...", "kept": "..."}}
 
-Nothing in it is a time or a machine: the same documents and steps give the same card.
+Every document that came in is in one of `kept`, `heldout` and `dropped`. Nothing in it is a time or
+a machine: the same documents and steps give the same card.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 from baiwen.data.pipeline import keys
 from baiwen.data.pipeline.census import BINS, OTHERS, Census, Table, edges
+from baiwen.data.pipeline.ending import HELDOUT
 from baiwen.data.pipeline.sidecar import DOCUMENTS, Manifest, Tally
 
 NAMED = 100  # sources and licences that the card tells apart, the largest; the rest are OTHERS
@@ -27,7 +29,11 @@ def card(counted: Census, made: Manifests) -> dict[str, Any]:
     return {
         "kept": counted.kept,
         "heldout": counted.heldout,
-        "dropped": {step: found for step, parts in made.items() if (found := dropped(parts))},
+        "dropped": {
+            step: found
+            for step, parts in made.items()
+            if step != HELDOUT and (found := dropped(parts))
+        },
         "funnel": [funnel(step, parts) for step, parts in made.items() if step != DOCUMENTS],
         "sources": _named(counted.sources),
         "licenses": _named(counted.licenses),

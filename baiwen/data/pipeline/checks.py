@@ -5,8 +5,8 @@ check_kept(counted, ["corpus", "tasks"])
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -16,12 +16,25 @@ from baiwen.data.pipeline.census import Census
 from baiwen.data.pipeline.ending import KEPT, origin
 from baiwen.data.pipeline.part import Part
 from baiwen.data.pipeline.quarantine import ERROR, MESSAGE
-from baiwen.data.pipeline.reading import FLAW
-from baiwen.data.pipeline.sidecar import READ
+from baiwen.data.pipeline.reading import CORPUS, FLAW
+from baiwen.data.pipeline.sidecar import DOCUMENTS, READ, Manifest
 from baiwen.data.split import RULE as HELD_OUT
 from baiwen.errors import UserError
 
 SHOWN = 3  # documents that an error names
+
+
+def check_sources(folder: Path, made: Manifests, sources: Sequence[str]) -> None:
+    """Stop with a `UserError` if of a source not one document could be read."""
+    for source in sources:
+        own = [number for number, one in enumerate(made[DOCUMENTS]) if source in one.sources]
+        if any(made[READ][number].after["documents"] for number in own):
+            continue
+        flaws = list(islice(_failures(folder, READ, made[READ], own), SHOWN))
+        told = "can be read:" if flaws else "is there: its files are empty. Give others."
+        raise UserError(
+            f"not one document of {_named(source)} {told}" + "".join(f"\n  {one}" for one in flaws)
+        )
 
 
 def check_failed(folder: Path, made: Manifests, most: float) -> None:
@@ -34,7 +47,8 @@ def check_failed(folder: Path, made: Manifests, most: float) -> None:
         if step == READ or rule.startswith(ERROR)
     )
     if failed > most * total:
-        examples = islice(_failures(folder, made), SHOWN)
+        every = (_failures(folder, step, parts, range(len(parts))) for step, parts in made.items())
+        examples = islice(chain.from_iterable(every), SHOWN)
         raise UserError(
             f"{failed:,} of {total:,} documents cannot be read, more than max_unreadable = {most}:"
             + "".join(f"\n  {told}" for told in examples)
@@ -48,10 +62,9 @@ def check_kept(counted: Census, sources: Sequence[str]) -> None:
         if not fates.get(KEPT) and not fates.get(HELD_OUT):
             most_first = sorted(fates.items(), key=lambda fate: (-fate[1], fate[0]))
             told = ", ".join(f"{rule} {count:,}" for rule, count in most_first)
-            name = "the corpus" if source == "corpus" else source
             raise UserError(
-                f"not one document of {name} is left: {told or 'there were none'}. Loosen these "
-                "rules ([filters] NAME = false), leave out their step, or give other text."
+                f"not one document of {_named(source)} is left: {told}. Loosen these rules "
+                "([filters] NAME = false), leave out their step, or give other text."
             )
     if not counted.kept:
         held = sum(tally["documents"] for tally in counted.heldout.values())
@@ -61,16 +74,21 @@ def check_kept(counted: Census, sources: Sequence[str]) -> None:
         )
 
 
-def _failures(folder: Path, made: Manifests) -> Iterator[str]:
-    """Where documents lie that failed, and why, in the order of the steps and parts."""
-    for step, parts in made.items():
-        column = FLAW if step == READ else MESSAGE
-        for number, one in enumerate(parts):
-            if column not in one.columns:
-                continue
-            part = Part(folder, number, [READ, *([] if step == READ else [step])])
-            reasons = part.column(f"{step}.{column}")
-            rows = pc.is_valid(reasons)
-            metas = part.column("meta").filter(rows).to_pylist()
-            for meta, reason in zip(metas, reasons.filter(rows).to_pylist(), strict=True):
-                yield f"{origin(json.loads(meta))}: {reason}"
+def _named(source: str) -> str:
+    return "the corpus" if source == CORPUS else source
+
+
+def _failures(
+    folder: Path, step: str, parts: Sequence[Manifest], numbers: Iterable[int]
+) -> Iterator[str]:
+    """Where documents of these parts lie that failed at a step, and why."""
+    column = FLAW if step == READ else MESSAGE
+    for number in numbers:
+        if column not in parts[number].columns:
+            continue
+        part = Part(folder, number, list(dict.fromkeys([READ, step])))
+        reasons = part.column(f"{step}.{column}")
+        rows = pc.is_valid(reasons)
+        metas = part.column("meta").filter(rows).to_pylist()
+        for meta, reason in zip(metas, reasons.filter(rows).to_pylist(), strict=True):
+            yield f"{origin(json.loads(meta))}: {reason}"
