@@ -37,19 +37,18 @@ EDITS = {"near": (0.002, 0.015), "decoy": (0.05, 0.1)}  # share of the words tha
 BOUND, WORDS = 0.8, 5
 
 
-def pieces(paths: Iterable[Path], rng: random.Random) -> Iterator[str]:
+def pieces(texts: Iterable[str], rng: random.Random) -> Iterator[str]:
     """Pieces of documents, cut at white space, each different from all others."""
     seen = set()
-    for path in paths:
-        for row in files.read_jsonl(path):
-            text, at = row["text"], 0
-            while at < len(text):
-                end = at + int(SIZE * rng.uniform(0.6, 1.7))
-                end = text.find(" ", end) if " " in text[end:] else len(text)
-                piece, at = text[at:end], end
-                if len(piece) > SIZE // 5 and piece not in seen:
-                    seen.add(piece)
-                    yield piece
+    for text in texts:
+        at = 0
+        while at < len(text):
+            end = at + int(SIZE * rng.uniform(0.6, 1.7))
+            end = text.find(" ", end) if " " in text[end:] else len(text)
+            piece, at = text[at:end], end
+            if len(piece) > SIZE // 5 and piece not in seen:
+                seen.add(piece)
+                yield piece
 
 
 def edited(text: str, share: float, rng: random.Random) -> str:
@@ -86,11 +85,8 @@ def similarity(left: set[int], right: set[int]) -> float:
     return len(left & right) / len(left | right)
 
 
-def make(folder: Path, paths: list[Path], documents: int = DOCUMENTS, seed: int = 0) -> None:
-    """Write the corpus."""
-    rng = random.Random(seed)
-    every = list(pieces(paths, rng))
-    texts = rng.sample(every, min(documents, len(every)))
+def make(folder: Path, texts: list[str], rng: random.Random) -> None:
+    """Write the corpus of these pieces."""
     copies = list(planted(texts, rng))
     whole = texts + [copy for _, copy, _ in copies]
     ids = [f"d{number}" for number in rng.sample(range(len(whole)), len(whole))]
@@ -107,8 +103,8 @@ def make(folder: Path, paths: list[Path], documents: int = DOCUMENTS, seed: int 
     folder.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps({"id": id, "text": text}) + "\n" for id, text in rows)
     (folder / "documents.jsonl").write_text("".join(lines), encoding="utf-8")
-    texts = pa.array([text for _, text in rows], pa.large_string())
-    columns = {"id": [id for id, _ in rows], "text": texts, "bytes": pc.binary_length(texts)}
+    column = pa.array([text for _, text in rows], pa.large_string())
+    columns = {"id": [id for id, _ in rows], "text": column, "bytes": pc.binary_length(column)}
     path = folder / "documents.parquet"
     pq.write_table(pa.table(columns), path, row_group_size=2000, use_dictionary=False)
     (folder / "planted.json").write_text(json.dumps(told))
@@ -155,8 +151,16 @@ def nearest_kept(folder: Path, gone: set[str]) -> dict[str, float]:
     return best
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Make a corpus of files of documents."""
     made, *named = sys.argv[1:]
     options = dict(name.split("=") for name in named if "=" in name)
-    given = [Path(name) for name in named if "=" not in name]
-    make(Path(made), given, int(options.get("documents", DOCUMENTS)))
+    paths = [Path(name) for name in named if "=" not in name]
+    rng = random.Random(0)
+    every = list(pieces((row["text"] for path in paths for row in files.read_jsonl(path)), rng))
+    count = min(int(options.get("documents", DOCUMENTS)), len(every))
+    make(Path(made), rng.sample(every, count), rng)
+
+
+if __name__ == "__main__":
+    main()

@@ -65,16 +65,18 @@ def alternate(sides: Mapping[Name, Callable[[], object]], rounds: int) -> dict[N
     return spent
 
 
-def take_turns(sides: Mapping[str, "Side"], steps: int, seconds: float) -> dict[str, list[Figures]]:
+def take_turns(
+    sides: Mapping[str, "Side"], steps: int, seconds: float, warm: int = WARM
+) -> dict[str, list[Figures]]:
     """The figures of `steps` turns of each side after its first ones; fewer once time is over."""
     began = time.monotonic()
     rows: dict[str, list[Figures]] = {name: [] for name in sides}
-    for step in range(1, WARM + steps + 1):
+    for step in range(1, warm + steps + 1):
         for name, side in sides.items():
             rows[name].append(side.step())
-        if step > WARM and time.monotonic() - began > seconds:
+        if step > warm and time.monotonic() - began > seconds:
             break
-    return {name: found[WARM:] for name, found in rows.items()}
+    return {name: found[warm:] for name, found in rows.items()}
 
 
 def ratio(ours: list[Figures], theirs: list[Figures], work: str, clock: str) -> float:

@@ -1,17 +1,19 @@
 """The benchmarks run: every command line answers, and small sizes go through to the end."""
 
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import page, prefill, tokenizer, turns
+from benchmarks import data, data_pages, page, prefill, tokenizer, turns
 
 FOLDER = turns.ROOT / "benchmarks"
-PARTS = {"page", "turns"}  # what the benchmarks share
+PARTS = {"page", "turns", "planted"}  # what the benchmarks share
 SMALL = ("--rows=1", "--length=16", "--steps=1", "--threads=1", "--dtype=float32")
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in PARTS)
+STEMS = sorted(path.stem for path in FOLDER.glob("*.py"))
+SCRIPTS = [name for name in STEMS if name not in PARTS and not name.startswith("data_")]
 
 
 def run(*words):
@@ -94,6 +96,35 @@ def test_the_tokenizers_go_through_at_a_small_size():
     assert told.count("CPU seconds | >= 0.95x |") == 3
 
 
+@pytest.mark.slow
+def test_rows_of_the_data_pipeline_go_through_at_a_small_size(tmp_path):
+    words = ["the", "of", "and", "boat", "harbour", "sails", "to", "that", "tide"]
+    lines = [" ".join(random.Random(seed).choices(words, k=2000)) for seed in range(20)]
+    for number, text in enumerate(lines):
+        (tmp_path / f"{number}.txt").write_text(text)
+    small = ("--documents", str(tmp_path), "--share=0.01", "--rounds=1")
+    told = run("benchmarks.data", "heuristics", "duplicates", "classifier", *small)
+    assert "| removals that are false | <= 1 % | 0.0% |" in told
+    assert told.count("documents a CPU second | >= ") == 3
+
+
+def test_a_row_without_a_peer_says_so():
+    peers = {"daft": data_pages.Peer("python", "0.7.26")}
+    (told, _) = data.lacking(("datatrove", "daft"), peers)
+    assert told == "Without datatrove: not installed (--peer-python)."
+    assert data.lacking(("daft",), peers) == []
+
+
+def test_a_slow_side_has_one_turn_in_the_midst_of_the_others(monkeypatch):
+    order = []
+    monkeypatch.setattr(data_pages, "side", lambda bench, player: Recorded(player.module, order))
+    bench = data_pages.Bench(Path(), [], None, {}, share=1, rounds=4)
+    players = {name: data_pages.Player(name, {}) for name in "abs"}
+    rows = data_pages.in_turns(bench, players | {"gone": data_pages.Player("g", {}, "g")}, ["s"])
+    assert order == ["a", "b"] * 3 + ["s"] + ["a", "b"] * 2
+    assert {name: len(turns) for name, turns in rows.items()} == {"a": 4, "b": 4, "s": 1}
+
+
 def test_a_side_that_fails_is_named_with_what_it_said():
     with (
         pytest.raises(
@@ -118,6 +149,12 @@ def test_a_result_page_holds_command_machine_and_date_but_no_path(tmp_path, monk
 class Recorded:
     def __init__(self, name, order):
         self.name, self.order, self.turns = name, order, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
 
     def step(self):
         self.order.append(self.name)

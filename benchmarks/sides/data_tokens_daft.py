@@ -1,11 +1,13 @@
 """A peer: Daft's `tokenize_encode`, from JSONL to Parquet with a list of ids; by its own Python.
 
-    settings: {"documents": FILE.jsonl, "tokenizer": FOLDER, "threads": 1}
+    settings: {"documents": [FILE.jsonl, ...], "tokenizer": FOLDER, "threads": 1}
 
-Daft does not normalise, and ends no document: its tokens are fewer by one for each.
+A turn takes the next file. Daft does not normalise, and ends no document: its tokens are fewer by
+one for each.
 """
 
 import base64
+import itertools
 import json
 import sys
 import tempfile
@@ -21,15 +23,15 @@ PRINTABLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}  # sta
 
 
 def main(settings: dict[str, Any]) -> None:
-    """Read, tokenize and write all documents whenever it is told."""
+    """Read, tokenize and write a file's documents whenever it is told."""
     daft.set_runner_native(num_threads=settings["threads"])
-    turn = Turn()
+    paths, turn = itertools.cycle(settings["documents"]), Turn()
     with tempfile.TemporaryDirectory() as folder:
         vocabulary, pattern = ranks(Path(settings["tokenizer"]), Path(folder))
         while True:
             turn.wait()
             with tempfile.TemporaryDirectory() as out:
-                table = daft.read_json(settings["documents"])
+                table = daft.read_json(next(paths))
                 ids = tokenize_encode(
                     table["text"], str(vocabulary), pattern=pattern, special_tokens="llama3"
                 )
