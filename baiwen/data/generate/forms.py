@@ -38,10 +38,8 @@ EDGE = 300  # characters at either end where a model speaks of itself
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 LETTER = re.compile(r"[^\W\d_]")
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)\n?```", re.DOTALL)
-_PAIR = re.compile(
-    r"^[^\w\n]*(?:question|q|问题?)\s*\d*[^\w\n]*?[:：]\s*\S.*?"
-    r"\n[^\w\n]*(?:answer|a|答案?)\s*\d*[^\w\n]*?[:：]\s*\S",
-    re.MULTILINE | re.IGNORECASE | re.DOTALL,
+_TURN = re.compile(  # a line that begins a question, or an answer
+    r"\W*(?:(?P<question>question|q|问题?)|answer|a|答案?)\s*\d*\W*?[:：]", re.IGNORECASE
 )
 # How models speak of what they do, and refuse it; ours, after what they say.
 _ASIDE = re.compile(
@@ -144,7 +142,7 @@ def _complete(draft: Draft, knobs: Format) -> Draft:
     """The draft, refused where its form wants more."""
     match draft.prompt.form:
         case "questions":
-            pairs = len(_PAIR.findall(draft.text))
+            pairs = _pairs(draft.text)
             if pairs < knobs.least_pairs:
                 return draft.refused(STEP, "too few questions", pairs, knobs.least_pairs)
         case "problem":
@@ -157,6 +155,13 @@ def _complete(draft: Draft, knobs: Format) -> Draft:
             if tests < knobs.least_tests:
                 return draft.refused(STEP, "too few tests", tests, knobs.least_tests)
     return draft
+
+
+def _pairs(text: str) -> int:
+    """How many questions have an answer after them."""
+    turns = filter(None, map(_TURN.match, text.splitlines()))
+    asked = (turn["question"] is not None for turn in turns)
+    return sum(question and not answer for question, answer in pairwise(asked))
 
 
 def _other_language(draft: Draft) -> float:
