@@ -10,7 +10,6 @@ and what else tells of documents: exercises, shards, kinds of tasks. What they l
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from baiwen.data.pipeline.ending import HELDOUT
 from baiwen.report import figures
 from baiwen.report.page import Block, Figure, Table
 from baiwen.report.runs import Run
@@ -74,11 +73,7 @@ def _outcomes(run: Run) -> Iterator[Block]:
     told = run.table(CARD)
     groups = [
         *((outcome, told.get(outcome, {})) for outcome in ("kept", "heldout")),
-        *(
-            (f"dropped by {step}", rules)
-            for step, rules in told.get("dropped", {}).items()
-            if step != HELDOUT
-        ),
+        *((f"dropped by {step}", rules) for step, rules in told.get("dropped", {}).items()),
     ]
     rows = [
         [outcome, name, count(found["documents"]), count(found["bytes"])]

@@ -85,15 +85,13 @@ def test_every_reason_has_its_examples_ten_at_most(told, run):
         f"{step}: {rule}": tally["documents"]
         for step, rules in card["dropped"].items()
         for rule, tally in rules.items()
-        if step != "heldout"
     }
     kept = sum(tally["documents"] for tally in card["kept"].values())
     assert {*found} == {"kept", *reasons}
     for reason, documents in (reasons | {"kept": kept}).items():
         shown = min(documents, examples.SHOWN)
         assert f": {shown} of {documents} documents (from " in found[reason].summary
-        assert sum(line.endswith(tuple("0123456789")) and "corpus.jsonl@" in line
-                   for line in found[reason].text.splitlines()) == shown  # fmt: skip
+        assert found[reason].text.count("corpus.jsonl@") == shown
 
 
 def test_an_example_says_what_was_measured_and_what_was_found(told):
@@ -105,7 +103,7 @@ def test_an_example_says_what_was_measured_and_what_was_found(told):
     assert [row[1] for row in table(told, "dropped for holding").rows] == ["2"]
 
 
-def test_examples_are_the_same_in_any_order_of_the_run(told, run):
+def test_the_same_run_gives_the_same_figures_and_examples(told, run):
     again = [*data.data([run]), *examples.examples([run])]
     assert again == told
 
