@@ -67,7 +67,9 @@ def rates(amounts: Mapping[Group, int], knobs: Balance) -> dict[Group, float]:
     groups = [group for group, amount in amounts.items() if amount > 0]
     amount = np.array([amounts[group] for group in groups], np.float64)
     times, weights = _wishes(knobs, amounts)
-    asked = amount ** (1 / knobs.temperature) * [_factor(group, times) for group in groups]
+    largest = amount.max(initial=1)  # shares of it: no power of these is too large for a float
+    roots = largest * (amount / largest) ** (1 / knobs.temperature)
+    asked = roots * [_factor(group, times) for group in groups]
     shares = _shares(groups, asked, weights)
     most = np.where(shares > 0, knobs.epochs * amount, 0.0)
     only_times = not weights and knobs.temperature == 1

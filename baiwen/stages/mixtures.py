@@ -36,7 +36,7 @@ from pydantic import Field, model_validator
 
 from baiwen import dist, files, log
 from baiwen.config import Input, Knobs
-from baiwen.data import mixture, read
+from baiwen.data import mixture, read, shards
 from baiwen.data.loader import Loader, Split
 from baiwen.data.mixture import Mixture
 from baiwen.data.writers import source_name
@@ -110,6 +110,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
     """Train and measure what is not finished, then compare."""
     tokenizer = Tokenizer.load(config.tokenizer)
     documents = _documents(config)
+    _check(config, sorted({document.source for document in documents}))
     seeds = range(config.seed, config.seed + config.runs)
     runs = [(name, seed) for seed in seeds for name in config.mixtures]
     with dist.session(config.device, config.dtype, threads=config.threads) as world:
@@ -157,7 +158,6 @@ def compare(runs: Sequence[Result], importance: Mapping[str, float]) -> dict[str
     """
     domains = sorted(runs[0]["domains"])
     weight = {domain: importance.get(domain, 1.0) for domain in domains}
-    _check(importance, domains)
     bits: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)
     for one in runs:
         own = {domain: one["domains"][domain]["bits_per_byte"] for domain in domains}
@@ -229,7 +229,14 @@ def _spread(values: Sequence[float]) -> dict[str, float | int | None]:
     return {"bits_per_byte": fmean(values), "spread": spread, "runs": len(values)}
 
 
-def _check(importance: Mapping[str, float], domains: Sequence[str]) -> None:
+def _check(config: Config, domains: Sequence[str]) -> None:
+    """Stop before the first run, unless all weights are of what there is."""
+    for name, sources in config.mixtures.items():
+        try:
+            mixture.used(shards.names(config.shards), sources)
+        except UserError as error:
+            raise UserError(f"mixtures.{name}: {error}") from error
+    importance = config.importance or {}
     for domain in importance:
         if domain not in domains:
             raise UserError(

@@ -83,6 +83,11 @@ def test_a_temperature_makes_shares_of_roots():
     assert list(found.values()) == approx([2 / 5, 3 / 5])
 
 
+def test_a_temperature_near_0_gives_all_to_the_largest():
+    found = shares({("a", "en"): 10**13, ("b", "en"): 10**12}, Balance(temperature=0.01))
+    assert list(found.values()) == approx([1, 0])
+
+
 def test_the_default_halves_what_the_report_calls_too_much_and_doubles_what_it_wants():
     groups = {("Social_media", "en"): 100, ("Science", "en"): 100, ("law", "en"): 100}
     assert list(rates(groups, Balance()).values()) == approx([0.5, 2, 1])

@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections import Counter
 
 import pytest
 from pytest import approx
@@ -24,16 +23,17 @@ size = "micro"
 sequence_length = 32
 tokens_per_step = 128
 micro_tokens = 128
-tokens = 2560
+tokens = 1536
 threads = 1
 dtype = "float32"
+[schedule]
+shape = "constant"
+warmup = 0.0
 [loop]
 save_every = 5
-[mixtures.code]
-weights = { code = 0.9 }
-[mixtures.prose]
-weights = { code = 0.0 }
 """
+CODE = "[mixtures.code]\nweights = { code = 0.9 }\n"
+PROSE = "[mixtures.prose]\nweights = { code = 0.0 }\n"
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +54,39 @@ def place(tmp_path_factory):
             )
             for text in own[:10]:
                 put({"text": text, "domain": domain})
-    files.write(place / "mixtures.toml", RECIPE)
     return place
 
 
-def run(place, monkeypatch, **knobs):
+def run(place, monkeypatch, mixtures_=CODE + PROSE, **knobs):
     monkeypatch.chdir(place)
+    files.write("mixtures.toml", RECIPE + mixtures_)
     (recipe,) = stages.load("mixtures.toml", [f"{key}={value}" for key, value in knobs.items()])
     stages.run(recipe)
     return files.read_json(recipe.out / "mixtures.json")
 
 
 @pytest.fixture(scope="module")
-def table(place):
+def stopped(place):
+    """A comparison that ended within its second run, and was run again; what that trained."""
+    saved, trained = mixtures.train, []
+
+    def train(*given, steps, out, **knobs):
+        trained.append(out.name)
+        if len(trained) == 2:
+            saved(*given, steps=5, out=out, **knobs)  # saved there, and the process ends
+            raise KeyboardInterrupt
+        saved(*given, steps=steps, out=out, **knobs)
+
     with pytest.MonkeyPatch.context() as patch:
-        return run(place, patch)
+        patch.setattr(mixtures, "train", train)
+        with pytest.raises(KeyboardInterrupt):
+            run(place, patch)
+        return run(place, patch), trained
+
+
+@pytest.fixture(scope="module")
+def table(stopped):
+    return stopped[0]
 
 
 def test_a_domain_is_predicted_better_by_the_mixture_that_holds_it(table):
@@ -80,31 +98,12 @@ def test_a_domain_is_predicted_better_by_the_mixture_that_holds_it(table):
     assert table["mixtures"][table["best"]]["behind"]["bits_per_byte"] == 0
 
 
-def test_a_run_that_was_stopped_ends_in_the_same_bytes(table, place, monkeypatch):
-    saved, began = mixtures.train, Counter()
-
-    def stopped(*given, steps, **knobs):
-        began["runs"] += 1
-        if began["runs"] == 2:
-            steps = 5  # saved there, and the process ends
-        saved(*given, steps=steps, **knobs)
-        if began["runs"] == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(mixtures, "train", stopped)
-    # A constant rate, so that the first steps of a short run are those of the long one.
-    short = {"runs": 1, "tokens": 1280, "schedule.shape": '"constant"', "schedule.warmup": 0.0}
-    with pytest.raises(KeyboardInterrupt):
-        run(place, monkeypatch, out="again", **short)
-    assert [path.name for path in (place / "again/runs").glob("*.json")] == ["code-0.json"]
-    monkeypatch.setattr(mixtures, "train", saved)
-    run(place, monkeypatch, out="again", **short)
-    run(place, monkeypatch, out="whole", **short)
-    for path in (place / "whole").rglob("*.json"):
-        if path.name not in ("run.json", "recipe.json", "manifest.json"):
-            other = place / "again" / path.relative_to(place / "whole")
-            assert path.read_bytes() == other.read_bytes()
-    assert not (place / "again/state").exists()
+def test_a_run_that_was_stopped_ends_in_the_same_bytes(stopped, place, monkeypatch):
+    assert stopped[1] == ["code-0", "prose-0", "prose-0", "code-1", "prose-1"]
+    run(place, monkeypatch, PROSE, out="whole", runs=1)
+    bytes_ = [(place / out / "runs/prose-0.json").read_bytes() for out in ("out", "whole")]
+    assert bytes_[0] == bytes_[1]
+    assert not (place / "out/state").exists()
 
 
 def rows(**bits):
@@ -137,6 +136,17 @@ def test_one_seed_has_no_spread():
     json.dumps(table, allow_nan=False)
 
 
-def test_an_importance_of_no_domain_is_told():
-    with pytest.raises(UserError, match="no held-out document is of 'c'"):
-        mixtures.compare(rows(one=[(1.0, 3.0)]), {"c": 1.0})
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"importance.cod": 1.0}, "no held-out document is of 'cod'. Did you mean code?"),
+        ({"importance.code": 0.0, "importance.prose": 0.0}, "all weights are 0"),
+        ({"mixtures_": PROSE.replace("code", "cod")}, "mixtures.prose: .*no source 'cod'. Did"),
+    ],
+)
+def test_weights_of_what_is_not_there_are_told_before_the_first_run(
+    place, monkeypatch, knobs, told
+):
+    with pytest.raises(UserError, match=told):
+        run(place, monkeypatch, out="mistaken", **knobs)
+    assert not list((place / "mistaken").glob("runs/*"))
