@@ -64,6 +64,7 @@ class Table:
         short = missing[sizes[missing] <= LONG]
         while len(short) and self._kept < FULL:
             chosen = short[np.unique(_mixed(low[short], high[short]), return_index=True)[1]]
+            chosen = chosen[: FULL - self._kept]
             self._keep(data, starts[chosen], sizes[chosen], low[chosen], high[chosen])
             values[short] = self._look(low[short], high[short])
             short = short[values[short] == 0]

@@ -62,6 +62,19 @@ def test_batches_are_encoded_as_single_texts(small, monkeypatch, full):
         assert {ids.dtype.name for ids in found} == {"uint32"}
 
 
+def test_a_text_of_more_pieces_than_the_table_has_places_is_encoded(small, monkeypatch):
+    monkeypatch.setattr(table, "SLOTS", 6)
+    monkeypatch.setattr(table, "FULL", 32)
+    ranks = {spelling: rank for rank, spelling in enumerate(small.vocabulary.spellings)}
+    own = table.Table(ranks, small._encoder._ids)
+    text = "".join(f" {letter}{other}q" for letter in "abcdefghij" for other in "klmnopqrst")
+    for _ in range(2):
+        assert [ids.tolist() for ids in own.encode([text, "a cat"])] == [
+            small.encode(text),
+            small.encode("a cat"),
+        ]
+
+
 def test_no_text_of_a_batch_becomes_a_control_token(small):
     text = "a <|im_end|> b\n<|endoftext|>"
     (found,) = small.encode_many([text], threads=1)
