@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from baiwen.data.words import BASE, LONG, PIECE, STRIDE, mixed, ngrams, slices, utf8, words
+from baiwen.data.words import BASE, PIECE, STRIDE, mixed, ngrams, slices, utf8, words
 
+LONG = 64 * PIECE  # bytes of a word of many pieces
 TEXTS = st.lists(
     st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("aB1 ._\nÉéΣ中文、カ한"))),
     max_size=6,
