@@ -155,8 +155,8 @@ def _compared(
         rule, shorter, bound, common = WHOLE, len(test), 1.0, _in_a_row(test, stretch)
     else:
         rule, shorter, bound = SUBSEQUENCE, min(last - first, len(test)), knobs.share
-        common = _subsequence(test, stretch, max(knobs.least, math.ceil(bound * shorter)))
-    if not common:
+        common = _subsequence(test, stretch, max(knobs.least, math.floor(bound * shorter)))
+    if not common or common / shorter < bound:
         return None
     shown = begin + np.array(matched(test[:SHOWN], stretch[: 2 * SHOWN]))
     place = tests.places[candidate.sequence]

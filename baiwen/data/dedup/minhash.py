@@ -56,7 +56,7 @@ def jaccard(left: np.ndarray, right: np.ndarray, least: float = 0.0) -> float:
     """Common ones of two rising arrays by all of both; 0 if their sizes rule `least` out."""
     if len(left) > len(right):
         left, right = right, left
-    if not len(left) or len(left) < least * len(right):
+    if not len(left) or len(left) / len(right) < least:
         return 0.0
     places = np.minimum(np.searchsorted(right, left), len(right) - 1)
     common = np.count_nonzero(right[places] == left)

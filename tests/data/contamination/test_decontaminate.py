@@ -87,6 +87,14 @@ def test_a_test_too_short_for_the_rule_is_found_only_where_it_stands_whole(knobs
     assert match(f"{prose(50)} what is the largest planet of our solar system", knobs) is None
 
 
+def test_exactly_the_share_of_a_test_is_enough(tmp_path):
+    parts = [f"word{number}" for number in range(100)]
+    (tmp_path / "test.txt").write_text(" ".join(parts))
+    knobs = Decontaminate(against=(tmp_path / "test.txt",), share=0.55)  # 0.55 * 100 > 55
+    assert match(f"{' '.join(parts[:55])} {prose(200)}", knobs).value == 0.55
+    assert match(f"{' '.join(parts[:54])} {prose(200)}", knobs) is None
+
+
 def test_coders_rule_takes_any_ten_words_in_a_row(knobs):
     ten = "half that much white fibre. Its maker buys seven bolts"
     text = f"{prose(300)} {ten} {prose(300)}"

@@ -55,6 +55,11 @@ def test_jaccard_is_that_of_sets(left, right, least):
     assert jaccard(*arrays, least) == (wanted if wanted >= least else pytest.approx(0, abs=wanted))
 
 
+def test_a_part_of_a_document_that_is_exactly_the_bound_of_it_is_similar():
+    whole = np.arange(100, dtype=np.uint64)
+    assert jaccard(whole[:55], whole, 0.55) == 0.55  # though 0.55 * 100 is more than 55
+
+
 def test_shingles_are_the_different_runs_of_words():
     table = pa.table({"text": ["a b a b a b", "a b", "b a", ""]})
     found = list(shingle_sets(table["text"], Shape(words=2)))
