@@ -146,7 +146,7 @@ def _batches(table: pa.Table) -> Iterator[pa.Table]:
 def _judged(
     table: pa.Table, prose: Sequence[Rule], code_: Sequence[Rule], ngrams: Sequence[Rule]
 ) -> list[Verdict | None]:
-    found_words = words.split(table["text"].to_pylist())
+    found_words = words.split(_prose(table))
     documents = page.pages(table, page.counted(found_words))
     found = [_first(code_ if one.domain == CODE_DOMAIN else prose, one) for one in documents]
     left = [
@@ -160,6 +160,17 @@ def _judged(
         for place, repeats in zip(left, measured, strict=True):
             found[place] = _first(ngrams, repeats)
     return found
+
+
+def _prose(table: pa.Table) -> list[str]:
+    """The texts whose words are looked at: none of code."""
+    texts = table["text"].to_pylist()
+    if "domain" not in table.column_names:
+        return texts
+    domains = table["domain"].to_pylist()
+    return [
+        "" if domain == CODE_DOMAIN else text for text, domain in zip(texts, domains, strict=True)
+    ]
 
 
 def _first(rules: Sequence[Rule], one: Page | repetition.Repeats) -> Verdict | None:

@@ -36,6 +36,10 @@ _ENCODED = re.compile(
     r"|(?:\b(?:0x|\\x)?[0-9a-fA-F]{2}(?:,|\b\s*)){8,}"
     r"|(?:\\u[0-9a-fA-F]{4}){8,}"
 )
+# What is in any such run: 64 signs of base64, or 16 of eight bytes when what parts them is cut.
+_RUN, _LONG, _BYTES = b"a" * 64, b"a" * 16, b", \t\n\r\f\v\x1c\x1d\x1e\x1f"
+_BASE64 = bytes(ord("a") if chr(code).isalnum() or code in b"+/\n=" else 0 for code in range(256))
+_HEX = bytes(ord("a") if code in b"0123456789abcdefABCDEF\\x" else 0 for code in range(256))
 
 # What a browser does not show: comments, scripts, styles and tags. What is not closed goes up to
 # the end, as in HTML's standard: so time is linear in any text (html.parser's is its square).
@@ -123,7 +127,7 @@ def generated(page: Page) -> Verdict | None:
 
 def encoded(page: Page, longest: int = 1024, most: float = 0.5) -> Verdict | None:
     """Data written as text: the longest run in characters, and the share of all (StarCoder2)."""
-    runs = [len(found[0]) for found in _ENCODED.finditer(page.text)]
+    runs = [len(found[0]) for found in _ENCODED.finditer(page.text)] if _dense(page.text) else []
     return above("starcoder: encoded data", max(runs, default=0), longest) or above(
         "starcoder: encoded data, share", share(sum(runs), len(page.text)), most
     )
@@ -206,6 +210,16 @@ def _count(text: str, test: _Test) -> int:
     data = text.encode("ascii", "ignore")
     plain = len(data) - len(data.translate(None, _ASCII[test]))
     return plain if text.isascii() else plain + sum(test(c) for c in text if c > "\x7f")
+
+
+def _dense(text: str) -> bool:
+    """Whether there may be a run of data in a text: what `_ENCODED` finds out at length."""
+    data = text.encode("ascii", "ignore")
+    return (
+        _RUN in data.translate(_BASE64)
+        or _LONG in data.translate(_HEX, _BYTES)
+        or text.count("\\u") >= 8
+    )
 
 
 def _visible(text: str) -> str:

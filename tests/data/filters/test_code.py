@@ -3,6 +3,8 @@
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from baiwen.data import filters
 from baiwen.data.filters import code
@@ -158,6 +160,17 @@ def test_comments_are_told_from_strings(language, text, comments):
 )
 def test_rules_of_some_languages_pass_the_others_by(name, language):
     assert verdict("-" * 9, only(name), language) is None
+
+
+RUNS = st.sampled_from(
+    ["4F", "0x41", "\\x41", ",", " ", "\n", "\u00a0", "\\u4e2d", "é", "-", "A" * 31, "a+/=", "zz"]
+)
+
+
+@given(st.lists(st.tuples(RUNS, RUNS, st.integers(1, 12)), max_size=6))
+def test_no_run_of_data_is_passed_over(parts):
+    text = "".join((one + other) * count for one, other, count in parts)
+    assert code._dense(text) or not code._ENCODED.search(text)
 
 
 SHOWN = [
