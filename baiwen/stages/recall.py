@@ -70,13 +70,12 @@ def run(config: Config, folder: files.RunFolder) -> None:
     state = folder.path / "state"
     corpus = _corpus(config, state / "parts")
     with _judge(config, state) as judge:
-        search = Search(config, corpus, _labels(config, corpus), _share, judge)
-        seeds = _seeds(config)
+        search = Search(config, corpus, _seeds(config), _labels(config, corpus), _share, judge)
         rounds: list[dict[str, Any]] = []
         while not rounds or rounds[-1]["end"] is None:
             home = folder.path / "rounds" / str(len(rounds) + 1)
             if not (home / TOLD).is_file():
-                scores, least = search.scores(seeds, home, state)
+                scores, least = search.scores(home, state)
                 search.decide(scores, least, home)
             search.add(home)
             rounds.append(files.read_json(home / TOLD))
@@ -85,11 +84,13 @@ def run(config: Config, folder: files.RunFolder) -> None:
         raise UserError(
             f"not one document of the corpus was found to be {config.name}: what the first round "
             "looked at was not as precise as `precision` wants, or not as like the seeds as the "
-            "spies are. Give seeds that are more like it, or labels or an endpoint; or lower these."
+            f"spies are ({home / TOLD} has the figures). Give seeds that are more like it, or "
+            "labels or an endpoint; or lower these."
         )
     kept = _write(config, search, folder.path)
     files.write_json(folder.path / "data.json", {"kept": kept})
-    table = {"name": config.name, "rounds": rounds, "sources": _sources(search)}
+    size = {"documents": len(corpus), "unreadable": corpus.unreadable}
+    table = {"name": config.name, "corpus": size, "rounds": rounds, "sources": _sources(search)}
     files.write_json(folder.path / "recall.json", table)
 
 
@@ -122,18 +123,22 @@ def _corpus(config: Config, folder: Path) -> Corpus:
     for _ in log.track(ordered(store, tasks, config.workers), "read", unit="parts"):
         pass
     corpus = Corpus.open(folder)
+    flaws = f"{corpus.unreadable:,} could not be read, the first: {corpus.first}"
+    unreadable = f"; {flaws}" if corpus.unreadable else ""
     if not len(corpus):
-        raise UserError(f"corpus: there is no document in {', '.join(config.corpus)}")
-    unreadable = f"; {corpus.unreadable:,} could not be read" if corpus.unreadable else ""
+        raise UserError(f"corpus: there is no document in {', '.join(config.corpus)}{unreadable}")
     log.say(f"corpus: {len(corpus):,} documents of {len(corpus.sources):,} sources{unreadable}")
     return corpus
 
 
 def _seeds(config: Config) -> Seeds:
-    """The seeds' texts, drawn by the hash of their ids: to learn from, and the spies."""
-    documents = read.documents(read.find(config.seeds))
-    ranked = ((key(found.id), found.text) for found in documents)
-    chosen = list(dict(heapq.nsmallest(config.examples, ranked)).values())
+    """The seeds' texts, each once, drawn by their hashes: to learn from, and the spies."""
+    drawn: dict[int, str] = {}
+    for found in read.documents(read.find(config.seeds)):
+        drawn[key(found.text)] = found.text
+        if len(drawn) == 2 * config.examples:  # only the lowest matter
+            drawn = {number: drawn[number] for number in heapq.nsmallest(config.examples, drawn)}
+    chosen = [drawn[number] for number in sorted(drawn)[: config.examples]]
     spies = len(chosen) // SPIES
     if not spies:
         raise UserError(
@@ -212,10 +217,11 @@ def _write(config: Config, search: Search, folder: Path) -> dict[str, dict[str, 
     for name, chosen in groups.items():
         places = np.flatnonzero(chosen)
         numbers = corpus.bytes[places].cumsum() // FILE_BYTES
-        for number, own in enumerate(np.unique(numbers)):
+        cuts = np.flatnonzero(np.diff(numbers)) + 1
+        for number, own in enumerate(np.split(places, cuts) if len(places) else ()):
             path = folder / f"documents-{name}-{number:05}.jsonl.zst"
             with files.jsonl_writer(path) as put:
-                for row in search.documents(places[numbers == own]):
+                for row in search.documents(own):
                     put(row)
         counts[name] = {"documents": len(places), "bytes": int(corpus.bytes[places].sum())}
     return counts

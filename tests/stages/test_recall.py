@@ -33,7 +33,7 @@ about = "mathematics"
 seeds = ["seeds.jsonl"]
 corpus = ["corpus.jsonl"]
 labels = "labels.jsonl"
-most = 0.06
+most = 0.1
 workers = 1
 """
 
@@ -45,12 +45,12 @@ def text(rng, words):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A corpus of 1,500 documents with 60 of each dialect, 20 like the seeds, ten of one host."""
+    """A corpus of 600 documents with 40 of each dialect, 20 like the seeds, ten of one host."""
     place, rng = tmp_path_factory.mktemp("recall"), random.Random(0)
-    rows = [("prose", f"host{i % 40}.org", text(rng, PROSE)) for i in range(1350)]
+    rows = [("prose", f"host{i % 40}.org", text(rng, PROSE)) for i in range(490)]
     rows += [("twin", f"host{i}.org", text(rng, SEEDS)) for i in range(20)]
     for dialect, words in (("near", NEAR), ("far", FAR)):
-        rows += [(dialect, f"host{i % 40}.org", text(rng, words)) for i in range(60)]
+        rows += [(dialect, f"host{i % 40}.org", text(rng, words)) for i in range(40)]
     rows += [("host", "maths.org", text(rng, NEAR if i % 2 else PROSE)) for i in range(10)]
     rng.shuffle(rows)
     write(place / "seeds.jsonl", [{"text": text(rng, SEEDS)} for _ in range(150)])
@@ -162,8 +162,7 @@ def test_a_judge_measures_and_what_it_calls_wrong_is_not_taken(place, answering,
             drop='labels = "labels.jsonl"\n',
         )
     bands = [band for row in table["rounds"] for band in row["ways"]["score"]]
-    assert all(band["judged"]["n"] <= 20 for band in bands)
-    assert sum(band["judged"]["n"] for band in bands) >= len(bands) * 20
+    assert all(band["judged"]["n"] == min(20, band["documents"]) for band in bands)
     assert table["rounds"][0]["recall"] is None
     wrong = [row["id"] for row in found(place / "judged") if row["id"].startswith("prose")]
     assert len(wrong) <= 0.2 * table["rounds"][-1]["found"]
@@ -184,8 +183,40 @@ def test_the_rest_is_written_beside_it_where_it_is_wanted(place, monkeypatch):
     assert set(sources) == {"math", "prose"}
     rows = [row for paths in sources.values() for path in paths for row in files.read_jsonl(path)]
     ids = [row["id"] for row in rows]
-    assert len(ids) == len(set(ids)) == 1500
+    assert len(ids) == len(set(ids)) == 600
     assert len(found(place / "rest")) == table["rounds"][0]["found"]
+
+
+def test_seeds_are_told_apart_by_their_texts_and_those_in_the_corpus_measure_nothing(
+    place, tmp_path, monkeypatch
+):
+    rows = list(files.read_jsonl(place / "corpus.jsonl"))
+    seeds = [row for row in rows if row["id"].startswith(("twin", "near"))][::2]
+    write(
+        tmp_path / "seeds.jsonl",
+        [{"id": str(i % 5), "text": seeds[i % 30]["text"]} for i in range(60)],
+    )
+    write(tmp_path / "corpus.jsonl", rows)
+    labels = list(files.read_jsonl(place / "labels.jsonl"))
+    write(tmp_path / "labels.jsonl", labels)
+    (row,) = run(tmp_path, monkeypatch, "own", "rounds = 1\n")["rounds"]
+    taught = files.read_json(tmp_path / "own/rounds/1/classifier/classifier.json")["examples"]
+    assert taught == 27  # of 60 seeds 30 differ, of which three are spies
+    right = sum(label["label"] for label in labels)
+    assert row["recall"]["n"] == right - 30
+    ids = {one["id"] for one in found(tmp_path / "own")}
+    assert len(ids & {one["id"] for one in seeds}) > 20
+
+
+def test_a_corpus_that_is_all_of_the_kind_is_found_whole(place, tmp_path, monkeypatch):
+    rng = random.Random(1)
+    (tmp_path / "seeds.jsonl").write_bytes((place / "seeds.jsonl").read_bytes())
+    write(tmp_path / "corpus.jsonl", [{"text": text(rng, SEEDS)} for _ in range(60)])
+    table = run(
+        tmp_path, monkeypatch, "all", "spies = 1.0\n", drop='labels = "labels.jsonl"\nmost = 0.1\n'
+    )
+    assert table["corpus"] == {"documents": 60, "unreadable": 0}
+    assert table["rounds"][-1]["end"]
 
 
 @pytest.mark.parametrize(
@@ -213,15 +244,15 @@ def test_a_mistake_is_told(place, monkeypatch, knobs, told):
 def test_mathematics_is_found_in_real_text(shared, tmp_path, monkeypatch):
     """Seeds are MATH's problems of algebra; hidden among web pages are 80 of its other problems."""
     algebra = [row for row in problems(shared / "eval/math/train.jsonl.gz", 1500) if row[0]]
-    hidden = [row for row in problems(shared / "eval/math/test_dev.jsonl.gz", 2000) if not row[0]]
+    hidden = [row for row in problems(shared / "eval/math/test_dev.jsonl.gz", 400) if not row[0]]
     pages = itertools.islice(files.read_jsonl(shared / "pretrain/dev/web_en-00.jsonl.zst"), 1000)
     rows = [{"id": f"math {i}", "text": text} for i, (_, text) in enumerate(hidden[:80])]
-    rows += [{"id": row["id"], "text": row["text"]} for row in pages]
+    rows += [{"id": row["id"], "text": row["text"][:1500]} for row in pages]
     write(tmp_path / "seeds.jsonl", [{"text": text} for _, text in algebra[:300]])
     write(tmp_path / "corpus.jsonl", rows)
     labels = [{"id": row["id"], "label": row["id"].startswith("math")} for row in rows]
     write(tmp_path / "labels.jsonl", labels)
-    table = run(tmp_path, monkeypatch, "real", "rounds = 2\n", drop="most = 0.06\n")
+    table = run(tmp_path, monkeypatch, "real", "rounds = 2\n", drop="most = 0.1\n")
     last = table["rounds"][-1]
     assert last["precision"]["value"] > 0.9
     assert last["recall"]["value"] > 0.8

@@ -52,6 +52,8 @@ def ranked(scores: np.ndarray, most: int) -> np.ndarray:
 def doubtful(scores: np.ndarray, share: float) -> np.ndarray:
     """Bool [n]: the best `share` of the finite scores, too like the kind to be called others."""
     known = np.isfinite(scores)
+    if not known.any():
+        return known
     return known & (scores > np.quantile(scores[known], 1 - share))
 
 

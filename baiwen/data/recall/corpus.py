@@ -22,15 +22,27 @@ from baiwen.data.document import Document
 from baiwen.data.read import Chunk
 
 NOWHERE = -1  # the source of a document that does not tell it
-UNREADABLE = "unreadable"  # of a part: documents of its piece that could not be read
+UNREADABLE, FIRST = "unreadable", "first"  # of a part: how many could not be read, one and why
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
+        ("key", pa.uint64()),
+        ("content", pa.uint64()),
         ("source", pa.string()),
         ("domain", pa.string()),
         ("bytes", pa.int64()),
         ("text", pa.large_string()),
         ("meta", pa.string()),
+    ]
+)
+NAMES = pa.dictionary(pa.int32(), pa.string())
+NARROW = pa.schema(  # what is read of all documents
+    [
+        ("key", pa.uint64()),
+        ("content", pa.uint64()),
+        ("source", NAMES),
+        ("domain", NAMES),
+        ("bytes", pa.int64()),
     ]
 )
 
@@ -51,29 +63,33 @@ class Corpus:
     parts: Sequence[Path]
     bounds: np.ndarray  # int64 [parts + 1]: the documents of part p are bounds[p] ... bounds[p+1]-1
     keys: np.ndarray  # uint64 [documents]: hashes of their ids
+    contents: np.ndarray  # uint64 [documents]: hashes of their texts
     bytes: np.ndarray  # int64 [documents]: of their texts
     source: np.ndarray  # int32 [documents]: a place in `sources`, or NOWHERE
     sources: Sequence[str]
     domain: np.ndarray  # int32 [documents]: a place in `domains`
     domains: Sequence[str]
     unreadable: int  # documents that are none of these
+    first: str  # where the first of them lies, and why
 
     @classmethod
     def open(cls, folder: Path) -> "Corpus":
         """That of the parts in a folder."""
-        parts, narrow = sorted(folder.glob("*.parquet")), ["id", "source", "domain", "bytes"]
-        tables = [pq.read_table(path, columns=narrow) for path in parts]
-        unreadable = sum(int(table.schema.metadata[UNREADABLE.encode()]) for table in tables)
-        table = pa.concat_tables([SCHEMA.empty_table().select(narrow), *tables])
-        keys = np.array([key(name) for name in table["id"].to_pylist()], np.uint64)
+        parts = sorted(folder.glob("*.parquet"))
+        names = {"columns": NARROW.names, "read_dictionary": ["source", "domain"]}
+        tables = [pq.read_table(path, **names) for path in parts]
+        flaws = [table.schema.metadata for table in tables]
+        table = pa.concat_tables([NARROW.empty_table(), *tables])
         return cls(
             parts,
             np.cumsum([0, *map(len, tables)]),
-            keys,
+            table["key"].to_numpy(),
+            table["content"].to_numpy(),
             table["bytes"].to_numpy(),
             *_coded(table["source"]),
             *_coded(table["domain"]),
-            unreadable,
+            sum(int(flaw[UNREADABLE.encode()]) for flaw in flaws),
+            next((first.decode() for flaw in flaws if (first := flaw[FIRST.encode()])), ""),
         )
 
     def __len__(self) -> int:
@@ -92,7 +108,7 @@ class Corpus:
 
 def _coded(names: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     """Each name's place among the different ones, NOWHERE for null, and these."""
-    found = names.combine_chunks().dictionary_encode()
+    found = names.unify_dictionaries().combine_chunks()
     places = found.indices.fill_null(NOWHERE).to_numpy(zero_copy_only=False)
     return places, found.dictionary.to_pylist()
 
@@ -103,7 +119,9 @@ def store(task: Storing) -> None:
         return
     found = list(task.chunk.documents())
     rows = [_row(document, task.depth) for document in found if not document.flaw]
-    schema = SCHEMA.with_metadata({UNREADABLE: str(len(found) - len(rows))})
+    flaws = [f"{document.meta['place']}: {document.flaw}" for document in found if document.flaw]
+    told = {UNREADABLE: str(len(flaws)), FIRST: flaws[0] if flaws else ""}
+    schema = SCHEMA.with_metadata(told)
     with files.writing(task.path) as file:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
 
@@ -111,6 +129,8 @@ def store(task: Storing) -> None:
 def _row(document: Document, depth: int) -> dict[str, Any]:
     return {
         "id": document.id,
+        "key": key(document.id),
+        "content": key(document.text),
         "source": source(document.meta, depth),
         "domain": document.domain,
         "bytes": document.size,
@@ -133,5 +153,5 @@ def source(meta: Mapping[str, Any], depth: int) -> str | None:
 
 
 def key(name: str) -> int:
-    """What orders documents at random, whatever else there is: a hash of the id."""
+    """What orders documents at random, whatever else there is: a hash of the id or the text."""
     return xxhash.xxh3_64_intdigest(name.encode())

@@ -1,7 +1,7 @@
 """The search of a recall: what the rounds so far have found, and the next one.
 
-    search = Search(knobs, corpus, labels, estimate, judge)
-    scores, least = search.scores(seeds, home, state)      # home: the round's folder
+    search = Search(knobs, corpus, seeds, labels, estimate, judge)
+    scores, least = search.scores(home, state)             # home: the round's folder
     search.decide(scores, least, home)                     # writes found.parquet and round.json
     search.add(home)                                       # and so on
 
@@ -33,7 +33,7 @@ from baiwen.data.classifier.model import ABOUT, Classifier
 from baiwen.data.classifier.training import Training
 from baiwen.data.executor import cores, ordered
 from baiwen.data.recall.choice import bar, doubtful, ranked, sample, walk, widened
-from baiwen.data.recall.corpus import Corpus
+from baiwen.data.recall.corpus import Corpus, key
 from baiwen.data.recall.learning import OTHER, Scoring, learn, odds, score
 
 Count = Annotated[int, Field(gt=0)]
@@ -90,12 +90,19 @@ class Search:
         self,
         config: Rounds,
         corpus: Corpus,
+        seeds: Seeds,
         labels: np.ndarray,
         estimate: Estimate,
         judge: Judge | None,
     ) -> None:
-        """labels: int8 [documents], 1 of the kind, 0 not, NOTHING unknown."""
-        self.config, self.corpus, self.labels = config, corpus, labels
+        """labels: int8 [documents], 1 of the kind, 0 not, NOTHING unknown.
+
+        Documents of the corpus that are seeds are found as any, but measure nothing.
+        """
+        self.config, self.corpus, self.seeds = config, corpus, seeds
+        texts = np.array([key(text) for text in (*seeds.taught, *seeds.spies)], np.uint64)
+        self.known = np.isin(corpus.contents, texts)
+        self.labels = np.where(self.known, np.int8(NOTHING), labels)
         self.estimate, self.judge = estimate, judge
         self.round = np.zeros(len(corpus), np.int16)  # in which it was taken; 0: in none
         self.way = np.zeros(len(corpus), np.int8)  # a place in WAYS
@@ -111,17 +118,17 @@ class Search:
         self.round[place[taken]] = int(home.name)
         self.way[place[taken]], self.score[place[taken]] = way[taken], score[taken]
 
-    def scores(self, seeds: Seeds, home: Path, state: Path) -> tuple[np.ndarray, float]:
+    def scores(self, home: Path, state: Path) -> tuple[np.ndarray, float]:
         """Every document's score by this round's classifier, and the bar that the spies set."""
         folder, number = home / "classifier", int(home.name)
         if not (folder / ABOUT).is_file():
-            self._learn(seeds.taught, folder, number, state)
+            self._learn(folder, number, state)
         parts, paths = self.corpus.parts, self._paths(state, number)
         work = [Scoring(part, folder, path) for part, path in zip(parts, paths, strict=True)]
         done = ordered(score, work, min(self.config.workers or cores(), len(work)))
         for _ in log.track(done, "score", total=len(work), unit="parts"):
             pass
-        spies = odds(Classifier.load(folder), pa.array(seeds.spies, pa.large_string()))
+        spies = odds(Classifier.load(folder), pa.array(self.seeds.spies, pa.large_string()))
         return self._scored(state, number), bar(spies, self.config.spies)
 
     def _paths(self, state: Path, number: int) -> list[Path]:
@@ -130,14 +137,14 @@ class Search:
     def _scored(self, state: Path, number: int) -> np.ndarray:
         return np.concatenate([np.fromfile(path, "<f4") for path in self._paths(state, number)])
 
-    def _learn(self, taught: Sequence[str], folder: Path, number: int, state: Path) -> None:
+    def _learn(self, folder: Path, number: int, state: Path) -> None:
         """Teach what was found against a sample of what is neither found nor doubtful."""
         most, found = self.config.examples, self.round > 0
-        among = ~found & ~self.wrong
+        among = ~found & ~self.wrong & ~self.known
         if number > 1:
             last = np.where(among, self._scored(state, number - 1), -np.inf)
             among &= ~doubtful(last, self.config.doubtful)
-        examples = [*taught, *self._texts(found, most, number)]
+        examples = [*self.seeds.taught, *self._texts(found, most, number)]
         wrong = self._texts(self.wrong, most, number)
         others = [*wrong, *self._texts(among, min(most, len(found) // OTHERS), number)]
         log.say(f"round {number}: learns {len(examples):,} examples, {len(others):,} others")
@@ -199,6 +206,8 @@ class Search:
 
     def _end(self, number: int, fresh: int, found: int) -> str | None:
         """Why there is no further round; None where there is one."""
+        if found == len(self.corpus):
+            return "all documents are found"
         if fresh <= self.config.fresh * found:
             return "nothing new is precise enough"
         return "rounds" if number == self.config.rounds else None
@@ -223,11 +232,12 @@ class Search:
     def _judged(self, places: np.ndarray) -> np.ndarray:
         """What the judge says of a sample of the documents at `places`: 1, 0 or NOTHING. int8."""
         said = np.full(len(places), NOTHING, np.int8)
-        if self.judge is None or not len(places):
+        if self.judge is None:
             return said
-        some = np.ones(len(places), bool)
-        asked = sample(self.corpus.keys[places], some, self.config.judged)
+        asked = sample(self.corpus.keys[places], ~self.known[places], self.config.judged)
         asked = asked[np.argsort(places[asked])]
+        if not len(asked):
+            return said
         texts = self.corpus.rows(places[asked], ["text"])["text"].to_pylist()
         answers = self.judge(texts)
         said[asked] = [NOTHING if answer is None else answer for answer in answers]
