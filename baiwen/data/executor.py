@@ -13,6 +13,7 @@ it; what they were at is done again one by one, and the task that kills its proc
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -134,7 +135,11 @@ def _short(task: Any) -> str:  # noqa: ANN401
 
 
 def _follow_parent() -> None:
-    """End this worker when its parent ends, also by kill -9, which tells no child."""
+    """End this worker when its parent ends, also by kill -9, which tells no child.
+
+    Ctrl-C goes to all processes of a terminal: what it means is for the parent to say.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

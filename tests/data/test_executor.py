@@ -54,15 +54,22 @@ if __name__ == "__main__":
 """
 
 
-def test_answers_come_in_the_order_of_the_tasks():
+@pytest.fixture(scope="module")
+def pool():
+    """Processes that all tests share which kill none."""
+    with Pool(2) as pool:
+        yield pool
+
+
+def test_answers_come_in_the_order_of_the_tasks(pool):
     tasks = range(50)
-    assert list(ordered(square, tasks, workers=2)) == list(map(square, tasks))
+    assert list(pool.map(square, tasks)) == list(map(square, tasks))
 
 
-def test_an_error_of_a_task_is_raised_as_it_is():
-    for workers in (1, 2):
+def test_an_error_of_a_task_is_raised_as_it_is(pool):
+    for one in (Pool(1), pool):
         with pytest.raises(UserError, match="three is wrong"):
-            list(ordered(fail_at_three, range(9), workers))
+            list(one.map(fail_at_three, range(9)))
 
 
 def test_a_task_that_kills_its_process_is_named():
@@ -78,22 +85,20 @@ def test_a_process_that_dies_once_costs_nothing_but_time(tmp_path, capsys):
     assert "a worker process died" in capsys.readouterr().err
 
 
-def test_processes_stay_from_one_round_to_the_next():
-    with Pool(2) as pool:
-        first = set(pool.map(own_number, range(6)))
-        assert set(pool.map(own_number, range(6))) == first and len(first) == 2
+def test_processes_stay_from_one_round_to_the_next(pool):
+    first = set(pool.map(own_number, range(6)))
+    assert set(pool.map(own_number, range(6))) == first and len(first) == 2
 
 
-def test_what_is_under_way_ends_before_the_answers_are_left(tmp_path):
-    with Pool(2) as pool:
-        for _ in pool.map(write_late, [tmp_path / str(number) for number in range(9)]):
-            break
-        there = sorted(tmp_path.iterdir())
-        time.sleep(0.3)
-        assert sorted(tmp_path.iterdir()) == there
+def test_what_is_under_way_ends_before_the_answers_are_left(pool, tmp_path):
+    for _ in pool.map(write_late, [tmp_path / str(number) for number in range(9)]):
+        break
+    there = sorted(tmp_path.iterdir())
+    time.sleep(0.3)
+    assert sorted(tmp_path.iterdir()) == there
 
 
-def test_tasks_are_drawn_only_as_fast_as_they_are_worked_on():
+def test_tasks_are_drawn_only_as_fast_as_they_are_worked_on(pool):
     drawn = []
 
     def tasks():
@@ -101,18 +106,33 @@ def test_tasks_are_drawn_only_as_fast_as_they_are_worked_on():
             drawn.append(number)
             yield number
 
-    answers = ordered(square, tasks(), workers=2)
+    answers = pool.map(square, tasks())
     for done in range(10):
         assert next(answers) == done * done
         assert len(drawn) <= done + 4
 
 
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+@pytest.fixture
+def endless(tmp_path):
+    """A process whose workers are at work, in a group of their own as in a terminal."""
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS.format(folder=os.path.dirname(__file__)))
     command = [sys.executable, str(script)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as parent:
         for _ in range(4):
             parent.stdout.readline()
-        parent.send_signal(signal.SIGKILL)
-        parent.communicate(timeout=30)  # until the last worker has closed its end of the pipe
+        yield parent
+
+
+def test_workers_end_with_a_parent_that_is_killed(endless):
+    endless.send_signal(signal.SIGKILL)
+    endless.communicate(timeout=30)  # until the last worker has closed its end of the pipe
+
+
+def test_of_an_interrupt_in_a_terminal_the_parent_alone_speaks(endless):
+    os.killpg(endless.pid, signal.SIGINT)
+    _, told = endless.communicate(timeout=30)
+    assert told.count("KeyboardInterrupt") == 1
