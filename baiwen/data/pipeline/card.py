@@ -44,8 +44,8 @@ def card(counted: Census, made: Manifests) -> dict[str, Any]:
             for name, ends in scores(made).items()
         },
         "hashes": {
-            DOCUMENTS: keys.key([one.digest for one in made[DOCUMENTS]]),
-            "findings": keys.key({step: [one.digest for one in made[step]] for step in made}),
+            DOCUMENTS: keys.digest([one.digest for one in made[DOCUMENTS]]),
+            "findings": keys.digest({step: [one.digest for one in made[step]] for step in made}),
         },
     }
 

@@ -74,7 +74,7 @@ def read_all(
 
 def read(piece: Piece, folder: Path, reuse: Sequence[Path] = ()) -> Manifest:
     """Read a part and write it with its sidecar, unless both are there; the sidecar's manifest."""
-    key = keys.key(READ, piece.source, keys.told(piece.chunk, of_path=keys.stamp))
+    key = keys.key(keys.told(read), piece.source, keys.told(piece.chunk, of_path=keys.stamp))
     documents, done = (
         sidecar.earlier(folder, reuse, step, piece.number, key) for step in (DOCUMENTS, READ)
     )
