@@ -45,7 +45,7 @@ ROWS: dict[str, tuple[Callable[[Bench], Row], tuple[str, ...]]] = {  # and the p
     "tokens": (tokens, ("datatrove", "daft")),
     "contamination": (contamination, ()),
     "recall": (recall, ()),
-    "engines": (engines, ("daft", "ray")),
+    "engines": (engines, ()),
     "kills": (kills, ()),
 }
 MOST = 6000  # pages that a row takes at most, with --share 1

@@ -15,7 +15,7 @@ from benchmarks.sides.data_killed import recipe
 from benchmarks.sides.data_same import content
 from benchmarks.turns import ROOT
 
-ENGINES = {"local": (), "daft": ("daft",), "ray": ("daft", "ray")}  # what each needs
+ENGINES = {"local": (), "daft": ("daft",), "ray": ("daft", "ray")}  # what each needs, here
 WORKERS = 2
 FILES = 8  # that a corpus has: parts that are worked on side by side
 KILLS = 50
@@ -27,7 +27,7 @@ def engines(bench: Bench) -> Row:
     alone, expected = timed(bench, corpus, "local", 1)
     lines, differ = [["local", 1, f"{alone:.1f}", ""]], []
     for name, needed in ENGINES.items():
-        if any(one not in bench.peers for one in needed):
+        if not all(map(page.installed, needed)):
             lines.append([name, WORKERS, "", "not installed"])
             continue
         seconds, found = timed(bench, corpus, name, WORKERS)

@@ -30,7 +30,7 @@ AGAINST = {  # evaluations of the shared data, and the field that is asked
 
 def heuristics(bench: Bench) -> Row:
     """Pace of all filters in turn, then each filter's decisions."""
-    path = bench.file(1500)
+    path = bench.file(1000)
     settings = {"documents": str(path), "filters": ["all"]}
     players = {
         OURS: Player("data_heuristics", settings),
@@ -42,7 +42,7 @@ def heuristics(bench: Bench) -> Row:
     if DATATROVE in rows:
         told = {name: decisions(bench, path, player) for name, player in players.items()}
         found = {
-            name: agreement(told[OURS][name], told[DATATROVE][name], len(bench.pages(1500)))
+            name: agreement(told[OURS][name], told[DATATROVE][name], len(bench.pages(1000)))
             for name in FILTERS
         }
         shares = ", ".join(f"{name} {one['agree']:.1%}" for name, one in found.items())
@@ -83,7 +83,7 @@ def reasons(counts: Mapping[str, int]) -> str:
 def duplicates(bench: Bench) -> Row:
     """Planted copies sought, and what was removed judged by brute force."""
     folder = bench.folder / "planted"
-    planted.make(folder, bench.pages(5000), random.Random(0))
+    planted.make(folder, bench.pages(4500), random.Random(0))
     settings = {"documents": str(folder)}
     players = {
         OURS: Player("data_duplicates", settings),
@@ -92,33 +92,35 @@ def duplicates(bench: Bench) -> Row:
     }
     rows = in_turns(bench, players, once=[DATATROVE])
     found = {name: planted.judge(folder, turns[-1]["removed"]) for name, turns in rows.items()}
-    ours, others = found[OURS], [name for name in found if name != OURS]
-
-    def beside(key: str) -> str:
-        return ", ".join(f"{name} {found[name][key]:.1%}" for name in others)
-
+    near, false = found[OURS]["near"], found[OURS]["false"]
     claims = [
         pace("exact + MinHash, pairs verified at 0.8", 5000, rows),
         Claim(
             "planted near duplicates found",
             ">= 98 %",
-            f"{ours['near']:.1%}",
-            beside("near"),
-            ours["near"] >= 0.98,
+            f"{near:.1%}",
+            beside(found, "near"),
+            near >= 0.98,
         ),
         Claim(
             "removals that are false",
             "<= 1 %",
-            f"{ours['false']:.1%}",
-            beside("false"),
-            ours["false"] <= 0.01,
+            f"{false:.1%}",
+            beside(found, "false"),
+            false <= 0.01,
         ),
     ]
+    head = ["side", "removed", "exact found", "near found", "decoys removed", "false removals"]
     keys = ("exact", "near", "decoys", "false")
-    lines = [[name, one["removed"], *(f"{one[key]:.1%}" for key in keys)] for name, one in
-             found.items()]  # fmt: skip
-    head = ["side", "removed", "planted exact found", "planted near found", "decoys removed"]
-    return Row(claims, [*table(rows), "", *page.table([*head, "false"], lines)])
+    lines = [
+        [name, one["removed"], *(f"{one[key]:.1%}" for key in keys)] for name, one in found.items()
+    ]
+    return Row(claims, [*table(rows), "", *page.table(head, lines)])
+
+
+def beside(found: Mapping[str, Figures], key: str) -> str:
+    """A share of each peer."""
+    return ", ".join(f"{name} {one[key]:.1%}" for name, one in found.items() if name != OURS)
 
 
 def classifier(bench: Bench) -> Row:
@@ -154,12 +156,9 @@ def tokens(bench: Bench) -> Row:
         },
     )
     counts = ", ".join(f"{name} {found[-1]['tokens']:,}" for name, found in rows.items())
-    said = (
-        f"Each turn has documents of its own. Tokens of the last: {counts} (Daft's have no end of "
-        "a document)."
-    )
-    return Row([pace("tokenize to shards", 3_000_000, rows, "tokens")],
-               [*table(rows, "tokens"), "", said])  # fmt: skip
+    claim = pace("tokenize to shards", 3_000_000, rows, "tokens")
+    said = f"Each turn has other documents. Tokens of the last: {counts}; Daft ends no document."
+    return Row([claim], [*table(rows, "tokens"), "", said])
 
 
 def tokenizer(bench: Bench) -> Path:
@@ -183,19 +182,22 @@ def contamination(bench: Bench) -> Row:
     }
     rows = in_turns(bench, {OURS: Player("data_contamination", settings)})
     last = rows[OURS][-1]
-    shares = {
-        kind: {which: hit / max(of, 1) for which, (hit, of) in found.items()}
-        for kind, found in last["planted"].items()
-    }
     false = len(last["dropped"]) / last["documents"]
-    claims = [pace("decontamination", 3500, rows)]
-    for kind, least, told in (("exact", 1.0, "100 %"), ("edited", 0.95, ">= 95 %")):
-        share = shares[kind]["long"]
-        short = f"of all, short ones too: {shares[kind]['all']:.1%}"
-        what = f"planted tests found, {'10 % of words ' if kind == 'edited' else ''}{kind}"
-        claims.append(Claim(what, told, f"{share:.1%}", short, share >= least))
-    claims.append(Claim("real documents dropped", "<= 0.1 %", f"{false:.2%}", "", false <= 0.001))
-    listed = [f"* dropped: {one['test'].rpartition('/')[2]}: {one['common'][:120]!r}" for one in
-              last["dropped"][:5]]  # fmt: skip
-    long = "Found of planted tests: of those with 13 words, without which the rule finds none."
-    return Row(claims, [*table(rows), "", long, *listed])
+    claims = [
+        pace("decontamination", 3500, rows),
+        planted_tests("planted tests found", "100 %", last["planted"]["exact"], 1.0),
+        planted_tests("the same, 10 % of words edited", ">= 95 %", last["planted"]["edited"], 0.95),
+        Claim("real documents dropped", "<= 0.1 %", f"{false:.2%}", "", false <= 0.001),
+    ]
+    dropped = [
+        f"* dropped for {one['test'].rpartition('/')[2]}: {one['common'][:120]!r}"
+        for one in last["dropped"][:5]
+    ]
+    said = "Of planted tests those count that have 13 words, the report's least."
+    return Row(claims, [*table(rows), "", said, *dropped])
+
+
+def planted_tests(what: str, target: str, found: Mapping[str, list[int]], least: float) -> Claim:
+    """The claim that so many of the long tests are found; of all beside it."""
+    share, of_all = (found[which][0] / max(found[which][1], 1) for which in ("long", "all"))
+    return Claim(what, target, f"{share:.1%}", f"short ones too {of_all:.1%}", share >= least)
