@@ -14,11 +14,12 @@ bill        Bill: tokens and money
 
 from baiwen.endpoint.answers import Answer, Request, answers, telling
 from baiwen.endpoint.bill import Bill
-from baiwen.endpoint.chat import Chat, Endpoint, opened
+from baiwen.endpoint.chat import FREE, Chat, Endpoint, opened
 from baiwen.endpoint.connection import Connection, Server, connected
 from baiwen.endpoint.reply import Ask, Messages, Refused, Reply, Sampling, Stopped, key, objects
 
 __all__ = [
+    "FREE",
     "Answer",
     "Ask",
     "Bill",

@@ -26,6 +26,19 @@ BYTES = 4  # of a request for a token, until the server has counted
 MOST = 2**63  # tokens that anybody can have counted
 CUT_OFF = "length"  # the finish of a reply that was ended by `max_tokens`
 
+# What of an endpoint changes no reply: a run goes on by another way to the same model.
+FREE = (
+    "endpoint.url",
+    "endpoint.also",
+    "endpoint.key_env",
+    "endpoint.timeout",
+    "endpoint.retries",
+    "endpoint.pause",
+    "endpoint.patience",
+    "endpoint.requests_per_minute",
+    "endpoint.tokens_per_minute",
+)
+
 Number = Annotated[float, Field(gt=0)]
 Cost = Annotated[float, Field(ge=0)]
 

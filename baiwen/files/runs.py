@@ -67,9 +67,9 @@ def run_folder(
     """Open `out` for the run of `recipe`, alone; seal it on a clean exit, else leave it resumable.
 
     `recipe` is the resolved one, JSON-able; `inputs` the fingerprints of what it reads; `free` its
-    keys that change nothing of what is made, so that another value is no other recipe. UserError
-    as of `look`, and where another process is at work in `out`. Under torchrun only rank 0 writes;
-    the others wait until it has opened the folder.
+    dotted keys that change nothing of what is made, so that another value is no other recipe.
+    UserError as of `look`, and where another process is at work in `out`. Under torchrun only rank
+    0 writes; the others wait until it has opened the folder.
     """
     recipe = _plain(recipe)
     if int(os.environ.get("RANK", "0")) > 0:
@@ -117,9 +117,7 @@ def look(
     done = (out / MANIFEST).is_file()
     resumable = not all(is_partial(path.name) for path in (out / "state").glob("*"))
     old, new = read_json(out / RECIPE), _plain(recipe)
-    differences = _differences(
-        *({k: v for k, v in one.items() if k not in free} for one in (old, new))
-    )
+    differences = _differences(old, new, free)
     # Another stage's files would not be written over.
     foreign = bool(_made(out)) and old.get("stage") != new.get("stage")
     if differences and (done or resumable or foreign):
@@ -168,12 +166,12 @@ def _refuse_inputs(out: Path, inputs: Mapping[str, str], done: bool) -> None:
         )
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def _differences(old: dict[str, Any], new: dict[str, Any], free: Collection[str]) -> list[str]:
     before, after = _flat(old), _flat(new)
     return [
         f"  {key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
         for key in {**before, **after}
-        if before.get(key) != after.get(key)
+        if before.get(key) != after.get(key) and key not in free
     ]
 
 

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -58,6 +58,7 @@ LETTERS = 4  # characters of a token, roughly, for the plan
 class Config(Knobs):
     """Which documents, judged by whom, on what."""
 
+    free: ClassVar = endpoint.FREE
     out: Path  # the run folder
     data: tuple[Input, ...] = ()  # folders of the stage `data`, or files of documents
     documents: Count = 10_000  # that are judged; FineWeb-Edu: 450,000; report: unknown

@@ -34,7 +34,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -77,6 +77,7 @@ class Wanted(Knobs):
 class Config(Knobs):
     """What is written, by whom, and what becomes a document."""
 
+    free: ClassVar = endpoint.FREE
     out: Path  # the run folder
     seeds: tuple[Input, ...] = ()  # documents: files, or folders of a data stage
     topics: Input | None = None  # a text file, a topic a line

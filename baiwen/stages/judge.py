@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import Field
 
@@ -48,6 +48,7 @@ Messages: TypeAlias = Sequence[Row]
 class Config(Knobs):
     """Which answers, judged by whom."""
 
+    free: ClassVar = endpoint.FREE
     out: Path  # the run folder
     data: Annotated[tuple[Input, ...], Field(min_length=1)]  # JSONL: prompt and answers, or pairs
     endpoint: Endpoint  # the model that judges; report: unknown

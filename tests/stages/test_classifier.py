@@ -74,7 +74,7 @@ def settings(tmp_path, served=None, count=200, **knobs):
 
 
 def into(config):
-    with files.run_folder(config.out, recipes.resolved(config)) as folder:
+    with files.run_folder(config.out, recipes.resolved(config), free=config.free) as folder:
         classifier.run(config, folder)
     return files.read_json(config.out / "classifier.json")
 
@@ -198,10 +198,10 @@ def test_a_judge_that_goes_down_is_asked_for_the_rest_later(tmp_path, answering)
         config = settings(tmp_path, served)
         with pytest.raises(UserError, match=r"is down.*\n\d+ replies are kept"):
             into(config)
-        port = served.server_port
     kept = len((config.out / "state" / "replies.jsonl").read_text().splitlines())
-    with answering(judge, port) as served:
-        into(config)
+    with answering(judge) as served:  # elsewhere
+        moved = Endpoint(url=served.url, model=config.endpoint.model, retries=3)
+        into(config.model_copy(update={"endpoint": moved}))
         assert kept >= 25 and len(served.asked) == 200 - kept
     for name in ("classifier.safetensors", "marks.jsonl"):
         assert (config.out / name).read_bytes() == (whole.out / name).read_bytes()
