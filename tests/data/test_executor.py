@@ -44,13 +44,15 @@ def own_number(_number):
 
 
 ENDLESS = """
-import itertools, sys
+import itertools, sys, time
 sys.path.insert(0, {folder!r})
 from baiwen.data.executor import ordered
 from test_executor import own_number
 if __name__ == "__main__":
-    for number in ordered(own_number, itertools.count(), workers=2):
+    for place, number in enumerate(ordered(own_number, itertools.count(), workers=2)):
         print(number, flush=True)
+        if place == 3:
+            time.sleep(60)
 """
 
 
@@ -114,7 +116,7 @@ def test_tasks_are_drawn_only_as_fast_as_they_are_worked_on(pool):
 
 @pytest.fixture
 def endless(tmp_path):
-    """A process whose workers are at work, in a group of their own as in a terminal."""
+    """A process with workers, in a group of their own as in a terminal."""
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS.format(folder=os.path.dirname(__file__)))
     command = [sys.executable, str(script)]
@@ -133,6 +135,7 @@ def test_workers_end_with_a_parent_that_is_killed(endless):
 
 
 def test_of_an_interrupt_in_a_terminal_the_parent_alone_speaks(endless):
+    time.sleep(0.5)  # until the workers wait for more to do
     os.killpg(endless.pid, signal.SIGINT)
     _, told = endless.communicate(timeout=30)
     assert told.count("KeyboardInterrupt") == 1

@@ -24,6 +24,7 @@ import xxhash
 
 from baiwen import config, files
 from baiwen.config import Knobs
+from baiwen.data import read
 
 PACKAGE = Path(__file__).parents[2]
 PARTS = ("data", "tokenizer")  # of the package: what findings depend on
@@ -50,10 +51,7 @@ def content(path: Path) -> str | None:
 
 def stamp(path: Path) -> str | None:
     """The same for a file of a corpus, which is not read for it: its size and time of change."""
-    if not path.is_file():
-        return None
-    status = path.stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return read.stamp(path) if path.is_file() else None
 
 
 def told(value: Any, of_path: Callable[[Path], str | None] = content) -> Any:  # noqa: ANN401

@@ -27,7 +27,7 @@ from baiwen.data.pipeline.engines import Work
 from baiwen.data.pipeline.part import SIZE, Part, finish
 from baiwen.data.pipeline.sidecar import DOCUMENTS, READ, Manifest
 from baiwen.data.pipeline.step import COLUMNS, Verdict, verdicts
-from baiwen.data.read import Chunk
+from baiwen.data.read import Chunk, stamp
 
 CORPUS = "corpus"  # the source of documents that are not extra ones
 UNREADABLE, FLAW = "unreadable", "flaw"  # the rule, and the column that says more
@@ -74,7 +74,9 @@ def read_all(
 
 def read(piece: Piece, folder: Path, reuse: Sequence[Path] = ()) -> Manifest:
     """Read a part and write it with its sidecar, unless both are there; the sidecar's manifest."""
-    key = keys.key(keys.told(read), piece.source, keys.told(piece.chunk, of_path=keys.stamp))
+    there = [stamp(url) for url in piece.chunk.urls()]
+    chunk = keys.told(piece.chunk, of_path=keys.stamp)
+    key = keys.key(keys.told(read), piece.source, chunk, there)
     documents, done = (
         sidecar.earlier(folder, reuse, step, piece.number, key) for step in (DOCUMENTS, READ)
     )

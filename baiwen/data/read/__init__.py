@@ -20,7 +20,7 @@ from typing import Any
 
 from baiwen.data.document import Document
 from baiwen.data.read import html, jsonl, parquet, pdf, places, text, warc
-from baiwen.data.read.places import Place, local, size
+from baiwen.data.read.places import Place, local, size, stamp
 from baiwen.data.read.span import CHUNK, Reading, Span, grouped
 from baiwen.data.read.text import text_file
 from baiwen.errors import UserError
@@ -37,6 +37,7 @@ __all__ = [
     "find",
     "local",
     "size",
+    "stamp",
     "text_file",
     "texts_of",
 ]
@@ -56,6 +57,11 @@ class Chunk:
     meta: dict[str, Any]  # what its documents' own meta is laid over
     domain: str | None = None  # to which all its documents belong, whatever their own meta says
     filtered: bool = True  # whether the heuristic filters judge them
+
+    def urls(self) -> list[str]:
+        """Those that it is yet to read from."""
+        spans = [item for item in self.items if isinstance(item, Span) and not item.pieces]
+        return list(dict.fromkeys(str(span.place) for span in spans if isinstance(span.place, str)))
 
     def documents(self) -> Iterator[Document]:
         """Read it."""

@@ -2,14 +2,16 @@
 
 from functools import partial
 
+import fsspec
 import numpy as np
 import pytest
 
 from baiwen.data.dedup.near import Near, near
 from baiwen.data.filters import heuristics
-from baiwen.data.pipeline import keys
+from baiwen.data.pipeline import keys, sidecar
 from baiwen.data.pipeline.keys import code, told
-from baiwen.data.pipeline.reading import read
+from baiwen.data.pipeline.reading import Piece, read
+from baiwen.data.read import chunks, find
 from baiwen.data.split import held_out
 
 SOURCES = {
@@ -88,3 +90,15 @@ def test_a_file_counts_by_its_content_and_one_of_a_corpus_by_its_time(tmp_path):
 
 def test_the_order_of_a_set_is_no_difference():
     assert told(frozenset("abcdef")) == told(frozenset("fedcba")) == told(frozenset("cafebd"))
+
+
+def test_a_url_is_read_again_where_its_driver_says_that_it_changed(tmp_path):
+    memory = fsspec.filesystem("memory")
+    keys_of = []
+    for text in (b"apple", b"apple", b"apples"):
+        if not keys_of or text != b"apple":
+            memory.pipe("/keys/a.txt", text)
+        (chunk,) = chunks(find(["memory://keys/a.txt"]))
+        keys_of.append(read(Piece(0, "corpus", chunk), tmp_path).key)
+    assert keys_of[0] == keys_of[1] != keys_of[2]
+    assert sidecar.column(tmp_path, "documents", 0, "text").to_pylist() == ["apples"]
