@@ -144,7 +144,7 @@ def languages_of(texts: pa.LargeStringArray) -> tuple[pa.StringArray, pa.FloatAr
     found = [_probabilities(model, part) for part in slices]
     probabilities = np.concatenate(found) if found else np.empty((0, len(model.labels)))
     codes = pa.array(model.labels, pa.string()).take(pa.array(probabilities.argmax(1)))
-    best = probabilities.max(1, initial=0).round(DECIMALS)
+    best = probabilities.max(1, initial=0).astype(np.float64).round(DECIMALS)
     return codes, pa.array(best, pa.float64())
 
 

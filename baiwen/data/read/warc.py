@@ -44,7 +44,11 @@ def read(span: Span, meta: dict[str, Any], reading: Reading) -> Iterator[Documen
         try:
             archive = ArchiveIterator(BytesIO(data), WarcRecordType.response, auto_decode="all")
             for record in () if flaw else archive:
-                yield from _page(record, place, about, reading)
+                found = _page(record, place, about, reading)
+                if found:
+                    yield found
+                if found and found.flaw:  # the archive may stand within the record
+                    break
         except OSError as error:
             flaw = f"damaged: {error}"
         if flaw:
@@ -60,22 +64,22 @@ def _within(span: Span, most: int) -> Iterator[Piece]:
 
 def _page(
     record: WarcRecord, place: str, meta: dict[str, Any], reading: Reading
-) -> Iterator[Document]:
+) -> Document | None:
     """The document of a record, if it is a page."""
     http, kind = record.http_headers, (record.http_content_type or "").lower()
     if http is None or http.status_code != 200 or kind not in (*HTML, PLAIN):
-        return
+        return None
     url, date = record.headers.get("WARC-Target-URI"), record.record_date
     about = meta | {"url": (url or "").strip("<>"), "date": date.isoformat() if date else ""}
     data = record.reader.read(reading.document_bytes + 1)
     if len(data) > reading.document_bytes:
-        yield flawed(place, _beginning(data), too_long(None, reading.document_bytes), about)
-    elif kind in HTML:
-        yield page(data, place, about, reading, record.http_charset)
-    elif (text := decoded(data, record.http_charset)) is not None:
-        yield document(text, {"place": place, **about})
-    else:
-        yield flawed(place, _beginning(data), "text in no charset known", about)
+        return flawed(place, _beginning(data), too_long(None, reading.document_bytes), about)
+    if kind in HTML:
+        return page(data, place, about, reading, record.http_charset)
+    text = decoded(data, record.http_charset)
+    if text is None:
+        return flawed(place, _beginning(data), "text in no charset known", about)
+    return document(text, {"place": place, **about})
 
 
 def _beginning(data: bytes) -> str:

@@ -211,6 +211,17 @@ def test_a_page_that_was_packed_for_its_way_is_unpacked(stored, read, a_record):
     assert one(read(stored(a_record(body, kind), ".warc"))).text == TOLD
 
 
+@pytest.mark.parametrize(("ending", "pack"), [(".warc", bytes), (".warc.gz", gzip.compress)])
+def test_a_page_that_unpacks_to_more_than_a_document_is_one_flaw(
+    stored, read, a_record, ending, pack
+):
+    kind = "text/plain\r\nContent-Encoding: gzip"
+    bomb, after = a_record(gzip.compress(bytes(10**6)), kind), a_record(b"after", "text/plain")
+    first, second = read(stored(pack(bomb) + pack(after), ending), document_bytes=10**5)
+    assert first.flaw == "longer than document_bytes = 100,000"
+    assert (second.text, second.flaw) == ("after", None)
+
+
 def test_a_real_crawl_is_read_alike_in_one_piece_and_in_many(shared, read):
     path = shared / "pipeline" / "dolma" / "warc__sample-0000.warc.gz"
     found = read(path)
