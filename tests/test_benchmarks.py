@@ -98,7 +98,7 @@ def test_the_tokenizers_go_through_at_a_small_size():
 
 @pytest.mark.slow
 def test_rows_of_the_data_pipeline_go_through_at_a_small_size(tmp_path):
-    words = ["the", "of", "and", "boat", "harbour", "sails", "to", "that", "tide"]
+    words = ["the", "of", "and", "boat", "harbour", "sails", "to", "that", "tide\u2028"]
     lines = [" ".join(random.Random(seed).choices(words, k=2000)) for seed in range(20)]
     for number, text in enumerate(lines):
         (tmp_path / f"{number}.txt").write_text(text)

@@ -25,7 +25,7 @@ RUBRIC = Rubric(DIMENSIONS, DOMAINS)
 
 def main(settings: dict[str, Any]) -> None:
     """All of the documents whenever it is told."""
-    lines = Path(settings["documents"]).read_text(encoding="utf-8").splitlines()
+    lines = Path(settings["documents"]).read_bytes().splitlines()
     texts = pa.array([json.loads(line)["text"] for line in lines], pa.large_string())
     found, rng = features(texts, Features()), np.random.default_rng(0)
     levels = rng.integers(0, 5, (len(texts), len(DIMENSIONS)))

@@ -23,7 +23,7 @@ LABELS = 20
 
 def main(settings: dict[str, Any]) -> None:
     """All of the documents whenever it is told."""
-    lines = Path(settings["documents"]).read_text(encoding="utf-8").splitlines()
+    lines = Path(settings["documents"]).read_bytes().splitlines()
     texts = [json.loads(line)["text"][: settings["characters"]] for line in lines]
     with tempfile.TemporaryDirectory() as folder:
         judge = WAYS[settings["way"]](learned(texts, Path(folder)))

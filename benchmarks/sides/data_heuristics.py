@@ -61,7 +61,7 @@ FILTERS: dict[str, Judge] = {
 
 def main(settings: dict[str, Any]) -> None:
     """All of the groups over all of the documents whenever it is told."""
-    lines = Path(settings["documents"]).read_text(encoding="utf-8").splitlines()
+    lines = Path(settings["documents"]).read_bytes().splitlines()
     texts = pa.array([json.loads(line)["text"] for line in lines], pa.large_string())
     table = pa.table({"text": texts})
     size = pc.sum(pc.binary_length(texts)).as_py()

@@ -31,7 +31,7 @@ FILTERS = {  # the filters of each name, of which the first to drop a document d
 
 def main(settings: dict[str, Any]) -> None:
     """All of the filters over all of the documents whenever it is told."""
-    lines = Path(settings["documents"]).read_text(encoding="utf-8").splitlines()
+    lines = Path(settings["documents"]).read_bytes().splitlines()
     texts = [json.loads(line)["text"] for line in lines]
     size = sum(len(text.encode()) for text in texts)
     filters = {name: [one() for one in FILTERS[name]] for name in settings["filters"]}

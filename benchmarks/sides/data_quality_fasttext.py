@@ -54,7 +54,7 @@ def line(text: str) -> str:
 
 def rows(path: str) -> list[Any]:
     """The rows of a file."""
-    return [json.loads(found) for found in Path(path).read_text(encoding="utf-8").splitlines()]
+    return [json.loads(found) for found in Path(path).read_bytes().splitlines()]
 
 
 if __name__ == "__main__":
