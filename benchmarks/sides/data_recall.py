@@ -158,13 +158,13 @@ def figures(truth: Mapping[str, bool], rounds: list[Row], place: Path) -> Figure
     """
     found: list[bool] = []
     ways: dict[str, list[bool]] = {way: [] for way in WAYS}
-    told: dict[str, list[float]] = {"precision": [], "recall": []}
+    told: dict[str, list[float | None]] = {"precision": [], "recall": []}
     for row in rounds:
         table = pq.read_table(place / "out" / "rounds" / str(row["round"]) / FOUND)
         for one in table.filter(pc.greater_equal(table["way"], 0)).to_pylist():
             found.append(truth[one["id"]])
             ways[WAYS[one["way"]]].append(truth[one["id"]])
-        told["precision"].append(round(sum(found) / max(1, len(found)), 4))
+        told["precision"].append(round(sum(found) / len(found), 4) if found else None)
         told["recall"].append(round(sum(found) / sum(truth.values()), 4))
     return {
         "documents": len(truth),
