@@ -16,7 +16,7 @@ n-gram in common; n is not reported. Three readings:
     shorter of the two stays the shorter of test and whole document.
 *   **Candidates have short n-grams.** With one word of ten changed, of a question's 13-grams often
     none is left, of its 5-grams more than half. Two of them in one stretch make a candidate;
-    `gram = 13, hits = 1` is Math's rule.
+    `gram = 13, hits = 1, whole = 13` is Math's rule.
 
 Coder drops what shares any ten words in a row with a test: `overlap = 10`. Tests of fewer than 13
 words, which the report's rule cannot find, are found where they stand whole.
@@ -26,11 +26,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from baiwen.config import Inputs, Knobs
 from baiwen.data.contamination.candidates import Candidate, candidates
@@ -67,6 +67,18 @@ class Decontaminate(Knobs):
     # documents longer than a sequence in the report's rule
     window: Annotated[float, Field(ge=1)] = 1.5
     overlap: Annotated[int, Field(ge=0)] = 0  # words in a row that are too many; 0: any; Coder: 10
+
+    @model_validator(mode="after")
+    def _finds_every_test(self) -> Self:
+        """No test of `whole` words or more is too short to be looked for."""
+        fewest = self.gram + self.hits - 1
+        if not fewest <= self.whole <= self.least:
+            raise ValueError(
+                f"whole: {self.whole} has to be between {fewest} and {self.least}: tests of fewer "
+                "than gram + hits - 1 words have too few n-grams, and those of `least` words "
+                "or more are found by their subsequence"
+            )
+        return self
 
 
 @dataclass(frozen=True)

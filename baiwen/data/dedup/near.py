@@ -11,8 +11,9 @@ fall into small groups, and only their texts are read. In a group documents are 
 one down: one whose true Jaccard similarity to a better one that is kept reaches the bound goes;
 else it is kept itself. So each document that goes is as similar to the one that is kept for it as
 the bound says. A whole chain of neighbours never goes for a document that is unlike its end, as it
-does where connected components are decided at once, and no two that are kept, and candidates, are
-similar. The order in which documents were read decides nothing.
+does where connected components are decided at once, and of a kept document and those `most` kept
+candidates that share most bands with it no two are similar. The order in which documents were read
+decides nothing.
 
 In memory are two numbers a document, and the ids and keys of candidates; signatures band by band
 and the shingles of candidates are on the disk, in the folder for temporary files.

@@ -95,6 +95,14 @@ def test_exactly_the_share_of_a_test_is_enough(tmp_path):
     assert match(f"{' '.join(parts[:54])} {prose(200)}", knobs) is None
 
 
+@pytest.mark.parametrize("shape", [{"gram": 10}, {"hits": 7}, {"whole": 5}, {"least": 9}])
+def test_knobs_by_which_tests_would_be_lost_are_refused(shape, knobs):
+    with pytest.raises(ValueError, match=r"whole: \d+ has to be between"):
+        Decontaminate(**knobs.model_dump() | shape)
+    maths = {"gram": 13, "hits": 1, "whole": 13}
+    assert match(QUESTION, Decontaminate(**knobs.model_dump() | maths)).value == 1.0
+
+
 def test_coders_rule_takes_any_ten_words_in_a_row(knobs):
     ten = "half that much white fibre. Its maker buys seven bolts"
     text = f"{prose(300)} {ten} {prose(300)}"
