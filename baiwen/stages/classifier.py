@@ -58,7 +58,7 @@ LETTERS = 4  # characters of a token, roughly, for the plan
 class Config(Knobs):
     """Which documents, judged by whom, on what."""
 
-    free: ClassVar = endpoint.FREE
+    free: ClassVar = (*endpoint.FREE, "max_unread")
     out: Path  # the run folder
     data: tuple[Input, ...] = ()  # folders of the stage `data`, or files of documents
     documents: Count = 10_000  # that are judged; FineWeb-Edu: 450,000; report: unknown
@@ -254,8 +254,8 @@ def _check_unread(config: Config, marked: int, why: Mapping[str, int]) -> None:
         told = ", ".join(f"{reason} {n:,}" for reason, n in why.items())
         raise UserError(
             f"{unread:,} of {marked + unread:,} documents have no marks ({told}), more than "
-            f"max_unread = {config.max_unread:g}. What the judge said stands in unread.jsonl: take "
-            "a better judge, raise max_tokens or attempts, or raise the knob"
+            f"max_unread = {config.max_unread:g}. What the judge said stands in unread.jsonl: "
+            "raise the knob, or take a better judge, max_tokens or attempts in another `out`"
         )
 
 

@@ -299,5 +299,6 @@ def _report(written: Writing, bill: Bill, out: Path) -> None:
     if not documents:
         raise UserError(
             f"not one reply became a document ({reasons}): see dropped-00000.jsonl.zst in {out}. "
-            "Loosen what refuses them, change the prompt, or ask a stronger model."
+            "Loosen what refuses them, change the prompt, or ask a stronger model, in another "
+            f"`out`: with cache = {str(out / 'state')!r} no reply is asked for again."
         )
