@@ -42,6 +42,7 @@ bench: $(READY)  ## measure every claim, each beside its peer
 	.venv/bin/python -m benchmarks.kernels --write
 	.venv/bin/python -m benchmarks.kernels --prefill --write
 	.venv/bin/python -m benchmarks.tokenizer --write
+	.venv/bin/python -m benchmarks.data --write $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
 	.venv/bin/python -m benchmarks.grammar --write
 	.venv/bin/python -m benchmarks.decode --write $(if $(LLAMA_PYTHON),--llama $(LLAMA_PYTHON))
 	.venv/bin/python -m benchmarks.prefill --write $(if $(LLAMA_PYTHON),--llama $(LLAMA_PYTHON))
