@@ -96,7 +96,9 @@ def measured(names: Iterable[str], bench: Bench) -> tuple[list[Claim], list[str]
         claims += row.claims
         missing = lacking(needed, bench.peers)
         body += ["", f"## {name.capitalize()}", "", *missing, *row.body]
-        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        told = [" | ".join(claim.line()) for claim in row.claims]
+        seconds = f"{name}: {time.monotonic() - began:.0f} s"
+        print(seconds, *told, sep="\n", file=sys.stderr, flush=True)
     return claims, body
 
 

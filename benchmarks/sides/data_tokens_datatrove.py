@@ -22,7 +22,7 @@ def main(settings: dict[str, Any]) -> None:
     """Read, tokenize and write a file's documents whenever it is told."""
     path = f"{settings['tokenizer']}/tokenizer.json"
     options: dict[str, Any] = {"eos_token": "<|endoftext|>", "shuffle_documents": False}
-    tokenizer = DocumentTokenizer("", path, **options).tokenizer  # loaded once
+    tokenizer = DocumentTokenizer(tempfile.gettempdir(), path, **options).tokenizer  # loaded once
     paths, turn = itertools.cycle(map(Path, settings["documents"])), Turn()
     while True:
         turn.wait()
