@@ -27,10 +27,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from baiwen import endpoint, files, log
 from baiwen.config import Input
@@ -42,6 +42,8 @@ from baiwen.data.recall.search import TOLD, Count, Judge, Rounds, Search, Seeds
 from baiwen.data.rubric import Domain, Rubric
 from baiwen.data.writers import FILE_BYTES, source_name
 from baiwen.endpoint import Bill, Endpoint
+from baiwen.engine import asked
+from baiwen.engine.asked import Local
 from baiwen.errors import UserError
 from baiwen.eval.statistics import proportion
 
@@ -54,15 +56,23 @@ SAMPLING = {"temperature": 0.0, "max_tokens": 200}  # of the judge
 class Config(Rounds):
     """What to look for, and in what."""
 
+    free: ClassVar = endpoint.FREE
     out: Path  # the run folder
     seeds: Annotated[tuple[str, ...], Field(min_length=1)]  # documents of the kind: paths, globs
     corpus: Annotated[tuple[str, ...], Field(min_length=1)]  # folders of data stages, or paths
     labels: Input | None = None  # rows {"id", "label"} of some of the corpus; measured, not learned
     endpoint: Endpoint | None = None  # a judge of a sample of what is found
+    local: Local | None = None  # or one of our own, in this process
     about: str = ""  # what is of the kind, in words, for the judge
     characters: Count = 4000  # of a document that it is shown
     source_depth: Count = 1  # pieces of a URL, or of `meta.source`, that name a source; 1: the host
     rest: bool = False  # write all other documents too, so that `out` stands for the corpus
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> Self:
+        if self.endpoint and self.local:
+            raise ValueError("has two judges: give [endpoint] or [local]")
+        return self
 
 
 def run(config: Config, folder: files.RunFolder) -> None:
@@ -171,34 +181,35 @@ def _labels(config: Config, corpus: Corpus) -> np.ndarray:
 
 @contextmanager
 def _judge(config: Config, state: Path) -> Iterator[Judge | None]:
-    """What says of texts whether they are of the kind, if there is an endpoint; asked once each."""
-    if config.endpoint is None:
+    """What says of texts whether they are of the kind, if there is a judge; asked once each."""
+    source = config.endpoint or config.local
+    if source is None:
         yield None
         return
     kinds = Domain(name=config.name, about=config.about), Domain(name=OTHER, about=ELSE)
-    asked, concurrency = Rubric((), kinds), config.endpoint.concurrency
-    bill = Bill.of(config.endpoint)
+    marks, bill = Rubric((), kinds), Bill.of(config.endpoint) if config.endpoint else Bill()
     with (
         files.Ledger(state / "said.jsonl") as said,
-        endpoint.opened(config.endpoint) as ask,
+        endpoint.telling(said),
+        asked.opened(source) as ask,
     ):
 
         def judge(texts: Sequence[str]) -> list[bool | None]:
-            requests = ((rubric.asked(asked, text, config.characters), SAMPLING) for text in texts)
+            requests = ((rubric.asked(marks, text, config.characters), SAMPLING) for text in texts)
             answers = endpoint.answers(
                 ask,
                 requests,
                 said,
-                concurrency,
-                partial(rubric.read, asked),
-                again=partial(rubric.again, asked),
+                source.concurrency,
+                partial(rubric.read, marks),
+                again=partial(rubric.again, marks),
                 bill=bill,
             )
             found = list(log.track(answers, "judge", len(texts), "texts"))
             if all(answer.value is None for answer in found):
                 raise UserError(f"endpoint: the judge gives no answer: {found[0].why}")
-            marks = [answer.value for answer in found]
-            return [None if one is None else one.domain == config.name for one in marks]
+            told = [answer.value for answer in found]
+            return [None if one is None else one.domain == config.name for one in told]
 
         yield judge
         log.say(f"judge: {bill.line()}")
