@@ -25,7 +25,7 @@ from baiwen.config import Input, Knobs
 from baiwen.data import balance, domains, filters, quality, sources, split, writers
 from baiwen.data.classifier import apply
 from baiwen.data.classifier.apply import Classify
-from baiwen.data.contamination.decontaminate import Decontaminate, decontaminate
+from baiwen.data.contamination.decontaminate import Decontaminate, coverage, decontaminate
 from baiwen.data.dedup import exact, lines, near
 from baiwen.data.dedup.exact import Exact
 from baiwen.data.dedup.lines import Lines
@@ -183,6 +183,8 @@ def _decontaminate(knobs: Decontaminate) -> Map:
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Read, take through the steps, and write what is kept, held out and dropped."""
+    for line in coverage(config.decontaminate) if config.decontaminate else ():
+        log.say(f"decontaminate: {line}")
     files.write(folder.path / "state" / "begun", "")  # from here on there is something to lose
     with engines.opened(config.engine, config.workers) as work:
         made, ended, count = _worked(config, folder.path, work)

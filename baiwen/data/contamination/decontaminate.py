@@ -23,7 +23,7 @@ words, which the report's rule cannot find, are found where they stand whole.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Self
@@ -34,11 +34,12 @@ from pydantic import Field, model_validator
 
 from baiwen.config import Inputs, Knobs
 from baiwen.data.contamination.candidates import Candidate, candidates
-from baiwen.data.contamination.evaluations import Evaluations, leaves, read
+from baiwen.data.contamination.evaluations import Evaluations, counted, leaves, read
 from baiwen.data.contamination.index import Grams
 from baiwen.data.contamination.subsequence import longest, matched, places
 from baiwen.data.pipeline.step import VERDICT
 from baiwen.data.words import Words, words
+from baiwen.errors import UserError
 
 COLUMNS = pa.schema([*VERDICT, ("test", pa.string()), ("common", pa.string())])
 SUBSEQUENCE = "evaluation: common subsequence"
@@ -108,6 +109,24 @@ def decontaminate(table: pa.Table, knobs: Decontaminate, tests: str) -> pa.Table
     found = find(table["text"], opened(knobs, tests), knobs)
     columns = zip(*[match or (None,) * 5 for match in found], strict=True) if found else [()] * 5
     return pa.table(list(map(pa.array, columns, COLUMNS.types)), schema=COLUMNS)
+
+
+def coverage(knobs: Decontaminate) -> Iterator[str]:
+    """How many tests are looked for, and of which files some are too short to be.
+
+    UserError where none is: documents would pass as if they had been compared.
+    """
+    every = list(counted(knobs.against, knobs.fields, knobs.whole))
+    rows, sought = sum(row[1] for row in every), sum(row[2] for row in every)
+    if not sought:
+        raise UserError(
+            f"decontaminate.against: none of {rows:,} rows has whole = {knobs.whole} words, so "
+            "nothing would be looked for: lower whole (with gram or hits), or name other files"
+        )
+    yield f"{sought:,} of {rows:,} rows of {len(every):,} evaluation files are looked for"
+    for path, own, kept in every:
+        if kept < own:
+            yield f"{path}: {own - kept:,} of {own:,} rows have fewer than {knobs.whole} words"
 
 
 @lru_cache(maxsize=2)

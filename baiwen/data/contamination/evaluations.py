@@ -15,6 +15,7 @@ one string. Of a row the sequences are
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,6 +71,19 @@ def read(paths: Sequence[Path], fields: Sequence[str], whole: int, least: int) -
             raise UserError(f"{path}: holds no text{wanted}, so nothing to keep documents free of")
         strings += own
     return _sequences(strings, whole, least)
+
+
+def counted(
+    paths: Sequence[Path], fields: Sequence[str], whole: int
+) -> Iterator[tuple[Path, int, int]]:
+    """Each file with its rows that hold text, and those of at least `whole` words."""
+    for path in found(paths):
+        own = list(_strings(path, fields))
+        sizes = np.diff(words(pa.array([one.text for one in own], pa.large_string())).bounds)
+        rows = Counter[str]()
+        for string, size in zip(own, sizes.tolist(), strict=True):
+            rows[string.row] += size
+        yield path, len(rows), sum(size >= whole for size in rows.values())
 
 
 def found(paths: Sequence[Path]) -> list[Path]:

@@ -12,6 +12,7 @@ from baiwen.data.contamination.decontaminate import (
     SUBSEQUENCE,
     WHOLE,
     Decontaminate,
+    coverage,
     decontaminate,
     find,
     opened,
@@ -20,6 +21,7 @@ from baiwen.data.contamination.decontaminate import (
 from baiwen.data.contamination.index import Grams
 from baiwen.data.pipeline.step import Map
 from baiwen.data.words import words
+from baiwen.errors import UserError
 
 QUESTION = (
     "A robe takes two bolts of blue fibre and half that much white fibre. Its maker buys seven "
@@ -187,3 +189,18 @@ def test_planted_questions_of_real_benchmarks_are_found_and_real_text_is_left(sh
     found = np.array([bool(item) for item in find(table, opened(knobs, "once"), knobs)])
     assert found[: len(copies)].mean() >= 0.95
     assert not found[len(copies) :].any()
+
+
+def test_what_is_too_short_to_be_looked_for_is_told(tmp_path):
+    test, label = tmp_path / "test.jsonl", tmp_path / "labels.txt"
+    test.write_text('{"question": "one two three four five", "more": "six seven eight nine ten"}\n')
+    label.write_text("yes")
+    lines = list(coverage(Decontaminate(against=(test, label))))
+    assert lines[0] == "1 of 2 rows of 2 evaluation files are looked for"
+    assert lines[1:] == [f"{label}: 1 of 1 rows have fewer than 10 words"]
+
+
+def test_tests_of_which_none_can_be_looked_for_are_refused(tmp_path):
+    (tmp_path / "labels.txt").write_text("yes")
+    with pytest.raises(UserError, match="none of 1 rows has whole = 10 words"):
+        list(coverage(Decontaminate(against=(tmp_path,))))
