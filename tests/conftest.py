@@ -1,6 +1,7 @@
 """What the tests share: where the optional shared data lies."""
 
 import contextlib
+import importlib
 import json
 import signal
 import threading
@@ -97,3 +98,47 @@ def answering():
                 thread.join()
 
     return opened
+
+
+@pytest.fixture(scope="session")
+def running():
+    """An application of ours on a free port, in a thread: `with running(made) as url`."""
+    server = importlib.import_module("baiwen.serve.server")  # torch, only for who serves
+
+    @contextlib.contextmanager
+    def opened(made):
+        listener, ready, held = server.bind("127.0.0.1", 0, None), threading.Event(), []
+
+        def run():
+            held.append(server.made(made, listener, 5, ready.set))
+            held[0].run([listener])
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        assert ready.wait(20)
+        try:
+            yield server.url(listener)
+        finally:
+            held[0].should_exit = True
+            thread.join(20)
+            listener.close()
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def speechless():
+    """A model of random weights, which says nothing that could be read, and its tokenizer."""
+    bpe, template, config, transformer = (
+        importlib.import_module(f"baiwen.{name}")
+        for name in ("tokenizer.bpe", "tokenizer.template", "model.config", "model.transformer")
+    )
+    tokenizer = bpe.train([template.DEFAULT_SYSTEM * 3], vocab_size=270)
+    shape = config.ModelConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=8192,
+        tie_word_embeddings=True, eos_token_id=tokenizer.end_of_turn,
+    )  # fmt: skip
+    model = transformer.Transformer(shape)
+    model.init_weights(0)
+    return model, tokenizer

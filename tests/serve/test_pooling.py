@@ -5,7 +5,6 @@ import contextlib
 import re
 import subprocess
 import sys
-import threading
 
 import httpx
 import pytest
@@ -16,7 +15,7 @@ from baiwen.engine.score import score
 from baiwen.engine.scorer import Scorer
 from baiwen.model import weights
 from baiwen.model.reward import RewardModel
-from baiwen.serve import app, server
+from baiwen.serve import app
 from baiwen.serve.access import Gate
 from baiwen.serve.limits import Limits
 
@@ -30,21 +29,10 @@ def judge(model):
 
 
 @pytest.fixture(scope="module")
-def url(judge, tokenizer):
+def url(judge, tokenizer, running):
     made = app.build_scoring(Scorer(judge, tokenizer), "judge", 512, limits=Limits())
-    listener, ready, running = server.bind("127.0.0.1", 0, None), threading.Event(), {}
-
-    def run():
-        running["server"] = server.made(made, listener, 5, ready.set)
-        running["server"].run([listener])
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    assert ready.wait(20)
-    yield server.url(listener)
-    running["server"].should_exit = True
-    thread.join(20)
-    listener.close()
+    with running(made) as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 from collections import Counter
 
 import pyarrow as pa
@@ -19,11 +18,8 @@ from baiwen.engine.asked import Local
 from baiwen.engine.engine import Engine
 from baiwen.engine.front import Front
 from baiwen.errors import UserError
-from baiwen.model.config import ModelConfig
-from baiwen.model.transformer import Transformer
-from baiwen.serve import app, server
+from baiwen.serve import app
 from baiwen.stages import classifier, data
-from baiwen.tokenizer import bpe, template
 
 WORDS = [f"word{number}" for number in range(300)]
 GOOD = ["theorem", "because", "therefore", "example"]
@@ -222,23 +218,8 @@ def test_strata_have_as_many_documents_each(tmp_path, answering):
     assert Counter(number % 10 == 0 for number in chosen) == {True: 100, False: 100}
 
 
-@pytest.fixture(scope="module")
-def random():
-    """A model that says nothing that could be read, and its tokenizer."""
-    tokenizer = bpe.train([template.DEFAULT_SYSTEM * 3], vocab_size=270)
-    model = Transformer(
-        ModelConfig(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-            num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=8192,
-            tie_word_embeddings=True, eos_token_id=tokenizer.end_of_turn,
-        )
-    )  # fmt: skip
-    model.init_weights(0)
-    return model, tokenizer
-
-
-def test_a_model_of_our_own_that_says_nothing_readable_is_an_error(tmp_path, random):
-    baiwen.save(*random, tmp_path / "model")
+def test_a_model_of_our_own_that_says_nothing_readable_is_an_error(tmp_path, speechless):
+    baiwen.save(*speechless, tmp_path / "model")
     local = Local(model=tmp_path / "model", device="cpu", dtype="float32", concurrency=4)
     config = settings(tmp_path, local=local, documents=2, max_tokens=8, attempts=2)
     with pytest.raises(UserError, match=r"2 of 2 documents have no marks \(cannot be read 2\)"):
@@ -246,28 +227,14 @@ def test_a_model_of_our_own_that_says_nothing_readable_is_an_error(tmp_path, ran
     assert len(list(files.read_jsonl(config.out / "unread.jsonl"))) == 2
 
 
-def test_so_is_one_behind_our_own_server(tmp_path, random):
+def test_so_is_one_behind_our_own_server(tmp_path, speechless, running):
     """`baiwen serve`."""
-    front = Front(Engine(*random, cache_tokens=16_384))
-    made = app.build(front, random[1], "ours", 8192)
-    listener, ready, running = server.bind("127.0.0.1", 0, None), threading.Event(), {}
-
-    def run():
-        running["server"] = server.made(made, listener, 5, ready.set)
-        running["server"].run([listener])
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    assert ready.wait(20)
-    judge = Endpoint(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
-    config = settings(tmp_path, endpoint=judge, documents=2, max_tokens=8, attempts=2)
-    try:
+    front = Front(Engine(*speechless, cache_tokens=16_384))
+    with running(app.build(front, speechless[1], "ours", 8192)) as url:
+        judge = Endpoint(url=url)
+        config = settings(tmp_path, endpoint=judge, documents=2, max_tokens=8, attempts=2)
         with pytest.raises(UserError, match=r"2 of 2 documents have no marks"):
             into(config)
-    finally:
-        running["server"].should_exit = True
-        thread.join(20)
-        listener.close()
     assert len((config.out / "state" / "replies.jsonl").read_text().splitlines()) == 4
 
 

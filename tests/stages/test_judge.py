@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import threading
 
 import pytest
 
@@ -13,9 +12,7 @@ from baiwen.endpoint import Endpoint
 from baiwen.engine.engine import Engine
 from baiwen.engine.front import Front
 from baiwen.errors import UserError
-from baiwen.model.config import ModelConfig
-from baiwen.model.transformer import Transformer
-from baiwen.serve import app, server
+from baiwen.serve import app
 from baiwen.stages import judge, reward
 from baiwen.tokenizer import bpe, template
 
@@ -232,34 +229,11 @@ def test_the_pairs_are_such_as_the_reward_model_learns_from(answering, tmp_path)
     assert len(found) == 3 and {one.source for one in found} == {"judge"}
 
 
-def test_a_model_of_our_own_can_be_the_judge(tmp_path):
+def test_a_model_of_our_own_can_be_the_judge(tmp_path, speechless, running):
     """`baiwen serve` with a random model: it is asked and says nothing that could be read."""
-    tokenizer = bpe.train([template.DEFAULT_SYSTEM * 3], vocab_size=270)
-    model = Transformer(
-        ModelConfig(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-            num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=8192,
-            tie_word_embeddings=True, eos_token_id=tokenizer.end_of_turn,
-        )
-    )  # fmt: skip
-    model.init_weights(0)
+    model, tokenizer = speechless
     front = Front(Engine(model, tokenizer, cache_tokens=32_768))
-    made = app.build(front, tokenizer, "ours", 8192)
-    listener, ready, running = server.bind("127.0.0.1", 0, None), threading.Event(), {}
-
-    def run():
-        running["server"] = server.made(made, listener, 5, ready.set)
-        running["server"].run([listener])
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    assert ready.wait(20)
-    try:
-        port = listener.getsockname()[1]
-        into(settings(tmp_path, [row(0)], port, max_tokens=8, attempts=1))
-    finally:
-        running["server"].should_exit = True
-        thread.join(20)
-        listener.close()
+    with running(app.build(front, tokenizer, "ours", 8192)) as url:
+        into(settings(tmp_path, [row(0)], int(url.rpartition(":")[2]), max_tokens=8, attempts=1))
     told = files.read_json(tmp_path / "out" / "judge.json")
     assert told["model"] == "ours" and told["undecided"] == {"unreadable": 1}
