@@ -3,7 +3,7 @@
 A dense model folder as a mixture of experts, to be trained further (baiwen/model/upcycle.py):
 
     $ baiwen upcycle runs/tiny/pretrain --experts 16 --top-k 4 --expert-size 64 --shared 4 --out moe
-    moe: 5.1 M parameters, 1.9 M of them active, from 1.4 M
+    moe: 3.3 M parameters, 1.8 M of them active, from 1.5 M
 
 Tensors of the dense model are read from the disk one at a time; the mixture is held once.
 """

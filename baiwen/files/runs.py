@@ -180,10 +180,6 @@ def _plain(recipe: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(recipe, default=str))
 
 
-def _without(recipe: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
-    return {name: value for name, value in recipe.items() if name not in names}
-
-
 def _flat(value: Any, key: str = "") -> dict[str, str]:  # noqa: ANN401
     """Return the leaves of nested tables as dotted key -> JSON text."""
     if isinstance(value, dict) and value:
