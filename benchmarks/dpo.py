@@ -184,7 +184,7 @@ def agreement(settings: Figures, peer: str) -> list[str]:
 @torch.no_grad()
 def losses(settings: Figures, batch: list[trees.Tree]) -> dict[str, float]:
     """Ours, each a mean over pairs."""
-    world = World(0, 1, 0, torch.device("cpu"), torch.float32, None)
+    world = World(0, 1, 0, torch.device("cpu"), torch.float32)
     model, reference = (weights.load(settings[name]) for name in ("model", "reference"))
     placed = [
         trees.Tree(tree.prompt, tree.answers, values={"place": [2 * i, 2 * i + 1]})

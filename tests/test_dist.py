@@ -27,15 +27,15 @@ with dist.session(device="cpu", dtype="float32", seed=5, threads=1, timeout=60) 
     dist.barrier(world)
     seen = {
         "rank": world.rank, "size": world.size, "local_rank": world.local_rank, "main": world.main,
-        "mesh": [list(world.mesh.mesh_dim_names), world.mesh.size()],
+        "meshes": [list(world.meshes.weights.mesh.shape), list(world.meshes.rows.mesh.shape)],
         "sum": total.tolist(), "mine": mine.tolist(), "draw": torch.rand(1).item(),
         "waited": time.time() - before, "backend": torch.distributed.get_backend(),
     }
 for again in range(3):
     with dist.session(device="cpu", threads=1, timeout=60) as world:
         seen["sum again"] = dist.sum_over(world, torch.ones(1)).item()
-with dist.session(device="cpu", threads=1, timeout=60, context=2) as world:
-    seen["shared"] = [world.share, world.shares, world.group.size(), world.group.rank()]
+with dist.session(device="cpu", threads=1, timeout=60, layout=dist.Layout(context=2)) as world:
+    seen["shared"] = [world.share, world.shares, world.context.size(), world.context.rank()]
 with dist.session(device="cpu", threads=1, timeout=4) as world:
     time.sleep(6 * world.main)  # rank 0 writes for longer than a collective would wait
 seen["left"] = not torch.distributed.is_initialized()
@@ -70,7 +70,9 @@ def test_two_processes_find_their_places(ranks):
         (1, 1, 2),
     ]
     assert [seen["main"] for seen in ranks] == [True, False]
-    assert all(seen["mesh"] == [["data"], 2] and seen["backend"] == "gloo" for seen in ranks)
+    assert all(
+        seen["meshes"] == [[1, 2, 1], [2, 1, 1]] and seen["backend"] == "gloo" for seen in ranks
+    )
     assert all(seen["left"] for seen in ranks)
 
 
@@ -102,7 +104,7 @@ def test_every_rank_draws_alike(ranks):
 def test_one_process_is_its_own_world():
     tensor = torch.ones(2)
     with dist.session(device="cpu") as world:
-        assert (world.rank, world.size, world.local_rank, world.mesh) == (0, 1, 0, None)
+        assert (world.rank, world.size, world.local_rank, world.meshes) == (0, 1, 0, None)
         assert world.main
         assert dist.sum_over(world, tensor) is tensor
         dist.barrier(world)

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from baiwen import log
 from baiwen.config import Knobs
-from baiwen.dist import DTYPES
+from baiwen.dist.devices import DTYPES
 from baiwen.engine.engine import Engine
 from baiwen.engine.request import Completion
 from baiwen.engine.sampler import Sampling

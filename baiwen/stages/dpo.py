@@ -26,7 +26,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
-from baiwen import dist, files
+from baiwen import files
 from baiwen.config import Input, Knobs
 from baiwen.data import pairs, trees
 from baiwen.data.pairs import Limits, Pairs
@@ -40,7 +40,7 @@ from baiwen.train import estimate
 from baiwen.train.loop import Loop, Objective, train
 from baiwen.train.merging import check_base
 from baiwen.train.optim import Optim
-from baiwen.train.parallel import Parallel, shard
+from baiwen.train.parallel import Parallel, session, shard
 from baiwen.train.preference import Variant, dpo
 from baiwen.train.publish import publish
 from baiwen.train.references import Part, reference_logprobs
@@ -91,7 +91,7 @@ class Config(Knobs):
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Align the model and write it."""
-    with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
+    with session(config) as world:
         tokenizer = Tokenizer.load(config.start)
         model = weights.load(config.start, dtype=torch.float32)
         pretrained.check(model.config, tokenizer, f"start = {config.start}")

@@ -22,7 +22,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
-from baiwen import dist, files
+from baiwen import files
 from baiwen.config import Input, Knobs
 from baiwen.dist import World
 from baiwen.engine import capacity, pretrained
@@ -47,7 +47,7 @@ from baiwen.train import estimate
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import Loss
 from baiwen.train.optim import Optim
-from baiwen.train.parallel import Parallel, shard
+from baiwen.train.parallel import Parallel, session, shard
 from baiwen.train.policy import ALGORITHMS, Clip, Name, policy
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
@@ -137,7 +137,7 @@ def check(config: Config, to_come: Sequence[Path]) -> None:
 def run(config: Config, folder: files.RunFolder) -> None:
     """Teach the model by its own answers and write it."""
     with (
-        dist.session(config.device, config.dtype, config.seed, config.threads) as world,
+        session(config) as world,
         ExitStack() as stack,
     ):
         tokenizer = Tokenizer.load(config.start)

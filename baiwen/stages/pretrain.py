@@ -25,7 +25,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from baiwen import dist, files
+from baiwen import files
 from baiwen.config import Input, Knobs
 from baiwen.data import mixture, read, shards
 from baiwen.data.loader import Batch, Loader, Split, sample
@@ -46,7 +46,7 @@ from baiwen.train.context import share
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
 from baiwen.train.optim import Optim
-from baiwen.train.parallel import ContextParallel, shard
+from baiwen.train.parallel import ContextParallel, session, shard
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
 
@@ -132,8 +132,7 @@ class Config(Knobs):
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Train and write the model."""
-    place = config.device, config.dtype, config.seed, config.threads
-    with dist.session(*place, context=config.parallel.context) as world:
+    with session(config) as world:
         tokenizer = Tokenizer.load(config.tokenizer)
         pools = mixture.pools(
             config.shards, tokenizer.fingerprint, config.sequence_length, config.mixture

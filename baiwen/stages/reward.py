@@ -50,7 +50,7 @@ from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
 from baiwen.train.loop import Loop, to_device, train
 from baiwen.train.optim import Optim
-from baiwen.train.parallel import Parallel, release, shard
+from baiwen.train.parallel import Parallel, release, session, shard
 from baiwen.train.publish import publish
 from baiwen.train.ranking import answer_rewards, ranking
 from baiwen.train.schedule import Schedule
@@ -95,7 +95,7 @@ class Config(Knobs):
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Teach the reward model, write it, and measure it."""
-    with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
+    with session(config) as world:
         model, tokenizer = _model(config)
         limits = _limits(config, model.config)
         learned, held = _data(config, limits, folder.path, world)

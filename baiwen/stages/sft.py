@@ -22,7 +22,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
-from baiwen import dist, files
+from baiwen import files
 from baiwen.config import Input, Knobs
 from baiwen.data import conversations
 from baiwen.data.loader import Batch, Loader, Split, sample
@@ -37,7 +37,7 @@ from baiwen.train.context import share
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
 from baiwen.train.optim import Optim
-from baiwen.train.parallel import ContextParallel, shard
+from baiwen.train.parallel import ContextParallel, session, shard
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
 
@@ -84,8 +84,7 @@ class Config(Knobs):
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Teach the model and write it."""
-    place = config.device, config.dtype, config.seed, config.threads
-    with dist.session(*place, context=config.parallel.context) as world:
+    with session(config) as world:
         tokenizer = Tokenizer.load(config.start)
         loader = Loader(
             _pools(config, _files(config), config.mixture), Split.of(config, world), config.seed

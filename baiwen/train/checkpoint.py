@@ -32,7 +32,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from baiwen import files, log
-from baiwen.dist import World, barrier, sum_over
+from baiwen.dist import World, barrier, gather
 from baiwen.errors import UserError
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -124,7 +124,7 @@ class Checkpoints:
         """The newest step whose files match their manifest, agreed by all ranks; 0 without any."""
         step = self._whole() if self.world.main else 0
         barrier(self.world)  # reading large files takes rank 0 its time
-        return int(sum_over(self.world, torch.tensor(step, device=self.world.device)))
+        return int(gather(self.world, step)[0])
 
     def _whole(self) -> int:
         """The newest step that is whole; damaged ones after it go, since the run comes by again."""

@@ -1,6 +1,6 @@
 """Context parallelism: the tokens of each row are spread over ranks, for rows that none could hold.
 
-    with dist.session(context=4) as world:
+    with dist.session(layout=Layout(context=4)) as world:
         install(model, "ulysses", world)
         batches = [share(batch, "ulysses", world) for batch in batches]     # T / 4 tokens a row
 
@@ -81,9 +81,9 @@ class Share(Documents):
 
 def share(batch: B, form: Form, world: World) -> B:
     """The tokens of a batch that this rank takes; the batch itself where no row is shared."""
-    if world.group is None:
+    if world.context is None:
         return batch
-    rank, ranks, width = world.rank % world.context, world.context, batch.documents.width
+    rank, ranks, width = world.context.rank(), world.context.size(), batch.documents.width
     runs: tuple[slice, ...] = (slice(rank * width // ranks, (rank + 1) * width // ranks),)
     if form == "ring":
         runs = ring.blocks(width, rank, ranks)
@@ -102,15 +102,15 @@ def install(model: Model, form: Form, world: World) -> None:
 
     Raises UserError where the heads do not divide.
     """
-    heads, ranks = model.config.num_attention_heads, world.context
+    assert world.context is not None
+    heads, ranks = model.config.num_attention_heads, world.context.size()
     if form == "ulysses" and heads % ranks:
         raise UserError(
             f"parallel.context = {ranks} ranks share the {heads} heads of the model, which do not "
             f'divide; use {math.gcd(heads, ranks)}, or parallel.context_form = "ring"'
         )
-    assert world.group is not None
-    by_heads = partial(_by_heads, group=world.group, config=model.config)
-    by_ring = partial(_by_ring, group=world.group)
+    by_heads = partial(_by_heads, group=world.context, config=model.config)
+    by_ring = partial(_by_ring, group=world.context)
     for module in model.modules():
         if isinstance(module, Attention):
             module.attend = by_heads if form == "ulysses" else by_ring

@@ -90,7 +90,7 @@ def _on(world: World, shape: ModelConfig, flops: float, config: Training) -> dic
 def _memory(shape: ModelConfig, world: World, config: Training) -> dict[str, int]:
     """Bytes of one process at its peak, by what holds them."""
     size, on_cpu = world.dtype.itemsize, world.device.type == "cpu"
-    tokens = config.micro_tokens // config.parallel.sharing
+    tokens = config.micro_tokens // config.parallel.layout.context
     recompute = config.parallel.activation_checkpointing
     held = count.training_memory(shape, tokens, checkpoint_blocks=recompute, itemsize=size)
     # Of a chunk its logits, fp32 probabilities and their gradient; of the head a cast and an fp32

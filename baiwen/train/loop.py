@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 
 from baiwen import files
 from baiwen.config import Knobs
-from baiwen.dist import World, sum_over
+from baiwen.dist import World, agreed, sum_over
 from baiwen.errors import UserError
 from baiwen.log import StepLog, say
 from baiwen.model.documents import Documents
@@ -125,7 +125,7 @@ def train(
             log.step(step, metrics)
             if guard.exhausted:
                 raise _hopeless(step, guard, state)
-            asked, late = _agreed(world, stop.signal != 0, saves.rings())
+            asked, late = agreed(world, stop.signal != 0, saves.rings())
             due = late or step % loop.save_every == 0 or step == steps
             # A doubtful step must not push out the checkpoints before it.
             if asked or (due and not guard.in_a_row):
@@ -259,13 +259,6 @@ def _totals(batches: Sequence[Batch], world: World) -> tuple[Tensor, Tensor]:
     here = [sum(batch.count for batch in batches), float(sum(batch.real for batch in batches))]
     count, real = sum_over(world, torch.tensor(here, dtype=torch.float64, device=world.device))
     return count.float(), real.float()
-
-
-def _agreed(world: World, *flags: bool) -> list[bool]:
-    """Each flag as true where any rank raised it, so that all ranks act alike."""
-    if world.size == 1:
-        return list(flags)
-    return (sum_over(world, torch.tensor(flags, device=world.device).int()) > 0).tolist()
 
 
 def _resume(state: Checkpoints, guard: Guard, source: Source | None) -> int:

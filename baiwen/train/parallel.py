@@ -10,19 +10,23 @@ until its backward pass, because the loss multiplies with the head's weight. Ran
 (`context.py`) shard weights like any others.
 """
 
-from typing import Annotated, Self, TypeVar
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Annotated, Literal, Protocol, Self, TypeVar
 
 import torch
 from pydantic import Field, model_validator
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
+from baiwen import dist
 from baiwen.config import Knobs
-from baiwen.dist import World
+from baiwen.dist import Layout, World
 from baiwen.model.transformer import Model
 from baiwen.train import context
 from baiwen.train.context import Form
 
 Kind = TypeVar("Kind", bound=Model)
+Count = Annotated[int, Field(gt=0)]
 
 
 class Parallel(Knobs):
@@ -31,16 +35,18 @@ class Parallel(Knobs):
     activation_checkpointing: bool = False  # keep only each block's input, compute the rest again
     compile: bool = False  # torch.compile each block (measured: no gain on the CPU)
 
+    replicate: Count = 1  # whole copies of the sharded state (HSDP); not reported
+
     @property
-    def sharing(self) -> int:
-        """How many ranks share each row."""
-        return 1
+    def layout(self) -> Layout:
+        """How the ranks divide the work."""
+        return Layout(replicate=self.replicate)
 
 
 class ContextParallel(Parallel):
     """Also rows that ranks share: for losses that are sums over tokens."""
 
-    context: Annotated[int, Field(gt=0)] = 1  # neighbouring ranks that share each row; not reported
+    context: Count = 1  # neighbouring ranks that share each row; not reported
     context_form: Form = "ulysses"  # heads change places (ulysses), or keys go round (ring)
 
     @model_validator(mode="after")
@@ -50,9 +56,9 @@ class ContextParallel(Parallel):
         return self
 
     @property
-    def sharing(self) -> int:
-        """How many ranks share each row."""
-        return self.context
+    def layout(self) -> Layout:
+        """How the ranks divide the work."""
+        return replace(super().layout, context=self.context)
 
     def check(self, sequence_length: int) -> None:
         """Raise ValueError where a row does not divide among the ranks that share it."""
@@ -64,22 +70,44 @@ class ContextParallel(Parallel):
             )
 
 
+class Placed(Protocol):
+    """The knobs of a training stage that say where it computes."""
+
+    device: str
+    dtype: Literal["auto", "bfloat16", "float32"]
+    seed: int
+    threads: int | None
+
+    @property
+    def parallel(self) -> Parallel:
+        """Or one with more knobs."""
+
+
+def session(config: Placed) -> AbstractContextManager[World]:
+    """The session of a training stage: its device, precision and seed, its ranks as laid out."""
+    place = config.device, config.dtype, config.seed, config.threads
+    return dist.session(*place, layout=config.parallel.layout)
+
+
 def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
     """Prepare `model` in place for training on `world`; parameter names stay as they are."""
     model.checkpoint_blocks = parallel.activation_checkpointing
-    if world.group is not None:
+    if world.context is not None:
         assert isinstance(parallel, ContextParallel)
         context.install(model, parallel.context_form, world)
     if parallel.compile:
         for block in model.model.layers:
             block.forward = torch.compile(block.forward)
-    if world.mesh is None:
+    if world.meshes is None:
         model.to(world.device)
     else:  # each unit goes to the device and is split before the next one does
         bf16 = torch.bfloat16 if world.dtype == torch.bfloat16 else None
+        mesh = world.meshes.weights["replicate", "shard"]
+        if world.layout.replicate == 1:
+            mesh = mesh["shard"]
         for block in model.model.layers:
-            fully_shard(block, mesh=world.mesh, mp_policy=_policy(bf16))
-        fully_shard(model, mesh=world.mesh, mp_policy=_policy(), reshard_after_forward=False)
+            fully_shard(block, mesh=mesh, mp_policy=_policy(bf16))
+        fully_shard(model, mesh=mesh, mp_policy=_policy(), reshard_after_forward=False)
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 # Summed, not averaged: the loss is divided by the count over all ranks already.

@@ -32,4 +32,4 @@ def shared_rows(tiny):
 
 @pytest.fixture
 def world():
-    return World(0, 1, 0, torch.device("cpu"), torch.float32, None)
+    return World(0, 1, 0, torch.device("cpu"), torch.float32)

@@ -56,7 +56,7 @@ def batch(kind, share=0, shares=1):
 def step(kind, form, world, recompute=False):
     """What a step of `world` logs, and its gradients, whole."""
     knobs = ContextParallel(
-        context=world.context, context_form=form, activation_checkpointing=recompute
+        context=world.layout.context, context_form=form, activation_checkpointing=recompute
     )
     model = shard(tiny.model(CONFIGS[kind]), knobs, world)
     mine = [share(batch(kind, world.share, world.shares), form, world)]
@@ -70,7 +70,9 @@ def step(kind, form, world, recompute=False):
 def run(out, cases, groups):
     """Each case on these ranks, of which so many share rows; whole tensors by name in `out`."""
     for ranks in groups:
-        with dist.session("cpu", "float32", threads=1, timeout=60, context=ranks) as world:
+        with dist.session(
+            "cpu", "float32", threads=1, timeout=60, layout=dist.Layout(context=ranks)
+        ) as world:
             for case in cases:
                 found = step(*case.split("-"), world, recompute=True)
                 for name, tensors in zip(("metrics", "gradients"), found, strict=True):

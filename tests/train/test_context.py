@@ -1,10 +1,10 @@
 """Ranks that share rows are one: Ulysses and ring attention over gloo against one process."""
 
-import dataclasses
 import itertools
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -107,12 +107,17 @@ def test_ranks_that_share_rows_cannot_be_compiled():
         ContextParallel(context=2, compile=True)
 
 
-def test_heads_that_do_not_divide_are_told_with_what_does(tiny, world):
+def test_heads_that_do_not_divide_are_told_with_what_does(tiny):
+    class Six:
+        """What of a group of ranks is asked."""
+
+        context = types.SimpleNamespace(size=lambda: 6)
+
     with pytest.raises(UserError, match=r'4 heads .* use 2, or parallel\.context_form = "ring"'):
-        context.install(tiny.model(), "ulysses", dataclasses.replace(world, context=6))
+        context.install(tiny.model(), "ulysses", Six())
 
 
 def test_processes_that_do_not_divide_are_told_with_the_knob():
-    told = r"parallel\.context = 2 ranks share each row, but there are 1:"
-    with pytest.raises(UserError, match=told), dist.session("cpu", context=2):
+    told = r"context 2 x tensor 1 = 2 does not divide the 1 ranks there are"
+    with pytest.raises(UserError, match=told), dist.session("cpu", layout=dist.Layout(context=2)):
         pass
