@@ -112,9 +112,9 @@ def _fit_loss(runs: grid.Runs, console: Console) -> None:
     )
 
 
-def _target(laws: hyper.Laws, given: Target, console: Console) -> None:
+def _target(laws: hyper.HyperLaws, given: Target, console: Console) -> None:
     for name, law in (("peak lr", laws.lr), ("tokens a step", laws.batch)):
-        found = law.at(given.parameters, given.tokens)
+        found = law.predict(given.parameters, given.tokens)
         beyond = f"; beyond the runs in {', '.join(found.beyond)}" if found.beyond else ""
         console.print(
             f"{name}: {found.value:.3g} (95 %: {found.low:.3g} to {found.high:.3g}){beyond}"

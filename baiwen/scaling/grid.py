@@ -5,14 +5,15 @@
 
 The columns are those of the table that Step Law (arXiv 2503.04715) published; `bs` counts sequences
 there, of `SEQUENCE` tokens where no column `sequence` says otherwise, and `batch` tokens here. N
-leaves the embeddings and the output matrix out.
+leaves the embeddings and the output matrix out. Of a mixture of experts N counts every expert, and
+a column `active N` what one token passes through; a dense run has the same number in both.
 """
 
 import csv
 import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from baiwen import files
 from baiwen.errors import UserError
 
 SEQUENCE = 2048  # tokens of a sequence, in Step Law's runs
+ACTIVE = "active N"  # a column that a table of dense runs does not need
 COLUMNS = {"N": "parameters", "D": "tokens", "lr": "lr", "bs": "batch", "smooth loss": "loss"}
 
 
@@ -28,17 +30,24 @@ COLUMNS = {"N": "parameters", "D": "tokens", "lr": "lr", "bs": "batch", "smooth 
 class Runs:
     """A row for each run; float64 [runs] each."""
 
-    parameters: np.ndarray  # N, without the embeddings
+    parameters: np.ndarray  # N, without the embeddings; of a mixture of experts the active ones
     tokens: np.ndarray  # D, trained on
     lr: np.ndarray  # peak learning rate
     batch: np.ndarray  # tokens of a step
     loss: np.ndarray  # nats a token, smoothed at the end of the run
+    total: np.ndarray | None = None  # N with every expert; none: all runs are dense
+
+    @property
+    def expansion(self) -> np.ndarray:
+        """Parameters for each active one: 1 of a dense run."""
+        return np.ones(len(self)) if self.total is None else self.total / self.parameters
 
     def __len__(self) -> int:
         return len(self.loss)
 
     def __getitem__(self, chosen: np.ndarray) -> "Runs":
-        return Runs(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        columns = {name: x[chosen] for name, x in vars(self).items() if x is not None}
+        return Runs(**columns)
 
 
 def read(path: Path | str) -> Runs:
@@ -50,13 +59,19 @@ def read(path: Path | str) -> Runs:
         raise UserError(f"{path}: has no column {missing[0]!r}; it has: {', '.join(rows[0])}")
     columns = {new: _numbers(path, rows, old) for old, new in COLUMNS.items()}
     length = _numbers(path, rows, "sequence") if "sequence" in rows[0] else SEQUENCE
-    return Runs(**columns | {"batch": columns["batch"] * length})
+    columns["batch"] = columns["batch"] * length
+    if ACTIVE in rows[0]:
+        columns |= {"parameters": _numbers(path, rows, ACTIVE), "total": columns["parameters"]}
+        for place in np.flatnonzero(columns["parameters"] > columns["total"])[:1]:
+            raise UserError(f"{path}: run {place + 1}: {ACTIVE} is more than N")
+    return Runs(**columns)
 
 
 def cells(runs: Runs) -> Iterator[np.ndarray]:
-    """The places of the runs of each (N, D), by size and then tokens."""
-    pairs = np.stack([runs.parameters, runs.tokens])
-    found, cell = np.unique(pairs, axis=1, return_inverse=True)
+    """The places of the runs of each (active N, N, D), by size and then tokens."""
+    total = runs.parameters if runs.total is None else runs.total
+    sizes = np.stack([runs.parameters, total, runs.tokens])
+    found, cell = np.unique(sizes, axis=1, return_inverse=True)
     for number in range(found.shape[1]):
         yield np.flatnonzero(cell.reshape(-1) == number)
 

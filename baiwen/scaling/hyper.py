@@ -2,7 +2,7 @@
 
     laws = fit(read("runs.csv"))
     laws.lr.exponents                     # (-0.71, 0.31): of N and of D
-    laws.lr.at(parameters=1.1e9, tokens=1e11)     # Predicted(value, low, high, beyond=("tokens",))
+    laws.lr.predict(parameters=1.1e9, tokens=1e11)    # Predicted(value, low, high, beyond)
 
 Procedure of Step Law (arXiv 2503.04715; spec 4.2): of every cell (N, D) the runs within 0.25 % of
 its least loss; least squares in logarithms, log lr on log N and log D, log batch on log D; all
@@ -18,19 +18,9 @@ import numpy as np
 
 from baiwen.errors import UserError
 from baiwen.scaling.grid import Runs, near_best
+from baiwen.scaling.interval import Array, Predicted, Ranges, beyond, predicted
 
 Variable = Literal["parameters", "tokens"]
-CONFIDENCE = (2.5, 97.5)  # per cent: the ends of an interval
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What a law says, the ends of its 95 % interval, and which variables lie beyond its runs."""
-
-    value: float
-    low: float
-    high: float
-    beyond: tuple[Variable, ...]
 
 
 @dataclass(frozen=True)
@@ -38,9 +28,17 @@ class Power:
     """y = exp(weights[0]) N^weights[1] D^weights[2], over those of `variables`."""
 
     variables: tuple[Variable, ...]
-    weights: np.ndarray  # float64 [1 + variables]
-    draws: np.ndarray  # float64 [draws, 1 + variables]: the same of resampled runs
-    ranges: dict[Variable, tuple[float, float]]  # least and most among the runs
+    weights: Array  # float64 [1 + variables]
+    draws: Array  # float64 [draws, 1 + variables]: the same of resampled runs
+    ranges: Ranges  # of the runs it was fitted on
+
+    def __str__(self) -> str:
+        """As a formula."""
+        names = {"parameters": "N", "tokens": "D"}
+        powers = zip(self.variables, self.exponents, strict=True)
+        return " ".join(
+            [f"{self.factor:.4g}", *(f"{names[name]}^{power:.3f}" for name, power in powers)]
+        )
 
     @property
     def factor(self) -> float:
@@ -57,19 +55,16 @@ class Power:
         """Standard errors of the exponents."""
         return tuple(self.draws[:, 1:].std(axis=0).tolist())
 
-    def at(self, parameters: float, tokens: float) -> Predicted:
+    def predict(self, parameters: float, tokens: float) -> Predicted:
         """The law's value at N `parameters` and D `tokens`."""
         given = {"parameters": parameters, "tokens": tokens}
         row = np.array([1.0, *(math.log(given[name]) for name in self.variables)])
-        low, high = np.exp(np.percentile(self.draws @ row, CONFIDENCE))
-        beyond = tuple(
-            name for name, (least, most) in self.ranges.items() if not least <= given[name] <= most
-        )
-        return Predicted(float(np.exp(self.weights @ row)), float(low), float(high), beyond)
+        value = float(np.exp(self.weights @ row))
+        return predicted(value, np.exp(self.draws @ row), beyond(self.ranges, given))
 
 
 @dataclass(frozen=True)
-class Laws:
+class HyperLaws:
     """Both laws of a table of runs."""
 
     lr: Power  # of the peak learning rate
@@ -78,7 +73,7 @@ class Laws:
     share: float  # how near
 
 
-def fit(runs: Runs, share: float = 0.0025, draws: int = 1000, seed: int = 0) -> Laws:
+def fit(runs: Runs, share: float = 0.0025, draws: int = 1000, seed: int = 0) -> HyperLaws:
     """The laws of `runs`, of which those within `share` of their cell's least loss count.
 
     draws: resampled fits. A variable of which all runs have the same value is left out of a law.
@@ -86,13 +81,13 @@ def fit(runs: Runs, share: float = 0.0025, draws: int = 1000, seed: int = 0) -> 
     """
     best = runs[near_best(runs, share)]
     lr = _power(best, best.lr, ("parameters", "tokens"), draws, seed)
-    return Laws(lr, _power(best, best.batch, ("tokens",), draws, seed), len(best), share)
+    return HyperLaws(lr, _power(best, best.batch, ("tokens",), draws, seed), len(best), share)
 
 
 def _power(
     runs: Runs, found: np.ndarray, variables: Sequence[Variable], draws: int, seed: int
 ) -> Power:
-    ranges: dict[Variable, tuple[float, float]] = {
+    ranges: dict[str, tuple[float, float]] = {
         name: (float(getattr(runs, name).min()), float(getattr(runs, name).max()))
         for name in ("parameters", "tokens")
     }

@@ -1,24 +1,24 @@
 """The loss of N parameters on D tokens: L = E + A / N^alpha + B / D^beta (Chinchilla, approach 3).
 
-    law = fit(parameters, tokens, loss)
+    law = fit(parameters, tokens, loss, draws=1000)
     law.at(7e10, 1.4e12)                     # nats a token
+    law.predict(7e10, 1.4e12)                # with its 95 % interval, and what lies beyond the runs
     law.best(flops=5.8e23)                   # N and D of the least loss for C = 6 N D
+    law.optimum(flops=5.8e23)                # both with intervals
     law.parameters_for(loss=1.9, tokens=1e12)
 
-Procedure: Hoffmann et al., 2022 (arXiv 2203.15556), section 3.3 and appendix D.2: the Huber loss of
-the difference in log loss, L-BFGS from a grid of starts, the least of all. The three terms are
-summed in logarithms, so no start overflows.
+C = 6 N D leaves out what attention costs beside its matrices, and the head: `count.flops_per_token`
+counts both. Source: Hoffmann et al., 2022 (arXiv 2203.15556); the fit itself: powers.py.
 """
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from baiwen.errors import UserError
+from baiwen.scaling import powers
+from baiwen.scaling.interval import CONFIDENCE, Array, Predicted, Ranges, beyond, predicted
 
-DELTA = 1e-3  # of the Huber loss: Chinchilla and Step Law
 GRID = (  # log E, log A, log B, alpha, beta: Chinchilla's
     (-1.0, -0.5, 0.0, 0.5, 1.0),
     (0.0, 5.0, 10.0, 15.0, 20.0, 25.0),
@@ -26,39 +26,63 @@ GRID = (  # log E, log A, log B, alpha, beta: Chinchilla's
     (0.0, 0.5, 1.0, 1.5, 2.0),
     (0.0, 0.5, 1.0, 1.5, 2.0),
 )
-STARTS = 64  # of the grid, those of the least Huber loss, from which L-BFGS goes on
 
 
 @dataclass(frozen=True)
 class LossLaw:
     """The five numbers of the law; `weights` are log E, log A, log B, alpha, beta."""
 
-    weights: np.ndarray  # float64 [5]
-    huber: float = 0.0  # sum over the runs it was fitted on
-    draws: np.ndarray | None = None  # float64 [draws, 5]: of resampled runs
+    weights: Array  # float64 [5]
+    ranges: Ranges  # of the runs it was fitted on
+    draws: Array | None = None  # float64 [draws, 5]: of resampled runs; none: published
+    residuals: Array | None = None  # float64 [runs]: log loss less the law's
+    huber: float = 0.0  # sum over the runs
 
     @property
     def named(self) -> dict[str, float]:
         """E, A, B, alpha and beta."""
-        return dict(zip(("E", "A", "B", "alpha", "beta"), self._plain(self.weights), strict=True))
+        return dict(
+            zip(("E", "A", "B", "alpha", "beta"), _plain(self.weights).tolist(), strict=True)
+        )
+
+    def __str__(self) -> str:
+        """As a formula."""
+        e, a, b, alpha, beta = self.named.values()
+        return f"{e:.4g} + {a:.4g} / N^{alpha:.3f} + {b:.4g} / D^{beta:.3f}"
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """The 95 % interval of each number, over the resampled runs."""
         assert self.draws is not None, "fitted without draws"
-        low, high = np.percentile([self._plain(draw) for draw in self.draws], (2.5, 97.5), axis=0)
+        low, high = np.percentile(_plain(self.draws), CONFIDENCE, axis=0)
         return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.named)}
 
     def at(self, parameters: float, tokens: float) -> float:
         """The loss, in nats a token."""
-        return float(np.exp(_log_loss(self.weights, np.log([parameters]), np.log([tokens])))[0])
+        return float(np.exp(powers.log_loss(_design([parameters], [tokens]), self.weights)[0]))
+
+    def predict(self, parameters: float, tokens: float) -> Predicted:
+        """The loss of one run: the interval is that of the law and of a run's distance from it."""
+        far = beyond(self.ranges, {"parameters": parameters, "tokens": tokens})
+        spread = None
+        if self.draws is not None and self.residuals is not None:
+            laws = powers.log_loss(_design([parameters], [tokens]), self.draws.T)  # [1, draws]
+            spread = np.exp(laws + self.residuals[:, None])
+        return predicted(self.at(parameters, tokens), spread, far)
 
     def best(self, flops: float) -> tuple[float, float]:
         """N and D of the least loss for `flops` = 6 N D (Hoffmann et al., equation 4)."""
-        _, a, b, alpha, beta = self.weights
-        log_ratio = (np.log(alpha) + a - np.log(beta) - b) / (alpha + beta)
-        log_n = log_ratio + beta / (alpha + beta) * np.log(flops / 6)
-        return float(np.exp(log_n)), float(flops / 6 / np.exp(log_n))
+        parameters = float(_best(self.weights, flops))
+        return parameters, flops / 6 / parameters
+
+    def optimum(self, flops: float) -> tuple[Predicted, Predicted]:
+        """N and D of `best`, each with its interval."""
+        parameters, tokens = self.best(flops)
+        far = beyond(self.ranges, {"parameters": parameters, "tokens": tokens})
+        sizes = None if self.draws is None else _best(self.draws.T, flops)
+        data = None if sizes is None else flops / 6 / sizes
+        one, other = ({k: v for k, v in far.items() if k == name} for name in self.ranges)
+        return predicted(parameters, sizes, one), predicted(tokens, data, other)
 
     def parameters_for(self, loss: float, tokens: float) -> float:
         """N that reach `loss` on `tokens`; UserError where no size does."""
@@ -71,10 +95,6 @@ class LossLaw:
             )
         return float(np.exp((a - np.log(rest)) / alpha))
 
-    @staticmethod
-    def _plain(weights: np.ndarray) -> list[float]:
-        return [*np.exp(weights[:3]).tolist(), *weights[3:].tolist()]
-
 
 def fit(
     parameters: np.ndarray, tokens: np.ndarray, loss: np.ndarray, draws: int = 0, seed: int = 0
@@ -83,50 +103,37 @@ def fit(
 
     UserError for fewer than 6 runs, or runs of one size or of one number of tokens.
     """
-    n, d, logs = np.log(parameters), np.log(tokens), np.log(loss)
-    if len(logs) < 6 or min(len(np.unique(n)), len(np.unique(d))) < 2:
+    sizes, data = len(np.unique(parameters)), len(np.unique(tokens))
+    if len(loss) < 6 or min(sizes, data) < 2:
         raise UserError(
-            f"{len(logs)} runs of {len(np.unique(n))} sizes and {len(np.unique(d))} numbers of "
+            f"{len(loss)} runs of {sizes} sizes and {data} numbers of "
             "tokens cannot tell the five numbers of a loss law: give 6 runs or more, of 2 sizes "
             "and 2 numbers of tokens"
         )
-    every = np.array(list(itertools.product(*GRID)))
-    starts = every[np.argsort([_huber(start, n, d, logs)[0] for start in every], kind="stable")]
-    found = min((_descend(start, n, d, logs) for start in starts[:STARTS]), key=lambda x: x[0])
-    random, resampled = np.random.default_rng(seed), []
-    for _ in range(draws):
-        own = random.integers(len(logs), size=len(logs))
-        resampled.append(_descend(found[1], n[own], d[own], logs[own])[1])
-    return LossLaw(found[1], found[0], np.array(resampled) if draws else None)
+    found = powers.fit(_design(parameters, tokens), np.log(loss), GRID, draws, seed)
+    ranges = {
+        "parameters": (float(np.min(parameters)), float(np.max(parameters))),
+        "tokens": (float(np.min(tokens)), float(np.max(tokens))),
+    }
+    return LossLaw(found.weights, ranges, found.draws, found.residuals, found.huber)
 
 
-def _descend(
-    start: np.ndarray, n: np.ndarray, d: np.ndarray, logs: np.ndarray
-) -> tuple[float, np.ndarray]:
-    options = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9}
-    end = minimize(_huber, start, (n, d, logs), "L-BFGS-B", jac=True, options=options)
-    return float(end.fun), end.x
+def _design(parameters: np.typing.ArrayLike, tokens: np.typing.ArrayLike) -> np.ndarray:
+    """What the weights are multiplied by in the logarithms of the three terms: [3, runs, 5]."""
+    n, d = np.log(parameters), np.log(tokens)
+    design = np.zeros((3, len(n), 5))
+    design[[0, 1, 2], :, [0, 1, 2]] = 1
+    design[1, :, 3], design[2, :, 4] = -n, -d
+    return design
 
 
-def _terms(weights: np.ndarray, n: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """The logarithms of the three terms of the loss, [3, runs]."""
-    e, a, b, alpha, beta = weights
-    return np.stack([np.full_like(n, e), a - alpha * n, b - beta * d])
+def _best(weights: np.ndarray, flops: float) -> np.ndarray:
+    """N of the least loss, of weights [5] or of many laws' [5, laws]."""
+    _, a, b, alpha, beta = weights
+    log_ratio = (np.log(alpha) + a - np.log(beta) - b) / (alpha + beta)
+    return np.exp(log_ratio + beta / (alpha + beta) * np.log(flops / 6))
 
 
-def _log_loss(weights: np.ndarray, n: np.ndarray, d: np.ndarray) -> np.ndarray:
-    return np.logaddexp.reduce(_terms(weights, n, d), axis=0)
-
-
-def _huber(
-    weights: np.ndarray, n: np.ndarray, d: np.ndarray, logs: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """The sum of Huber losses of log loss, and its gradient [5]."""
-    terms = _terms(weights, n, d)
-    predicted = np.logaddexp.reduce(terms, axis=0)
-    apart = predicted - logs
-    size = np.abs(apart)
-    total = np.where(size <= DELTA, size**2 / 2, DELTA * (size - DELTA / 2)).sum()
-    pull = np.clip(apart, -DELTA, DELTA) * np.exp(terms - predicted)  # [3, runs]
-    slopes = -(pull[1] @ n), -(pull[2] @ d)
-    return float(total), np.array([*pull.sum(axis=1), *slopes])
+def _plain(weights: np.ndarray) -> np.ndarray:
+    """E, A, B in place of their logarithms: [..., 5] -> [..., 5]."""
+    return np.concatenate([np.exp(weights[..., :3]), weights[..., 3:]], axis=-1)

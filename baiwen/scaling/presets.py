@@ -13,12 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from baiwen.scaling.interval import Ranges, beyond, told
 from baiwen.scaling.loss import LossLaw
 
+# Of Chinchilla's runs, from 70M to over 16B parameters and from 5B to 500B tokens.
+CHINCHILLA = {"parameters": (70e6, 16e9), "tokens": (5e9, 500e9)}
 LOSSES = {  # E + A / N^alpha + B / D^beta, in nats of their authors' text and tokens
-    "chinchilla": LossLaw(np.array([*np.log([1.69, 406.4, 410.7]), 0.34, 0.28])),
+    "chinchilla": LossLaw(np.array([*np.log([1.69, 406.4, 410.7]), 0.34, 0.28]), CHINCHILLA),
     # Besiroglu et al., 2024 (arXiv 2404.10102): the same runs, fitted again
-    "epoch": LossLaw(np.array([*np.log([1.8172, 482.01, 2085.43]), 0.3478, 0.3658])),
+    "epoch": LossLaw(np.array([*np.log([1.8172, 482.01, 2085.43]), 0.3478, 0.3658]), CHINCHILLA),
 }
 
 
@@ -62,7 +65,7 @@ class Preset:
     lr: Callable[[Target], float] | None
     batch: Callable[[Target], float] | None
     scope: str
-    ranges: dict[str, tuple[float, float]]  # of attributes of `Target`
+    ranges: Ranges  # of attributes of `Target`
 
 
 def _kaplan_lr(target: Target) -> float:
@@ -110,11 +113,5 @@ def hyper(target: Target) -> Iterator[Hyper]:
 
 
 def _beyond(preset: Preset, target: Target) -> str | None:
-    told = []
-    for name, (least, most) in preset.ranges.items():
-        value = getattr(target, name)
-        if value > most:
-            told.append(f"{name} {value / most:.3g}x above its runs")
-        elif value < least:
-            told.append(f"{name} {least / value:.3g}x below its runs")
-    return ", ".join(told) or None
+    given = {name: getattr(target, name) for name in preset.ranges}
+    return told(beyond(preset.ranges, given)) or None

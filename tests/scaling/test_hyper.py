@@ -22,16 +22,16 @@ def test_a_law_is_recovered_from_runs_around_it():
     laws = hyper.fit(made([1e8, 3e8, 1e9], [1e9, 1e10, 1e11]), draws=100)
     assert laws.lr.exponents == pytest.approx((-0.7, 0.3), abs=0.03)
     assert laws.batch.exponents == pytest.approx((0.57,), abs=0.02)
-    found = laws.lr.at(3e8, 1e10)
+    found = laws.lr.predict(3e8, 1e10)
     assert found.low < 2 * 3e8**-0.7 * 1e10**0.3 < found.high
-    assert found.beyond == ()
+    assert not found.beyond
 
 
 def test_what_lies_beyond_the_runs_is_said():
     laws = hyper.fit(made([1e8, 1e9], [1e9, 1e10]), draws=20)
-    assert laws.lr.at(7e9, 1e10).beyond == ("parameters",)
-    assert laws.batch.at(1e8, 1e8).beyond == ("tokens",)
-    assert laws.lr.at(1e8, 1e9).beyond == laws.lr.at(1e9, 1e10).beyond == ()
+    assert laws.lr.predict(7e9, 1e10).beyond == {"parameters": pytest.approx(7)}
+    assert laws.batch.predict(1e8, 1e8).beyond == {"tokens": pytest.approx(0.1)}
+    assert laws.lr.predict(1e8, 1e9).beyond == laws.lr.predict(1e9, 1e10).beyond == {}
 
 
 def test_runs_of_one_size_give_no_exponent_of_size():
@@ -48,7 +48,7 @@ def test_sizes_and_tokens_that_rise_together_are_refused():
 
 def test_the_same_seed_draws_the_same_interval():
     runs = made([1e8, 1e9], [1e9, 1e10])
-    first, again = (hyper.fit(runs, draws=20).lr.at(1e9, 1e9) for _ in range(2))
+    first, again = (hyper.fit(runs, draws=20).lr.predict(1e9, 1e9) for _ in range(2))
     assert first == again
 
 
@@ -67,6 +67,8 @@ def test_a_cell_is_predicted_from_the_others(shared):
     for own in cells(runs):
         cell, rest = runs[own], runs[np.setdiff1d(np.arange(len(runs)), own)]
         laws = hyper.fit(rest, draws=2)
-        lr, batch = (law.at(cell.parameters[0], cell.tokens[0]) for law in (laws.lr, laws.batch))
+        lr, batch = (
+            law.predict(cell.parameters[0], cell.tokens[0]) for law in (laws.lr, laws.batch)
+        )
         apart = np.log(cell.lr / lr.value) ** 2 + np.log(cell.batch / batch.value) ** 2
         assert cell.loss[apart.argmin()] <= 1.005 * cell.loss.min()

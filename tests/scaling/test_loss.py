@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import check_grad
 
 from baiwen.errors import UserError
-from baiwen.scaling import loss
+from baiwen.scaling import loss, powers
 from baiwen.scaling.presets import LOSSES
 
 
@@ -22,10 +22,10 @@ def test_a_law_is_recovered_from_its_own_losses():
 
 def test_the_gradient_is_that_of_the_loss():
     n, d, found = made(LOSSES["chinchilla"], noise=0.01)
-    logs = np.log(n), np.log(d), np.log(found)
+    runs = loss._design(n, d), np.log(found)
     apart = check_grad(
-        lambda w: loss._huber(w, *logs)[0],
-        lambda w: loss._huber(w, *logs)[1],
+        lambda w: powers._huber(w, *runs)[0],
+        lambda w: powers._huber(w, *runs)[1],
         LOSSES["epoch"].weights,
     )
     assert apart < 1e-5

@@ -1,0 +1,105 @@
+"""laws.json: what a table of runs told, for the stages and commands that use it.
+
+    laws = fit("runs.csv")                      # a table in Step Law's columns (grid.py)
+    write("laws.json", laws)
+    read("laws.json").hyper.lr.predict(parameters=1.5e9, tokens=3e10)
+
+Its keys are the fields of `Laws`, and those of the laws in it:
+
+    told      the laws in words, for the eye; nothing reads them
+    table     SHA-256 of the file of runs; runs, cells   how many it has
+    hyper     lr, batch: variables; weights: the logarithm of the factor, then an exponent of each
+              variable; draws: the same of resampled runs; ranges; and runs near the best, share
+    loss      weights: log E, log A, log B, alpha, beta; draws; residuals; ranges; huber; or null
+    missing   for each law that the runs cannot tell, why
+
+N is without embeddings, of a mixture of experts the active ones; D and batches are in tokens,
+losses in nats a token. No date and no path is in it: the same table gives the same bytes.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from baiwen import files
+from baiwen.errors import UserError
+from baiwen.files.manifest import sha256
+from baiwen.scaling import grid, hyper, loss
+from baiwen.scaling.hyper import HyperLaws
+from baiwen.scaling.loss import LossLaw
+
+
+@dataclass(frozen=True)
+class Laws:
+    """What the runs of one table told."""
+
+    table: str  # SHA-256 of its file
+    runs: int  # in it
+    cells: int  # pairs of N and D among them
+    hyper: HyperLaws
+    loss: LossLaw | None
+    missing: Mapping[str, str]  # of each law that is None, why
+
+
+def fit(table: Path | str, share: float = 0.0025, draws: int = 1000, seed: int = 0) -> Laws:
+    """The laws of the runs of a CSV file, with `draws` resampled fits of each for intervals.
+
+    The loss law is of the best run of each cell. UserError where the file or a run is unusable, or
+    the runs cannot tell learning rate and batch; a loss law that they cannot tell is `missing`.
+    """
+    runs = grid.read(table)
+    cells = list(grid.cells(runs))
+    best = runs[np.array([own[runs.loss[own].argmin()] for own in cells])]
+    settings = hyper.fit(runs, share, draws, seed)
+    losses, missing = None, {}
+    try:
+        losses = loss.fit(best.parameters, best.tokens, best.loss, draws, seed)
+    except UserError as error:
+        missing["loss"] = str(error)
+    return Laws(sha256(Path(table)), len(runs), len(cells), settings, losses, missing)
+
+
+def told(laws: Laws) -> Iterator[str]:
+    """The laws as formulas, a line each."""
+    yield f"peak lr = {laws.hyper.lr}"
+    yield f"tokens a step = {laws.hyper.batch}"
+    if laws.loss is not None:
+        yield f"loss = {laws.loss}"
+
+
+def write(path: Path | str, laws: Laws) -> None:
+    """Write the file durably; what is no table of keys stands on one line."""
+    plain = {"told": list(told(laws)), **_FILE.dump_python(laws, mode="json")}
+    files.write(path, _text(plain) + "\n")
+
+
+def read(path: Path | str) -> Laws:
+    """The laws of a file; a UserError that names what in it is not as it must be."""
+    try:
+        laws = _FILE.validate_json(json.dumps(files.read_json(path)), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(
+            f"{path}: this is no laws.json: {where}: {first['msg']}. Stage `scaling` and `baiwen "
+            "scaling fit TABLE --out laws.json` write one."
+        ) from error
+    for name, law in (("lr", laws.hyper.lr), ("batch", laws.hyper.batch), ("loss", laws.loss)):
+        if law is not None and (law.draws is None or law.draws.shape[1:] != law.weights.shape):
+            raise UserError(f"{path}: {name}: draws and weights are not of the same law")
+    return laws
+
+
+_FILE = TypeAdapter(Laws)
+
+
+def _text(value: object, indent: str = "") -> str:
+    if not isinstance(value, dict) or not value:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    inner = indent + "  "
+    lines = [f"{inner}{json.dumps(key)}: {_text(item, inner)}" for key, item in value.items()]
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"

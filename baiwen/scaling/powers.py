@@ -1,0 +1,94 @@
+"""Sums of power laws fitted to losses: Huber on log loss, L-BFGS from a grid of starts.
+
+    found = fit(design, np.log(loss), GRID)     # loss = sum over k of exp(design[k] @ weights)
+    found.weights, found.draws
+
+Every loss law here is such a sum: E, A / N^alpha and B / D^beta have the logarithms e, a - alpha n
+and b - beta d, which are linear in the weights. Procedure: Hoffmann et al., 2022 (arXiv
+2203.15556), section 3.3 and appendix D.2. The terms are summed in logarithms, so no start
+overflows; resampled runs start where all of them ended.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from baiwen import log
+
+DELTA = 1e-3  # of the Huber loss: Chinchilla and Step Law
+STARTS = 64  # of the grid, those of the least Huber loss, from which L-BFGS goes on
+OPTIONS = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fits the runs best, what is left over, and the same of resampled runs."""
+
+    weights: np.ndarray  # float64 [weights]
+    huber: float  # sum over the runs
+    residuals: np.ndarray  # float64 [runs]: log loss less the law's
+    draws: np.ndarray | None  # float64 [draws, weights]
+
+
+def log_loss(design: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The logarithm of the sum of terms: design [terms, runs, weights] -> [runs]."""
+    return np.logaddexp.reduce(design @ weights, axis=0)
+
+
+def fit(
+    design: np.ndarray,
+    logs: np.ndarray,
+    grid: Sequence[Sequence[float]],
+    draws: int = 0,
+    seed: int = 0,
+) -> Fit:
+    """The weights of these runs: design [terms, runs, weights], log losses [runs].
+
+    grid: starts of each weight. draws: resampled fits; one that could not tell them is drawn again.
+    """
+    every = np.array(list(itertools.product(*grid)))
+    costs = [_huber(start, design, logs)[0] for start in every]
+    starts = every[np.argsort(costs, kind="stable")[:STARTS]]
+    cost, weights = min((_descend(start, design, logs) for start in starts), key=lambda x: x[0])
+    resampled = [
+        _descend(weights, design[:, own], logs[own])[1]
+        for own in log.track(_resamplings(design, draws, seed), "resampled fits", total=draws)
+    ]
+    left = logs - log_loss(design, weights)
+    return Fit(weights, cost, left, np.array(resampled) if draws else None)
+
+
+def tells(design: np.ndarray) -> bool:
+    """Whether runs can tell the weights: as many as those, and no two weights act as one."""
+    used = [term[:, np.any(term != 0, axis=0)] for term in design]
+    many = len(np.unique(np.concatenate(design, axis=1), axis=0)) >= design.shape[-1]
+    return many and all(np.linalg.matrix_rank(term) == term.shape[1] for term in used)
+
+
+def _resamplings(design: np.ndarray, draws: int, seed: int) -> list[np.ndarray]:
+    random, found = np.random.default_rng(seed), list[np.ndarray]()
+    runs: int = design.shape[1]
+    while len(found) < draws:
+        chosen = random.integers(runs, size=runs)
+        if tells(design[:, chosen]):
+            found.append(chosen)
+    return found
+
+
+def _descend(start: np.ndarray, design: np.ndarray, logs: np.ndarray) -> tuple[float, np.ndarray]:
+    end = minimize(_huber, start, (design, logs), "L-BFGS-B", jac=True, options=OPTIONS)
+    return float(end.fun), end.x
+
+
+def _huber(weights: np.ndarray, design: np.ndarray, logs: np.ndarray) -> tuple[float, np.ndarray]:
+    """The sum of Huber losses of log loss, and its gradient [weights]."""
+    terms = design @ weights  # [terms, runs]
+    found = np.logaddexp.reduce(terms, axis=0)
+    apart = found - logs
+    size = np.abs(apart)
+    total = np.where(size <= DELTA, size**2 / 2, DELTA * (size - DELTA / 2)).sum()
+    pull = np.clip(apart, -DELTA, DELTA) * np.exp(terms - found)
+    return float(total), np.tensordot(pull, design, axes=2)

@@ -1,0 +1,72 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from baiwen.errors import UserError
+from baiwen.scaling import laws
+from baiwen.scaling.presets import LOSSES
+
+
+def table(path, sizes=(1e8, 3e8, 1e9), tokens=(1e9, 1e10)):
+    """Runs around a known best, in Step Law's columns."""
+    rows = ["N,D,lr,bs,smooth loss"]
+    random = np.random.default_rng(0)
+    for n in sizes:
+        for d in tokens:
+            for lr, batch in random.normal(0, 0.3, (30, 2)):
+                loss = LOSSES["epoch"].at(n, d) * (1 + 0.02 * (lr**2 + batch**2))
+                row = n, d, 2 * n**-0.7 * d**0.3 * np.exp(lr), 1e-3 * d**0.57 * np.exp(batch), loss
+                rows.append(",".join(map(repr, map(float, row))))
+    path.write_text("\n".join(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    return laws.fit(table(tmp_path_factory.mktemp("table") / "runs.csv"), draws=20)
+
+
+def test_what_is_read_is_what_was_written(fitted, tmp_path):
+    laws.write(tmp_path / "laws.json", fitted)
+    again = laws.read(tmp_path / "laws.json")
+    for name in ("lr", "batch"):
+        one, other = getattr(again.hyper, name), getattr(fitted.hyper, name)
+        assert one.predict(7e9, 1e12) == other.predict(7e9, 1e12)
+    assert again.loss.predict(7e9, 1e12) == fitted.loss.predict(7e9, 1e12)
+    assert (again.table, again.runs, again.cells) == (fitted.table, 180, 6)
+    laws.write(tmp_path / "again.json", again)
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "laws.json").read_bytes()
+
+
+def test_the_same_table_gives_the_same_bytes(fitted, tmp_path):
+    laws.write(tmp_path / "one.json", fitted)
+    laws.write(tmp_path / "two.json", laws.fit(table(tmp_path / "runs.csv"), draws=20))
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+def test_a_law_that_the_runs_cannot_tell_is_missing_and_why(tmp_path):
+    few = laws.fit(table(tmp_path / "runs.csv", sizes=(1e8, 1e9)), draws=2)
+    laws.write(tmp_path / "laws.json", few)
+    again = laws.read(tmp_path / "laws.json")
+    assert again.loss is None and "cannot tell the five numbers" in again.missing["loss"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda raw: raw.pop("hyper"), "hyper: Field required"),
+        (lambda raw: raw["hyper"]["lr"].update(weights=["much"]), "hyper.lr.weights"),
+        (lambda raw: raw["hyper"]["lr"].update(weights=[1.0]), "lr: draws and weights"),
+        (lambda raw: raw["loss"].update(huber="little"), "loss.huber"),
+    ],
+)
+def test_what_is_no_law_is_named(fitted, tmp_path, change, told):
+    path = tmp_path / "laws.json"
+    laws.write(path, fitted)
+    raw = json.loads(path.read_text())
+    change(raw)
+    path.write_text(json.dumps(raw))
+    with pytest.raises(UserError, match=f"laws.json: .*{re.escape(told)}"):
+        laws.read(path)
