@@ -8,15 +8,20 @@
     method = "dare"      # AdamW's steps merged with what earlier fine-tuning changed (merging.py)
 
 Weight decay falls on tensors of two or more dimensions (matrices, experts and embeddings), never
-on norms and biases.
+on norms and biases. Parameters that are spread over one mesh of ranks are updated together: an
+operation takes no DTensors of several.
 """
 
-from collections.abc import Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
 from torch.optim import AdamW, Optimizer
 
 from baiwen.config import Knobs
@@ -65,10 +70,10 @@ def build(
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     muon = {n: p for n, p in parameters.items() if optim.muon and p.ndim == 2 and ".layers." in n}
     adam = [p for n, p in parameters.items() if n not in muon]
-    decay = [p for p in adam if p.ndim >= 2]
     groups = [
-        {"params": decay, "weight_decay": optim.weight_decay},
-        {"params": [p for p in adam if p.ndim < 2], "weight_decay": 0.0},
+        {"params": params, "weight_decay": optim.weight_decay if decays else 0.0}
+        for decays in (True, False)
+        for params in by_mesh(p for p in adam if (p.ndim >= 2) == decays)
     ]
     betas = optim.beta1, optim.beta2
     if optim.merging.method != "none":
@@ -82,6 +87,45 @@ def build(
     if muon:
         optimizers.append(Muon(muon.values(), optim.lr, optim.weight_decay, dtype=dtype))
     return optimizers
+
+
+@torch.no_grad()
+def clip(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
+    """Scale all gradients so that their norm is at most `largest`; the norm before, on each rank.
+
+    As `torch.nn.utils.clip_grad_norm_`, which takes parameters of one mesh only.
+    """
+    grads = [p.grad for p in parameters if p.grad is not None]
+    local = [grad.to_local() if isinstance(grad, DTensor) else grad for grad in grads]
+    # A square that n ranks have counts for one n-th on each of them.
+    alike: dict[int, list[Tensor]] = defaultdict(list)
+    for grad, part in zip(grads, local, strict=True):
+        alike[_copies(grad)].append(part)
+    norms = [get_total_norm(part, foreach=True) / copies**0.5 for copies, part in alike.items()]
+    square = torch.stack(norms).square().sum()
+    if any(isinstance(grad, DTensor) for grad in grads):
+        torch.distributed.all_reduce(square)
+    norm = square.sqrt()
+    torch._foreach_mul_(local, (largest / (norm + 1e-6)).clamp(max=1.0))
+    return norm
+
+
+def _copies(tensor: Tensor) -> int:
+    """How many ranks hold the same part of it."""
+    if not isinstance(tensor, DTensor):
+        return 1
+    mesh, placements = tensor.device_mesh, tensor.placements
+    sizes = (mesh.size(dim) for dim, place in enumerate(placements) if place.is_replicate())
+    return math.prod(sizes) * torch.distributed.get_world_size() // mesh.size()
+
+
+def by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Parameters by the mesh of ranks that they are spread over; one list where they are not."""
+    groups: dict[object, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
+        groups.setdefault(mesh, []).append(parameter)
+    return list(groups.values())
 
 
 def set_rate(optimizers: Sequence[Optimizer], rate: float) -> None:
