@@ -33,7 +33,7 @@ from baiwen.dist.layout import Layout, Meshes
 
 __all__ = (
     "Layout", "Meshes", "World", "agreed", "barrier", "fast_bf16", "gather", "place", "session",
-    "sum_over",
+    "sum_all", "sum_over",
 )  # fmt: skip
 
 PAUSE = 0.05  # seconds between two looks at whether all ranks have come to a barrier
@@ -91,15 +91,18 @@ def session(
     threads: int | None = None,
     timeout: float = 600.0,
     layout: Layout = Layout(),
+    alone: bool = False,
 ) -> Iterator[World]:
     """Join the processes of torchrun (or stay alone), seed the generators, choose device and dtype.
 
     device: auto | cpu | cuda | cuda:N; dtype: auto | float32 | bfloat16. `threads` bounds torch's
     CPU threads; `timeout` is how many seconds a rank waits in a collective for a silent peer before
-    it fails (at a `barrier` it waits for as long as it takes); `layout` divides the work. Every
-    rank gets the same seed: what must differ by rank is derived from (seed, step, rank).
+    it fails (at a `barrier` it waits for as long as it takes); `layout` divides the work; `alone`
+    stays alone under torchrun too, on this rank's device. Every rank gets the same seed: what must differ by rank is derived from (seed, step, rank).
     """
-    rank, size, local_rank = (int(os.environ.get(name, alone)) for name, alone in RANKS.items())
+    rank, size, local_rank = (int(os.environ.get(name, lone)) for name, lone in RANKS.items())
+    if alone:
+        rank, size = 0, 1
     place, precision = choose(device, dtype, local_rank, size)
     layout.check(size)
     if threads is not None:
@@ -129,10 +132,20 @@ def sum_over(world: World, tensor: torch.Tensor) -> torch.Tensor:
 
     Ranks that share matrices have the same tokens, and count once.
     """
-    if world.meshes is None:
-        return tensor
+    return tensor if world.meshes is None else _sum(tensor, world.meshes.peers.get_group("rows"))
+
+
+def sum_all(world: World, tensor: torch.Tensor, group: ProcessGroup | None = None) -> torch.Tensor:
+    """The sum of `tensor` over all ranks, or over those of `group`; the argument stays.
+
+    Of what is counted in the middle of a block, where ranks that share matrices share tokens too.
+    """
+    return tensor if world.meshes is None else _sum(tensor, group)
+
+
+def _sum(tensor: torch.Tensor, group: ProcessGroup | None) -> torch.Tensor:
     total = tensor.detach().clone()
-    torch.distributed.all_reduce(total, group=world.meshes.peers.get_group("rows"))
+    torch.distributed.all_reduce(total, group=group)
     return total
 
 

@@ -24,6 +24,7 @@ from baiwen.model import chunked, compiled, dca, flash, fused, gathered, paged_c
 from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
+from baiwen.model.mixture import Weights, grouped
 from baiwen.model.pages import Lists, Pages, Scales, encode
 
 # A further call of SDPA costs about as much as this many (query, key) pairs in a call of their own.
@@ -270,10 +271,9 @@ def _compiled_flex() -> Callable[..., Tensor]:
     return torch.compile(flex_attention, dynamic=False)
 
 
-def grouped_linear(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
-    """Rows of x [M, C] times the weight of their group: weight [E, O, C], ends [E] int32 -> [M, O].
+def mixture(x: Tensor, chosen: Tensor, weights: Tensor | None, experts: Weights) -> Tensor:
+    """x [N, C] through the experts chosen [N, k], weighed [N, k] (None: by 1) and summed: [N, C].
 
-    Group e is the rows from ends[e - 1] to ends[e]. Autocast does not know this matmul: cast here.
+    Autocast does not know grouped matmuls: its dtype is taken here.
     """
-    dtype = _compute_dtype(x)
-    return F.grouped_mm(x.to(dtype), weight.to(dtype).transpose(1, 2), offs=ends)
+    return grouped(x, chosen, weights, experts, _compute_dtype(x))

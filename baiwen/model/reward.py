@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
-from baiwen.model.moe import Routing
+from baiwen.model.routing import Routing
 from baiwen.model.transformer import Model, Transformer
 
 
@@ -67,9 +67,10 @@ class RewardModel(Model):
         *,
         positions: Tensor | None = None,
         documents: Documents | None = None,
+        chosen: Tensor | None = None,
     ) -> Rewards:
         """tokens [B, T] -> a reward for each document; without `documents`, for each row."""
-        hidden, routing = self.states(tokens, positions, documents)  # [B, T, C]
+        hidden, routing = self.states(tokens, positions, documents, chosen=chosen)  # [B, T, C]
         if documents is None:
             last = hidden[:, -1]
         else:

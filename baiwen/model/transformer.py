@@ -24,8 +24,9 @@ from baiwen.model.config import ModelConfig
 from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
 from baiwen.model.layers import MLP, RMSNorm
-from baiwen.model.moe import MoE, Routing, stack
+from baiwen.model.moe import MoE
 from baiwen.model.paged import Step
+from baiwen.model.routing import Routing, stack
 
 FusedBlock = Callable[[Tensor, tuple[Tensor, Tensor], Step], Tensor]
 
@@ -61,8 +62,9 @@ class Block(nn.Module):
         documents: Documents | None = None,
         cache: Step | None = None,
         turns: Turns | None = None,
+        chosen: Tensor | None = None,
     ) -> tuple[Tensor, Routing | None]:
-        """[B, T, C] -> [B, T, C], and what a sparse layer's router did."""
+        """[B, T, C] -> [B, T, C], and what a sparse layer's router did; chosen: as `MoE` has it."""
         if self.fused is not None and cache is not None:
             return self.fused(x, rope, cache), None
         x, normed = self.input_layernorm.add(x, None)
@@ -70,7 +72,7 @@ class Block(nn.Module):
         x, normed = self.post_attention_layernorm.add(x, attended)
         if isinstance(self.mlp, MLP):
             return x + self.mlp(normed), None
-        out, routing = self.mlp(normed, documents.real if documents else None)
+        out, routing = self.mlp(normed, documents.real if documents else None, chosen)
         return x + out, routing
 
 
@@ -99,10 +101,12 @@ class Model(nn.Module):
         positions: Tensor | None = None,
         documents: Documents | None = None,
         cache: Step | None = None,
+        chosen: Tensor | None = None,
     ) -> tuple[Tensor, Routing | None]:
         """tokens [B, T] -> hidden states [B, T, C] after the final norm, and the routers' record.
 
         positions [B, T] default to those of `documents` or 0 ... T-1; a cache knows its own.
+        chosen [L, B, T, k]: the experts that tokens go to in each sparse layer (`routing.py`).
         """
         turns = None
         if cache is not None:
@@ -113,13 +117,13 @@ class Model(nn.Module):
         x = self.model.embed_tokens(tokens)  # [B, T, C]
         routings = []
         recompute = self.checkpoint_blocks and torch.is_grad_enabled() and cache is None
+        layers = iter(() if chosen is None else chosen)
         for block in self.model.layers:
+            mine = next(layers, None) if isinstance(block.mlp, MoE) else None
             if recompute:
-                x, routing = checkpoint(
-                    block, x, angles, documents, None, turns, use_reentrant=False
-                )
+                x, routing = _recomputed(block, x, angles, documents, turns, mine)
             else:
-                x, routing = block(x, angles, documents, cache, turns)
+                x, routing = block(x, angles, documents, cache, turns, mine)
             routings.append(routing)
         return self.model.norm(x), stack(routings)
 
@@ -154,9 +158,10 @@ class Transformer(Model):
         positions: Tensor | None = None,
         documents: Documents | None = None,
         cache: Step | None = None,
+        chosen: Tensor | None = None,
     ) -> Outputs:
         """tokens [B, T] -> hidden states; the rest as `states` takes it."""
-        hidden, routing = self.states(tokens, positions, documents, cache)
+        hidden, routing = self.states(tokens, positions, documents, cache, chosen)
         head = self.lm_head or self.model.embed_tokens
         return Outputs(hidden, head.weight, routing)
 
@@ -169,6 +174,27 @@ class Transformer(Model):
         if self.lm_head is not None:
             return self.lm_head(hidden)
         return F.linear(hidden, self.model.embed_tokens.weight)
+
+
+def _recomputed(
+    block: nn.Module,
+    x: Tensor,
+    angles: tuple[Tensor, Tensor],
+    documents: Documents | None,
+    turns: Turns | None,
+    chosen: Tensor | None,
+) -> tuple[Tensor, Routing | None]:
+    """The block, of which backward computes all again but the choice of experts."""
+
+    def run(x: Tensor) -> tuple[Tensor, Routing | None]:
+        nonlocal chosen
+        out, routing = block(x, angles, documents, None, turns, chosen)
+        if routing is not None:
+            chosen = routing.experts
+        return out, routing
+
+    found: tuple[Tensor, Routing | None] = checkpoint(run, x, use_reentrant=False)
+    return found
 
 
 def _positions(tokens: Tensor, documents: Documents | None) -> Tensor:

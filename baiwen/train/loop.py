@@ -21,8 +21,6 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.distributed.tensor import DTensor
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from baiwen import files
@@ -32,18 +30,22 @@ from baiwen.errors import UserError
 from baiwen.log import StepLog, say
 from baiwen.model.documents import Documents
 from baiwen.model.transformer import Model
-from baiwen.train.balance import Routers
+from baiwen.train.balance import Loads, Routers
 from baiwen.train.checkpoint import Checkpoints
 from baiwen.train.guard import Guard, stopping
 from baiwen.train.losses import Batch, Loss
 from baiwen.train.meter import Meter, steady
-from baiwen.train.optim import Optim, build, set_rate
+from baiwen.train.optim import Optim, build, clip, set_rate
 from baiwen.train.parallel import release
 from baiwen.train.schedule import Schedule, rate
 
 B = TypeVar("B", bound=Batch)
 Objective = Callable[..., Loss]  # (outputs, batch) -> Loss
 Tracker = Literal["tensorboard", "wandb", "trackio"]
+
+
+class DivergedError(UserError):
+    """The loss or its gradient was not finite, or a spike, too many steps in a row."""
 
 
 class Source(Protocol):
@@ -85,23 +87,27 @@ def train(
     out: Path,
     heldout: Sequence[Batch] = (),
     flops_per_token: float = 0.0,
-    router_z_loss: float = 0.0,
+    routers: Routers | None = None,
     source: Source | None = None,
+    until: int | None = None,
 ) -> Path | None:
     """Train `model` in place up to optimizer step `steps`, from the last checkpoint in `out`.
 
     `batches(n)` are this rank's micro-batches of the n-th step, from 0; `heldout` its share of the
-    held-out rows; `router_z_loss` the weight of that loss (`balance.py`); `source` keeps a state of
-    its own in each checkpoint. Writes `metrics.jsonl`, `device.json` and `state/`. Returns, on
+    held-out rows; `routers` the losses of a mixture's (none: its balance alone); `source` keeps a
+    state of its own in each checkpoint. With `until` it stops after that step, to be gone on from.
+    Writes `metrics.jsonl`, `device.json`, `state/` and, of a mixture, `experts.jsonl`. Returns, on
     rank 0, the checkpoint with the least held-out loss if `keep_best` asks for it. Raises
-    KeyboardInterrupt or SystemExit(143) once the state is saved after a signal, and a UserError
+    KeyboardInterrupt or SystemExit(143) once the state is saved after a signal, and DivergedError
     after `max_skipped` skipped steps in a row, or half of all.
     """
+    last = min(until or steps, steps)
     optimizers = build(model, optim, sharded=world.size > 1, dtype=world.dtype)
     # Of a short run half are too many: it would end with weights that nothing has moved, or broken.
     guard = Guard(max_skipped=min(loop.max_skipped, (steps + 1) // 2), skip_spikes=loop.skip_spikes)
     state = Checkpoints(out / "state", model, optimizers, world, keep=loop.keep)
     start = _resume(state, guard, source)
+    routers, loads = routers or Routers(model.config, world), Loads(out, start, world)
     meter, saves = Meter(world, flops_per_token), Timer(loop.save_minutes)
     if world.main:
         files.write_json(out / "device.json", meter.describe())
@@ -111,22 +117,23 @@ def train(
         steady(),
         stopping() as stop,
     ):
-        for step in range(start + 1, steps + 1):
+        for step in range(start + 1, last + 1):
             meter.start()
             set_rate(optimizers, rate(schedule, step, steps, optim.lr))
             metrics = advance(
-                model, batches(step - 1), objective, optimizers, guard, world, optim, router_z_loss
+                model, batches(step - 1), objective, optimizers, guard, world, optim, routers
             )
             metrics |= meter.read(metrics["tokens"])
             if source:
                 metrics |= source.metrics(metrics)
-            if heldout and (step % loop.eval_every == 0 or step == steps):
-                metrics |= evaluate(model, heldout, objective, world)
+            if step % loop.eval_every == 0 or step == steps:
+                loads.write(step, routers.counts)
+                metrics |= evaluate(model, heldout, objective, world) if heldout else {}
             log.step(step, metrics)
             if guard.exhausted:
                 raise _hopeless(step, guard, state)
             asked, late = agreed(world, stop.signal != 0, saves.rings())
-            due = late or step % loop.save_every == 0 or step == steps
+            due = late or step % loop.save_every == 0 or step == last
             # A doubtful step must not push out the checkpoints before it.
             if asked or (due and not guard.in_a_row):
                 kept = {"guard": guard.state(), "heldout": metrics.get("heldout_loss")}
@@ -147,12 +154,11 @@ def advance(
     guard: Guard,
     world: World,
     optim: Optim,
-    router_z_loss: float = 0.0,
+    routers: Routers | None = None,
 ) -> dict[str, float]:
     """One optimizer step over this rank's micro-batches: accumulate, clip, judge, apply."""
-    sums = accumulate(model, batches, objective, world, router_z_loss)
-    norm = clip_grad_norm_(model.parameters(), optim.clip, foreach=True)
-    sums["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    sums = accumulate(model, batches, objective, world, routers)
+    sums["grad_norm"] = clip(model.parameters(), optim.clip)
     # The one point of a step where the host waits for the device.
     values = torch.stack([value.double() for value in sums.values()]).tolist()
     metrics = dict(zip(sums, values, strict=True))
@@ -169,7 +175,7 @@ def accumulate(
     batches: Sequence[Batch],
     objective: Objective,
     world: World,
-    router_z_loss: float = 0.0,
+    routers: Routers | None = None,
 ) -> dict[str, Tensor]:
     """Leave the gradient of the step's mean loss in the parameters; metrics as means, and `tokens`.
 
@@ -177,7 +183,8 @@ def accumulate(
     pass, so gradients only ever add up.
     """
     count, tokens = _totals(batches, world)
-    routers = Routers(model.config, tokens, world, router_z_loss)
+    routers = routers or Routers(model.config, world)
+    routers.begin(tokens)
     sums: dict[str, Tensor] = {}
     with world.autocast():  # one context a step: autocast keeps each weight's cast within it
         for batch in batches:
@@ -187,15 +194,14 @@ def accumulate(
             means = {name: value / count for name, value in loss.metrics.items()}
             mean = loss.total / count
             if outputs.routing is not None:
-                of_routers = routers(outputs.routing)
-                means |= of_routers
-                mean = mean + sum(of_routers.values())
+                mean = mean + routers(outputs.routing)
             with torch.autocast(world.device.type, enabled=False):
                 mean.backward()
             for name, value in means.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
     over_ranks = sum_over(world, torch.stack(list(sums.values())))
-    return {**dict(zip(sums, over_ranks.unbind(), strict=True)), "tokens": tokens}
+    means = dict(zip(sums, over_ranks.unbind(), strict=True))
+    return {**means, **routers.metrics(), "tokens": tokens}
 
 
 @torch.no_grad()
@@ -273,11 +279,11 @@ def _resume(state: Checkpoints, guard: Guard, source: Source | None) -> int:
     return found["step"]
 
 
-def _hopeless(step: int, guard: Guard, state: Checkpoints) -> UserError:
+def _hopeless(step: int, guard: Guard, state: Checkpoints) -> DivergedError:
     state.wait()
     steps = state.steps()
     last = f"{state.folder} has the one of step {steps[-1]}" if steps else "there is none yet"
-    return UserError(
+    return DivergedError(
         f"step {step}: the loss or its gradient was not finite, or a spike, for {guard.in_a_row} "
         f"steps in a row; none of them changed the weights.\nLast checkpoint: {last}.\n"
         "Lower optim.lr or lengthen schedule.warmup, and run into another `out`."

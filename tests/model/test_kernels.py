@@ -72,14 +72,6 @@ def test_rows_that_documents_do_not_fill_are_refused(lengths):
         Documents.of(lengths)
 
 
-def test_a_grouped_matmul_is_a_loop_over_groups():
-    x, weight = torch.randn(12, 16), torch.randn(4, 24, 16)
-    ends = torch.tensor([5, 5, 6, 12], dtype=torch.int32)
-    pieces = x.tensor_split([5, 5, 6])
-    expected = torch.cat([piece @ w.T for piece, w in zip(pieces, weight, strict=True)])
-    torch.testing.assert_close(kernels.grouped_linear(x, weight, ends), expected)
-
-
 def test_norm_keeps_fp32_statistics_under_autocast():
     x, weight = torch.randn(4, 64) * 1e4, torch.rand(64)
     expected = torch.nn.functional.rms_norm(x, (64,), weight, 1e-6)

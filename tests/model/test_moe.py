@@ -7,7 +7,8 @@ from transformers.models.qwen2_moe.modeling_qwen2_moe import load_balancing_loss
 
 from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
-from baiwen.model.moe import MoE, balance
+from baiwen.model.moe import MoE
+from baiwen.model.routing import balance
 from baiwen.model.transformer import Transformer
 
 CONFIG = ModelConfig(
@@ -33,7 +34,7 @@ def by_loop(moe: MoE, x):
     out = torch.zeros_like(x)
     probs = F.softmax(F.linear(x, moe.gate.weight), dim=-1)
     for row in range(len(x)):
-        weights, experts = probs[row].topk(moe.chosen)
+        weights, experts = probs[row].topk(moe.top_k)
         if moe.renormalise:
             weights = weights / weights.sum()
         for weight, e in zip(weights, experts, strict=True):

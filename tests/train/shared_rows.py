@@ -19,6 +19,7 @@ from baiwen import dist
 from baiwen.data.loader import Batch
 from baiwen.model.documents import Documents
 from baiwen.model.positions import DualChunk
+from baiwen.train.balance import Routers
 from baiwen.train.context import share
 from baiwen.train.loop import accumulate, evaluate
 from baiwen.train.losses import lm
@@ -32,7 +33,7 @@ CONFIGS = {
         tiny.CONFIG, dual_chunk_attention_config=DualChunk(8, 3, 8), **SHARP
     ),
 }
-CONFIGS["trees"] = CONFIGS["dense"]
+CONFIGS |= {"trees": CONFIGS["dense"], "micro": CONFIGS["moe"]}
 CASES = [f"{kind}-{form}" for kind in CONFIGS for form in ("ulysses", "ring")]
 FEW = ["moe-ulysses", "dual-ring"]  # of four ranks
 ROWS = [[24], [5, 13, 6], [1, 22, 1], [11, 2, 2, 9]]
@@ -60,7 +61,8 @@ def step(kind, form, world, recompute=False):
     )
     model = shard(tiny.model(CONFIGS[kind]), knobs, world)
     mine = [share(batch(kind, world.share, world.shares), form, world)]
-    metrics = accumulate(model, mine, lm, world, router_z_loss=0.1)
+    routers = Routers(model.config, world, z_loss=0.1, micro=0.1 if kind == "micro" else 0.0)
+    metrics = accumulate(model, mine, lm, world, routers)
     found = {name: p.grad for name, p in model.named_parameters()}
     whole = {n: x.full_tensor() if isinstance(x, DTensor) else x for n, x in found.items()}
     measured = evaluate(model, mine, lm, world)["heldout_loss"]

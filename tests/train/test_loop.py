@@ -9,6 +9,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from baiwen import files
 from baiwen.errors import UserError
+from baiwen.train.balance import Routers
 from baiwen.train.guard import Guard
 from baiwen.train.loop import Loop, accumulate, advance, evaluate, train
 from baiwen.train.losses import lm
@@ -85,7 +86,7 @@ def test_the_router_z_loss_is_the_mean_square_of_the_routers_normaliser(tiny, wo
     assert "router_z" not in accumulate(model, step, lm, world)
     without = [gate.weight.grad.clone() for gate in gates]
     model.zero_grad()
-    found = accumulate(model, step, lm, world, router_z_loss=0.5)["router_z"]
+    found = accumulate(model, step, lm, world, Routers(tiny.MOE, world, z_loss=0.5))["router_z"]
     of_z = [gate.weight.grad - grad for gate, grad in zip(gates, without, strict=True)]
 
     logits, squares = [], []

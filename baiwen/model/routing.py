@@ -1,0 +1,101 @@
+"""What routers choose, as a value: summed for the balance and the log, kept, and chosen again.
+
+    experts = choose(probs, 8)                        # [N, k]: the likeliest 8 of each token
+    routing = record(logits, probs, experts, real)    # sums, and the choice itself
+    experts = choose(probs, 8, routing.experts)       # the same ones, whatever the probabilities
+
+A choice is a step: rounding that no loss would notice sends a token to another expert. So where a
+forward pass is made a second time, to recompute activations or to train on what an engine has
+generated, it takes the first one's choice; the weights of the chosen come from its own
+probabilities, which the gradient goes through. (The second is R3: Ma et al., 2025, 2510.11370.)
+
+N tokens, B batch, T tokens of a row, E experts, k experts a token, L sparse layers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from baiwen.model.mixture import count
+
+
+@dataclass
+class Routing:
+    """What the routers did with N tokens: sums, so that ranks and micro-batches can be added up.
+
+    Of a single layer all but `tokens` lack the first dimension.
+    """
+
+    counts: Tensor  # [L, E], how many (token, slot) pairs went to each expert; no gradient
+    probs: Tensor  # [L, E], sum over tokens of the router's probability; carries the gradient
+    z: Tensor  # [L], sum over tokens of logsumexp(router logits)^2, for a z-loss
+    entropy: Tensor  # [L], sum over tokens of the entropy of the probabilities; no gradient
+    tokens: Tensor  # [], N without padding
+    experts: Tensor  # [L, B, T, k], the choice, padding included, in the dtype of `kept_as`
+
+
+def stack(routings: Sequence[Routing | None]) -> Routing | None:
+    """The routings of single layers as one; None for a dense model."""
+    sparse = [routing for routing in routings if routing is not None]
+    if not sparse:
+        return None
+    return Routing(
+        counts=torch.stack([routing.counts for routing in sparse]),
+        probs=torch.stack([routing.probs for routing in sparse]),
+        z=torch.stack([routing.z for routing in sparse]),
+        entropy=torch.stack([routing.entropy for routing in sparse]),
+        tokens=sparse[0].tokens,
+        experts=torch.stack([routing.experts for routing in sparse]),
+    )
+
+
+def kept_as(experts: int) -> torch.dtype:
+    """The dtype in which choices among so many experts are kept: bytes, as far as they go.
+
+    Its largest number is no expert: where it stands nothing is known, and the router chooses.
+    """
+    return torch.uint8 if experts <= torch.iinfo(torch.uint8).max else torch.int16
+
+
+@torch.no_grad()
+def choose(probs: Tensor, k: int, kept: Tensor | None = None) -> Tensor:
+    """The experts of each token [N, k]: of probs [N, E] the k largest, or those of kept [B, T, k].
+
+    Tokens whose experts in `kept` are not known (`kept_as`) get those of `probs`.
+    """
+    likeliest = probs.topk(k, dim=-1).indices
+    if kept is None:
+        return likeliest
+    given = kept.flatten(0, 1).long()
+    return torch.where(given < probs.shape[1], given, likeliest)
+
+
+def record(logits: Tensor, probs: Tensor, experts: Tensor, real: Tensor | None) -> Routing:
+    """The record of a layer: logits, probs [N, E], experts [B, T, k]; real [B, T] (None: all)."""
+    kept = probs.new_ones(len(probs)) if real is None else real.flatten().to(probs.dtype)  # [N]
+    normaliser = logits.logsumexp(-1)  # [N]
+    # Sums, not the matmuls that they are: autocast would round those to its own dtype.
+    entropy = normaliser.detach() - (probs.detach() * logits.detach()).sum(-1)  # [N]
+    return Routing(
+        counts=count(experts.flatten(0, 1), probs.shape[1], kept),
+        probs=(kept[:, None] * probs).sum(0),
+        z=(kept * normaliser.square()).sum(),
+        entropy=(kept * entropy).sum(),
+        tokens=kept.sum(),
+        experts=experts.to(kept_as(probs.shape[1])),
+    )
+
+
+def balance(counts: Tensor, probs: Tensor, tokens: Tensor | float) -> Tensor:
+    """The load-balancing loss E * sum_e f_e P_e, with f and P averaged over layers and tokens.
+
+    counts, probs [L, E] and tokens are sums over the whole batch, all ranks included. f_e is the
+    number of assignments a token (it sums to k, so a perfect balance gives k) and P_e the mean
+    probability, both over the L * tokens rows of all layers together, as transformers computes it
+    (Switch Transformer, equations 4-6).
+    """
+    layers, experts = counts.shape
+    rows = layers * tokens
+    return experts * (counts.sum(0) / rows * (probs.sum(0) / rows)).sum()
