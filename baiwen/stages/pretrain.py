@@ -42,6 +42,7 @@ from baiwen.model.sizes import SIZES, fitted
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
+from baiwen.train.balance import Routers
 from baiwen.train.context import share
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
@@ -97,6 +98,8 @@ class Config(Knobs):
     dual_chunk: Chunks | None = None
     # Weight of the balance of experts; none: that of size or start. Published MoEs: 0.001.
     router_aux_loss_coef: Annotated[float, Field(ge=0)] | None = None
+    # Of each micro-batch's own balance, beside the whole step's; unknown (2501.11873: 0.01).
+    router_micro: Annotated[float, Field(ge=0)] = 0.0
     router_z_loss: Annotated[float, Field(ge=0)] = 0.0  # of the experts; unknown (ST-MoE: 1e-3)
     z_loss: Annotated[float, Field(ge=0)] = 0.0  # weight of logsumexp^2; not reported (PaLM: 1e-4)
     mixture: Mixture = Mixture()
@@ -154,7 +157,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
             out=folder.path,
             heldout=[shared(batch) for batch in _heldout(config, tokenizer, world)],
             flops_per_token=count.flops_per_token(model.config, config.sequence_length),
-            router_z_loss=config.router_z_loss,
+            routers=Routers(model.config, world, config.router_z_loss, config.router_micro),
         )
         dtype = getattr(torch, config.save_dtype)
         publish(model, tokenizer, folder.path, world, dtype=dtype, chat=False, best=best)
