@@ -7,22 +7,26 @@ weights are gathered, in bf16 where the run computes in it, for its forward and 
 and its gradients are summed over the ranks in fp32. The root (embedding, final norm, head) is
 gathered in fp32, so that the residual stream stays fp32 as in one process, and stays gathered
 until its backward pass, because the loss multiplies with the head's weight. Ranks that share rows
-(`context.py`) shard weights like any others.
+(`context.py`) shard weights like any others. Experts are units of their own, on a mesh of their
+own: those that `expert.py` spreads over ranks are sharded over the others only.
 """
 
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal, Protocol, Self, TypeVar
 
 import torch
 from pydantic import Field, model_validator
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from baiwen import dist
 from baiwen.config import Knobs
 from baiwen.dist import Layout, World
+from baiwen.model.moe import MoE
 from baiwen.model.transformer import Model
-from baiwen.train import context
+from baiwen.train import context, expert
 from baiwen.train.context import Form
 
 Kind = TypeVar("Kind", bound=Model)
@@ -36,11 +40,12 @@ class Parallel(Knobs):
     compile: bool = False  # torch.compile each block (measured: no gain on the CPU)
 
     replicate: Count = 1  # whole copies of the sharded state (HSDP); not reported
+    expert: Count = 1  # neighbouring ranks that share a layer's experts; not reported
 
     @property
     def layout(self) -> Layout:
         """How the ranks divide the work."""
-        return Layout(replicate=self.replicate)
+        return Layout(replicate=self.replicate, expert=self.expert)
 
 
 class ContextParallel(Parallel):
@@ -95,6 +100,8 @@ def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
     if world.context is not None:
         assert isinstance(parallel, ContextParallel)
         context.install(model, parallel.context_form, world)
+    if parallel.expert > 1:
+        expert.install(model, world)
     if parallel.compile:
         for block in model.model.layers:
             block.forward = torch.compile(block.forward)
@@ -102,10 +109,16 @@ def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
         model.to(world.device)
     else:  # each unit goes to the device and is split before the next one does
         bf16 = torch.bfloat16 if world.dtype == torch.bfloat16 else None
-        mesh = world.meshes.weights["replicate", "shard"]
-        if world.layout.replicate == 1:
-            mesh = mesh["shard"]
+        mesh, experts = (_data(mesh) for mesh in (world.meshes.weights, world.meshes.experts))
         for block in model.model.layers:
+            if isinstance(block.mlp, MoE):
+                placed = partial(expert.place, ranks=experts["shard"].size())
+                fully_shard(
+                    block.mlp.experts,
+                    mesh=experts,
+                    shard_placement_fn=placed,
+                    mp_policy=_policy(bf16),
+                )
             fully_shard(block, mesh=mesh, mp_policy=_policy(bf16))
         fully_shard(model, mesh=mesh, mp_policy=_policy(), reshard_after_forward=False)
         for module in model.modules():
@@ -120,6 +133,11 @@ def release(model: Model) -> None:
     """Give up what a forward pass without a backward one leaves gathered: the root's weights."""
     if isinstance(model, FSDPModule):
         model.reshard()
+
+
+def _data(mesh: DeviceMesh) -> DeviceMesh:
+    """The dimensions of a mesh over which FSDP2, or HSDP, divides parameters."""
+    return mesh["shard"] if mesh["replicate"].size() == 1 else mesh["replicate", "shard"]
 
 
 def _policy(param_dtype: torch.dtype | None = None) -> MixedPrecisionPolicy:
