@@ -6,7 +6,8 @@
 The last factor gives the update AdamW's usual root mean square, so that one learning rate and one
 decay serve both (Liu et al., 2025, section 2.2). `torch.optim.Muon` does the same in bf16 always,
 which a CPU without bf16 instructions multiplies ten times slower than fp32; here the dtype is the
-caller's, and matrices of one shape are orthogonalised in one batched product.
+caller's, and matrices of one shape are orthogonalised in one batched product, stacked experts each
+by itself.
 
 R rows, C columns, n matrices of one shape.
 """
@@ -25,7 +26,7 @@ RMS = 0.2  # root mean square of AdamW's updates
 
 
 class Muon(Optimizer):
-    """Muon over matrices; `dtype` is that of the orthogonalisation."""
+    """Muon over matrices [R, C] and stacks of them [E, R, C]; `dtype`: of the orthogonalisation."""
 
     def __init__(
         self,
@@ -62,9 +63,10 @@ class Muon(Optimizer):
         torch._foreach_add_(moments, gradients)
         updates = torch._foreach_mul(moments, momentum)
         torch._foreach_add_(updates, gradients)
-        turned = orthogonal(torch.stack(updates), self.dtype)  # [n, R, C]
+        every = torch.stack(updates)  # [n, R, C], or [n, E, R, C]
+        turned = orthogonal(every.flatten(0, -3), self.dtype).reshape(every.shape)
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-        rate = lr * RMS * max(parameters[0].shape) ** 0.5
+        rate = lr * RMS * max(parameters[0].shape[-2:]) ** 0.5
         torch._foreach_add_(parameters, turned.to(parameters[0].dtype).unbind(), alpha=-rate)
 
 

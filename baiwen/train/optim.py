@@ -68,7 +68,7 @@ def build(
             "part of each.\nRun on one process, or set optim.muon = false."
         )
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    muon = {n: p for n, p in parameters.items() if optim.muon and p.ndim == 2 and ".layers." in n}
+    muon = {n: p for n, p in parameters.items() if optim.muon and p.ndim >= 2 and ".layers." in n}
     adam = [p for n, p in parameters.items() if n not in muon]
     groups = [
         {"params": params, "weight_decay": optim.weight_decay if decays else 0.0}

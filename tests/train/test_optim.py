@@ -71,3 +71,15 @@ def test_a_step_of_muon_is_that_of_torch():
         one.step()
         other.step()
     torch.testing.assert_close(ours.detach(), theirs.detach(), rtol=0, atol=5e-3)
+
+
+def test_stacked_experts_are_orthogonalised_each_by_itself():
+    gradients = torch.randn(3, 24, 8)
+    stacked = torch.nn.Parameter(torch.zeros(3, 24, 8))
+    apart = [torch.nn.Parameter(torch.zeros(24, 8)) for _ in range(3)]
+    stacked.grad = gradients.clone()
+    for one, gradient in zip(apart, gradients, strict=True):
+        one.grad = gradient.clone()
+    for parameters in ([stacked], apart):
+        Muon(parameters, lr=0.1, weight_decay=0.0).step()
+    torch.testing.assert_close(stacked.detach(), torch.stack([one.detach() for one in apart]))
