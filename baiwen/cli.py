@@ -103,14 +103,36 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _recipes(command: argparse.ArgumentParser) -> None:
-    command.add_argument("recipe", help="a recipe (TOML) or a folder of them")
+def _recipes(command: argparse.ArgumentParser, needed: bool = True) -> None:
+    number = None if needed else "?"
+    command.add_argument("recipe", nargs=number, help="a recipe (TOML) or a folder of them")
     command.add_argument(
         "overrides",
         nargs="*",
         default=[],
         metavar="key=value",
         help="a knob to change, in every recipe that has it; RECIPE.key=value changes it in one",
+    )
+
+
+def _plan(command: argparse.ArgumentParser) -> None:
+    """Of this machine, or of a cluster: `baiwen/commands/layouts.py`."""
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.epilog = """examples:
+  baiwen plan recipes/tiny                                   knobs, and what runs take here
+  baiwen plan recipes/qwen2.5/open --gpus 64 --gpu h200      layouts that fit, the fastest first
+  baiwen plan --size 72b --gpus 64,512 --gpu h100,h200       the fastest of each, as a table
+  baiwen plan --size 7b --gpus 16 --gpu memory=96,flops=148e12,hbm=4000,link=450,network=50,node=8
+
+Without a recipe: pre-training as reported, 18 T tokens in rows of 4,096, 4 Mi tokens a step.
+docs/cluster.md tells what the prediction rests on, and how far off it was where it was measured."""
+    _recipes(command, needed=False)
+    cluster = command.add_argument_group("a cluster instead of this machine")
+    cluster.add_argument("--gpus", metavar="N", help="how many; several as in 8,64")
+    cluster.add_argument("--gpu", metavar="KIND", help="4090, l40s, a100, h20, h100, h200, b200")
+    cluster.add_argument("--size", help="a published size instead of the recipe's; all: each")
+    cluster.add_argument(
+        "--mfu", type=float, help="share of the peak while computing (0.5; mixtures: 0.35)"
     )
 
 
@@ -282,7 +304,7 @@ def _doctor(command: argparse.ArgumentParser) -> None:
 
 ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "run": _recipes,
-    "plan": _recipes,
+    "plan": _plan,
     "show": _show,
     "chat": _chat,
     "serve": _serve,

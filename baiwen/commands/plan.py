@@ -1,5 +1,8 @@
 """`baiwen plan RECIPE|FOLDER [key=value ...]`: what a run would take, with nothing run or written.
 
+    $ baiwen plan recipes/tiny
+    $ baiwen plan recipes/qwen2.5/open --gpus 64 --gpu h200        # on a cluster: `layouts.py`
+
 Of each recipe: every knob as it would be used, those that differ from their default marked with the
 default beside them; where the stage has a function `plan(config) -> {name: figure}`, its figures
 (parameters, FLOPs, tokens, memory, time, disk); and the inputs that are not there yet.
@@ -14,16 +17,25 @@ from rich.console import Console
 from rich.table import Table
 
 from baiwen import config, stages
+from baiwen.commands import layouts
 from baiwen.config import Knobs
+from baiwen.errors import UserError
+from baiwen.model.sizes import SIZES
 from baiwen.stages import Recipe
+from baiwen.train.cluster import Work
 
 PLAIN_WIDTH = 120  # of the table where there is no terminal
 
 
 def main(options: argparse.Namespace) -> None:
-    """Print the plan of every recipe."""
+    """Print the plan of every recipe, or of every size on a cluster."""
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
     console = Console(highlight=False, markup=False, width=width)
+    if layouts.asked(options):
+        layouts.show(_works(options), options, console)
+        return
+    if options.recipe is None:
+        raise UserError("name a recipe or a folder of them, as in baiwen plan recipes/tiny")
     recipes = stages.load(options.recipe, options.overrides)
     for index, recipe in enumerate(recipes):
         console.print(f"{recipe.path}: {recipe.stage}", style="bold")
@@ -31,6 +43,29 @@ def main(options: argparse.Namespace) -> None:
         for line in _awaited(recipe, recipes[:index]):
             console.print(line, style="yellow", soft_wrap=True)
         console.print()
+
+
+def _works(options: argparse.Namespace) -> dict[str, Work]:
+    """What the options ask to train, by name: the recipes' work, of each size if there are any."""
+    sizes: list[str | None] = [*layouts.sizes(options.size)]
+    if options.recipe is None:
+        if not sizes:
+            raise UserError("name a recipe, or a size: baiwen plan --size 72b --gpus 64 --gpu h200")
+        return {size: layouts.reported(size) for size in sizes if size}
+    works: dict[str, Work] = {}
+    for recipe in stages.load(options.recipe, options.overrides):
+        if not hasattr(recipe.module, "work"):
+            continue
+        for size in sizes or [None]:
+            work = recipe.module.work(recipe.config, SIZES[size] if size else None)
+            if work is not None:
+                works[" ".join(filter(None, (recipe.name, size)))] = work
+    if not works:
+        raise UserError(
+            f"{options.recipe}: nothing to lay out on a cluster. That is planned for stages that "
+            "train on rows of tokens (pretrain, sft); where `start` is not there yet, give --size."
+        )
+    return works
 
 
 def _table(recipe: Recipe) -> Table:

@@ -43,6 +43,7 @@ from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
 from baiwen.train.balance import Routers
+from baiwen.train.cluster import Work
 from baiwen.train.context import share
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
@@ -163,14 +164,21 @@ def run(config: Config, folder: files.RunFolder) -> None:
         publish(model, tokenizer, folder.path, world, dtype=dtype, chat=False, best=best)
 
 
+def work(config: Config, shape: ModelConfig | None = None) -> Work | None:
+    """What is to be trained, of another shape if one is given; None where none is known yet."""
+    if shape is None and config.size is None and not (config.start and config.start.exists()):
+        return None
+    tokens, length = _planned_tokens(config), config.sequence_length
+    return Work(shape or _shape(config), length, config.tokens_per_step, tokens)
+
+
 def plan(config: Config) -> dict[str, str | int]:
     """What a run would take on this machine, as far as its inputs are there."""
-    if config.size is None and not (config.start and config.start.exists()):
+    asked = work(config)
+    if asked is None:
         return {}
-    length, step = config.sequence_length, config.tokens_per_step
-    return estimate.figures(
-        _shape(config), _planned_tokens(config), config, length=length, step=step
-    )
+    length, step = asked.sequence_length, asked.tokens_per_step
+    return estimate.figures(asked.shape, asked.tokens, config, length=length, step=step)
 
 
 def _planned_tokens(config: Config) -> int | None:

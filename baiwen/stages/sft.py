@@ -30,9 +30,11 @@ from baiwen.data.mixture import Mixture
 from baiwen.data.pool import Pool
 from baiwen.dist import World
 from baiwen.model import count, weights
+from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
+from baiwen.train.cluster import Work
 from baiwen.train.context import share
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
@@ -110,17 +112,25 @@ def run(config: Config, folder: files.RunFolder) -> None:
         publish(model, tokenizer, folder.path, world, dtype=dtype, chat=True, best=best)
 
 
+def work(config: Config, shape: ModelConfig | None = None) -> Work | None:
+    """What is to be trained, of another shape if one is given; None where none is known yet."""
+    if shape is None and not config.start.exists():
+        return None
+    paths, tokens = _files(config), None
+    if all(path.exists() for path in (config.start, *paths.values())):
+        pools = _pools(config, paths, config.mixture)
+        tokens = math.ceil(config.epochs * sum(pool.tokens for pool in pools))
+    shape = shape or weights.read_config(config.start)
+    return Work(shape, config.sequence_length, config.tokens_per_step, tokens)
+
+
 def plan(config: Config) -> dict[str, str | int]:
     """What a run would take on this machine; nothing before its inputs are there."""
-    paths = _files(config)
-    if not all(path.exists() for path in (config.start, *paths.values())):
+    asked = work(config)
+    if asked is None or asked.tokens is None:
         return {}
-    pools = _pools(config, paths, config.mixture)
-    tokens = math.ceil(config.epochs * sum(pool.tokens for pool in pools))
-    length, step = config.sequence_length, config.tokens_per_step
-    return estimate.figures(
-        weights.read_config(config.start), tokens, config, length=length, step=step
-    )
+    length, step = asked.sequence_length, asked.tokens_per_step
+    return estimate.figures(asked.shape, asked.tokens, config, length=length, step=step)
 
 
 def _files(config: Config) -> dict[str, Path]:

@@ -1,0 +1,320 @@
+"""The layouts of a training run on a cluster: what fits, how fast, the cheapest first (no torch).
+
+    work = Work(SIZES["72b"], sequence_length=4096, tokens_per_step=2**22, tokens=18 * 10**12)
+    for plan in plans(work, Cluster(64, DEVICES["h200"])):
+        print(plan.layout, plan.tokens_per_second, sum(plan.memory.values()))
+
+A step is the sum of what cannot be hidden (docs/cluster.md states each term and what it rests on):
+
+    micro-batches x (forward + backward + the root's gather and scatter) + optimizer
+    forward of a unit  = max(compute + exchanges, gather)
+    backward of a unit = max(compute + exchanges, gather + scatter)
+
+compute: FLOPs over a share of the peak. Gathers and scatters: bytes of FSDP2 over the slowest link
+of the ring. Exchanges are those that the layer waits for: of tensor, context and expert ranks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from baiwen.model import count
+from baiwen.model.config import ModelConfig
+from baiwen.train import memory
+from baiwen.train.devices import Device
+from baiwen.train.spread import Spread, Unit, divides, units
+
+# Assumptions, until a run on the cluster measures them (its log has `mfu`).
+DENSE, MIXTURE = 0.5, 0.35  # shares of the peak that a dense model and a mixture compute at
+LINKS = 0.8  # share of a link's peak that large collectives reach
+HOP = 5e-6  # seconds that a step of a ring takes however little it carries
+FULL = 0.94  # share of the memory that may be planned: the rest is fragments
+PROGRAM = 2 * 2**30  # bytes of the CUDA context and NCCL's buffers
+MOST_TOKENS = 2**18  # of a micro-batch
+KNOBS = ("replicate", "context", "tensor", "expert", "activation_checkpointing", "micro_tokens")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be trained."""
+
+    shape: ModelConfig
+    sequence_length: int  # tokens that see each other
+    tokens_per_step: int
+    tokens: int | None = None  # of the whole run; None: unknown
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """So many of a device."""
+
+    gpus: int
+    device: Device
+    share: float | None = None  # of the peak while computing; None: DENSE or MIXTURE
+
+    @property
+    def room(self) -> float:
+        """Bytes of a GPU that may be planned."""
+        return FULL * 2**30 * self.device.memory
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The knobs that decide memory and speed, as a recipe has them, and what they leave over."""
+
+    shard: int = 1  # what the ranks leave
+    replicate: int = 1
+    context: int = 1
+    tensor: int = 1
+    expert: int = 1
+    activation_checkpointing: bool = False
+    micro_tokens: int = 8192
+
+    @property
+    def spread(self) -> Spread:
+        """How the weights lie."""
+        return Spread(self.shard, self.context, self.tensor, self.expert)
+
+    @property
+    def shares(self) -> int:
+        """Into how many parts the rows of a step are divided."""
+        return self.replicate * self.shard
+
+    def differs(self, other: "Layout") -> set[str]:
+        """The knobs that are not those of the other."""
+        return {knob for knob in KNOBS if getattr(self, knob) != getattr(other, knob)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A layout and what it takes on a device."""
+
+    work: Work
+    cluster: Cluster
+    layout: Layout
+
+    @property
+    def share(self) -> float:
+        """Of the peak while computing."""
+        return self.cluster.share or (MIXTURE if self.work.shape.is_moe else DENSE)
+
+    @cached_property
+    def memory(self) -> dict[str, int]:
+        """Bytes of the fullest GPU, by what holds them."""
+        held = memory.peak(
+            self.work.shape,
+            self.layout.spread,
+            self.layout.micro_tokens,
+            recompute=self.layout.activation_checkpointing,
+            accumulate=self.micro_batches > 1,
+        )
+        return held | {"the program itself": PROGRAM}
+
+    @property
+    def fits(self) -> bool:
+        """Whether the GPU has as much."""
+        return sum(self.memory.values()) <= self.cluster.room
+
+    @property
+    def host(self) -> int:
+        """Bytes of a node's memory while a checkpoint is written: fp32 weights and moments."""
+        own = self.memory["weights"] + self.memory["moments"]
+        return own * min(self.cluster.device.node, self.cluster.gpus)
+
+    @property
+    def micro_batches(self) -> int:
+        """Of a step, on each rank."""
+        return self.work.tokens_per_step // (self.layout.micro_tokens * self.layout.shares)
+
+    @cached_property
+    def seconds(self) -> dict[str, float]:
+        """Of a step, by what they go to; communication only as far as it is not hidden."""
+        return Clock(self).step()
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of all GPUs."""
+        return self.work.tokens_per_step / sum(self.seconds.values())
+
+    @property
+    def mfu(self) -> float:
+        """The model's own FLOPs over the peak of all GPUs."""
+        flops = count.flops_per_token(self.work.shape, self.work.sequence_length)
+        return self.tokens_per_second * flops / (self.cluster.gpus * self.cluster.device.flops)
+
+    @property
+    def days(self) -> float | None:
+        """Of the whole run; None where its tokens are not known."""
+        tokens = self.work.tokens
+        return None if tokens is None else tokens / self.tokens_per_second / 86_400
+
+
+def plans(work: Work, cluster: Cluster) -> list[Plan]:
+    """All layouts: those that fit first, of these the fastest first; of the rest the smallest."""
+    found = [Plan(work, cluster, layout) for layout in layouts(work, cluster)]
+    fitting = sorted(
+        (plan for plan in found if plan.fits), key=lambda plan: -plan.tokens_per_second
+    )
+    rest = (plan for plan in found if not plan.fits)
+    return fitting + sorted(rest, key=lambda plan: sum(plan.memory.values()))
+
+
+def layouts(work: Work, cluster: Cluster) -> Iterator[Layout]:
+    """Those that the program takes; tensor ranks are of one node."""
+    gpus = cluster.gpus
+    for tensor in _divisors(min(gpus, cluster.device.node)):
+        for context in _divisors(gpus // tensor) if gpus % tensor == 0 else ():
+            for replicate in _divisors(gpus // tensor // context):
+                shard = gpus // tensor // context // replicate
+                layout = Layout(shard, replicate, context, tensor)
+                if not refused(work, layout):
+                    yield from _variants(work, layout)
+
+
+def refused(work: Work, layout: Layout) -> str | None:
+    """Why the program would refuse a layout of these parts; None where it takes it."""
+    shape, spread = work.shape, layout.spread
+    experts, rows = shape.num_experts or 1, work.sequence_length * layout.shares
+    for number, parts, why in (
+        (shape.num_key_value_heads, layout.tensor, "key heads do not divide by tensor"),
+        (shape.vocab_size, layout.tensor, "the vocabulary does not divide by tensor"),
+        (shape.num_attention_heads, layout.tensor * layout.context, "heads do not divide"),
+        (work.sequence_length, layout.context, "rows do not divide by context"),
+        (work.tokens_per_step, rows, "a step has too few rows, or they do not divide"),
+        (experts, layout.expert, "experts do not divide by expert"),
+        (spread.ranks, layout.expert, "the ranks of a replica do not divide by expert"),
+    ):
+        if number % parts:
+            return why
+    return None if divides(shape, spread) else "an expert does not divide by the ranks that have it"
+
+
+def _variants(work: Work, layout: Layout) -> Iterator[Layout]:
+    """With experts spread, more rows at once, and recomputation."""
+    experts = _divisors(work.shape.num_experts) if work.shape.is_moe else [1]
+    rows = work.tokens_per_step // (work.sequence_length * layout.shares)
+    for expert in experts:
+        spread = replace(layout, expert=expert)
+        if refused(work, spread):
+            continue
+        for at_once in _divisors(rows):
+            tokens = at_once * work.sequence_length
+            if at_once == 1 or tokens <= MOST_TOKENS:
+                for recompute in (False, True):
+                    yield replace(spread, micro_tokens=tokens, activation_checkpointing=recompute)
+
+
+def _divisors(number: int) -> list[int]:
+    return [part for part in range(1, number + 1) if number % part == 0]
+
+
+class Clock:
+    """Seconds of a plan's step, by what they go to."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.layout, self.device = plan, plan.layout, plan.cluster.device
+        self.shape, self.spread = plan.work.shape, plan.layout.spread
+
+    def step(self) -> dict[str, float]:
+        """Of a whole step."""
+        root, *blocks = units(self.shape)
+        compute, waits = (
+            self._head(),
+            dict.fromkeys(("weights", "tensor", "context", "expert"), 0.0),
+        )
+        for unit in blocks:
+            busy, gather, scatter = self._compute(unit), self._gather(unit), self._scatter(unit)
+            exchanges = self._exchanges(unit)
+            again = 2 if self.layout.activation_checkpointing else 1
+            first, second = (sum(exchanges.values()) * times for times in (1, again))
+            forward, backward = busy + first, (1 + again) * busy + second
+            hidden = self.device.overlap
+            late = max(0.0, gather - hidden * forward) + max(
+                0.0, gather + scatter - hidden * backward
+            )
+            compute += unit.copies * (2 + again) * busy
+            waits["weights"] += unit.copies * late
+            for name, seconds in exchanges.items():
+                waits[name] += unit.copies * (1 + again) * seconds
+        waits["weights"] += self._gather(root, 4) + self._scatter(root)
+        parts = {"compute": compute} | waits
+        spent = {name: self.plan.micro_batches * seconds for name, seconds in parts.items()}
+        return spent | {"optimizer": self._optimizer()}
+
+    @property
+    def _tokens(self) -> float:
+        """Of a micro-batch, a rank's."""
+        return self.layout.micro_tokens / (self.layout.context * self.layout.tensor)
+
+    @property
+    def _rate(self) -> float:
+        return self.plan.share * self.device.flops
+
+    def _compute(self, unit: Unit) -> float:
+        """Of a unit's forward pass."""
+        chosen, experts = self.shape.num_experts_per_tok, self.shape.num_experts
+        if unit.name == "experts":
+            return 2 * unit.total * chosen / experts * self._tokens / self._rate
+        attention = 2 * self.shape.hidden_size * self.plan.work.sequence_length
+        return (2 * unit.total + attention) * self._tokens / self._rate
+
+    def _head(self) -> float:
+        """Of the loss, forward and backward."""
+        return 6 * self.shape.vocab_size * self.shape.hidden_size * self._tokens / self._rate
+
+    def _optimizer(self) -> float:
+        """Reading weights, gradients and moments, writing all but the gradients; and the norm."""
+        own = sum(unit.copies * unit.numbers(self.spread) for unit in units(self.shape))
+        return 32 * own / (1e9 * self.device.hbm)
+
+    def _gather(self, unit: Unit, size: int = 2) -> float:
+        return self._ring(size * unit.gathered(self.spread), *self._group(unit))
+
+    def _scatter(self, unit: Unit) -> float:
+        """Of fp32 gradients, and their sum over replicas."""
+        ranks, stride = self._group(unit)
+        sent = 4 * unit.gathered(self.spread)
+        copies = self._ring(2 * sent / ranks, self.layout.replicate, self.spread.ranks)
+        return self._ring(sent, ranks, stride) + copies
+
+    def _group(self, unit: Unit) -> tuple[int, int]:
+        """How many ranks divide a unit's weights, and how far apart they are."""
+        if unit.name == "experts":
+            return self.spread.alike, self.spread.expert
+        return self.spread.rows, self.spread.tensor
+
+    def _exchanges(self, unit: Unit) -> dict[str, float]:
+        """What a unit's forward pass waits for."""
+        hidden, layout = self.shape.hidden_size, self.layout
+        if unit.name == "experts":
+            sent = 2 * 2 * self._tokens * self.shape.num_experts_per_tok * hidden
+            return {"expert": self._all_to_all(sent, layout.expert, 1)}
+        keys = self.shape.num_key_value_heads * self.shape.head_dim
+        copies = max(1, layout.context * layout.tensor // self.shape.num_key_value_heads)
+        heads = 2 * self._tokens * (2 * hidden + 2 * keys * copies)
+        rows = 2 * hidden * self._tokens * layout.tensor  # bytes of the rows' hidden states
+        times = 4 if unit.name == "dense" else 2  # gathers and scatters around two parts, or one
+        return {
+            "context": self._all_to_all(heads, layout.context, layout.tensor),
+            "tensor": times * self._ring(rows, layout.tensor, 1),
+        }
+
+    def _ring(self, size: float, ranks: int, stride: int) -> float:
+        """Of a gather or a scatter of `size` bytes in all, among ranks that are `stride` apart."""
+        if ranks == 1:
+            return 0.0
+        near = max(1, min(ranks, self.device.node // stride))  # in a node
+        rate = self.device.link
+        if near < ranks:  # all groups of the node share its adapters
+            rate = min(rate, near * self.device.network)
+        return size * (ranks - 1) / ranks / (LINKS * 1e9 * rate) + HOP * (ranks - 1)
+
+    def _all_to_all(self, size: float, ranks: int, stride: int) -> float:
+        """Of `size` bytes that a rank has, an equal part for each."""
+        if ranks == 1:
+            return 0.0
+        near = max(1, min(ranks, self.device.node // stride))
+        each = size / ranks / (LINKS * 1e9)
+        return HOP * (ranks - 1) + max(
+            each * (near - 1) / self.device.link, each * (ranks - near) / self.device.network
+        )
