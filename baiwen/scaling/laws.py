@@ -10,7 +10,9 @@ Its keys are the fields of `Laws`, and those of the laws in it:
     table     SHA-256 of the file of runs; runs, cells   how many it has
     hyper     lr, batch: variables; weights: the logarithm of the factor, then an exponent of each
               variable; draws: the same of resampled runs; ranges; and runs near the best, share
-    loss      weights: log E, log A, log B, alpha, beta; draws; residuals; ranges; huber; or null
+    loss      of dense runs: weights: log E, log A, log B, alpha, beta; draws; residuals; ranges;
+              huber; or null
+    moe       of all runs, where experts are among them: weights: the same and alpha kappa (moe.py)
     missing   for each law that the runs cannot tell, why
 
 N is without embeddings, of a mixture of experts the active ones; D and batches are in tokens,
@@ -28,9 +30,10 @@ from pydantic import TypeAdapter, ValidationError
 from baiwen import files
 from baiwen.errors import UserError
 from baiwen.files.manifest import sha256
-from baiwen.scaling import grid, hyper, loss
+from baiwen.scaling import grid, hyper, loss, moe
 from baiwen.scaling.hyper import HyperLaws
 from baiwen.scaling.loss import LossLaw
+from baiwen.scaling.moe import MoeLaw
 
 
 @dataclass(frozen=True)
@@ -42,25 +45,35 @@ class Laws:
     cells: int  # pairs of N and D among them
     hyper: HyperLaws
     loss: LossLaw | None
+    moe: MoeLaw | None
     missing: Mapping[str, str]  # of each law that is None, why
 
 
 def fit(table: Path | str, share: float = 0.0025, draws: int = 1000, seed: int = 0) -> Laws:
     """The laws of the runs of a CSV file, with `draws` resampled fits of each for intervals.
 
-    The loss law is of the best run of each cell. UserError where the file or a run is unusable, or
-    the runs cannot tell learning rate and batch; a loss law that they cannot tell is `missing`.
+    The loss laws are of the best run of each cell. UserError where the file or a run is unusable,
+    or the runs cannot tell learning rate and batch; a loss law that they cannot tell is `missing`.
     """
+    if draws < 1:
+        raise UserError(f"draws = {draws}: intervals need resampled fits, 1,000 for steady ones")
     runs = grid.read(table)
     cells = list(grid.cells(runs))
     best = runs[np.array([own[runs.loss[own].argmin()] for own in cells])]
-    settings = hyper.fit(runs, share, draws, seed)
-    losses, missing = None, {}
+    settings, losses, mixtures = hyper.fit(runs, share, draws, seed), None, None
+    missing = {}
     try:
-        losses = loss.fit(best.parameters, best.tokens, best.loss, draws, seed)
+        plain = best[best.expansion == 1]
+        losses = loss.fit(plain.parameters, plain.tokens, plain.loss, draws, seed)
     except UserError as error:
         missing["loss"] = str(error)
-    return Laws(sha256(Path(table)), len(runs), len(cells), settings, losses, missing)
+    try:
+        total = best.parameters * best.expansion
+        mixtures = moe.fit(best.parameters, total, best.tokens, best.loss, draws, seed)
+    except UserError as error:
+        missing["moe"] = str(error)
+    digest = sha256(Path(table))
+    return Laws(digest, len(runs), len(cells), settings, losses, mixtures, missing)
 
 
 def told(laws: Laws) -> Iterator[str]:
@@ -69,6 +82,8 @@ def told(laws: Laws) -> Iterator[str]:
     yield f"tokens a step = {laws.hyper.batch}"
     if laws.loss is not None:
         yield f"loss = {laws.loss}"
+    if laws.moe is not None:
+        yield f"loss of mixtures of experts = {laws.moe}"
 
 
 def write(path: Path | str, laws: Laws) -> None:
@@ -88,7 +103,8 @@ def read(path: Path | str) -> Laws:
             f"{path}: this is no laws.json: {where}: {first['msg']}. Stage `scaling` and `baiwen "
             "scaling fit TABLE --out laws.json` write one."
         ) from error
-    for name, law in (("lr", laws.hyper.lr), ("batch", laws.hyper.batch), ("loss", laws.loss)):
+    settings = {"lr": laws.hyper.lr, "batch": laws.hyper.batch}
+    for name, law in (settings | {"loss": laws.loss, "moe": laws.moe}).items():
         if law is not None and (law.draws is None or law.draws.shape[1:] != law.weights.shape):
             raise UserError(f"{path}: {name}: draws and weights are not of the same law")
     return laws

@@ -115,7 +115,9 @@ def fit(
         "parameters": (float(np.min(parameters)), float(np.max(parameters))),
         "tokens": (float(np.min(tokens)), float(np.max(tokens))),
     }
-    return LossLaw(found.weights, ranges, found.draws, found.residuals, found.huber)
+    return LossLaw(
+        found.weights, ranges, found.draws if draws else None, found.residuals, found.huber
+    )
 
 
 def _design(parameters: np.typing.ArrayLike, tokens: np.typing.ArrayLike) -> np.ndarray:
