@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,7 @@ from baiwen.files.durable import explained, is_partial, make_folder, partial, sy
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
+Entry = dict[str, str | int]  # of a file: its "sha256" and its "bytes"
 
 
 def seal(folder: Path | str, exclude: Collection[str] = ()) -> None:
@@ -31,22 +32,30 @@ def seal(folder: Path | str, exclude: Collection[str] = ()) -> None:
     folder = Path(folder)
     names = sorted(_names(folder, exclude))
     with explained(folder), ThreadPoolExecutor() as pool:  # hashing and fsync release the GIL
-        described = pool.map(_sealed, [folder / name for name in names])
+        described = pool.map(describe, [folder / name for name in names])
         entries = dict(zip(names, described, strict=True))
-        for place in {folder / above for name in names for above in Path(name).parents}:
+    write_manifest(folder, entries)
+
+
+def write_manifest(folder: Path, entries: Mapping[str, Entry]) -> None:
+    """Seal a folder whose files are known and durable: what `describe` says of each, by name."""
+    with explained(folder):
+        for place in {folder / above for name in entries for above in Path(name).parents}:
             sync_folder(place)
-    write(folder / MANIFEST, json.dumps({"files": entries}, indent=1) + "\n")
+    write(folder / MANIFEST, json.dumps({"files": dict(entries)}, indent=1) + "\n")
 
 
-def check(folder: Path | str) -> None:
+def check(folder: Path | str, share: int = 0, shares: int = 1) -> None:
     """Verify every file against the manifest; UserError names the first wrong one and why.
 
-    Files that the manifest does not list are ignored.
+    Of several who check together each reads its share of the files. Those that the manifest does
+    not list are ignored.
     """
     folder = Path(folder)
     entries = listed(folder)
     for name, entry in entries.items():
         _check_size(folder, name, entry)
+    entries = dict(sorted(entries.items())[share::shares])
     with ThreadPoolExecutor() as pool:
         digests = pool.map(sha256, [folder / name for name in entries])
         for (name, entry), digest in zip(entries.items(), digests, strict=True):
@@ -68,11 +77,12 @@ def complete(folder: Path | str) -> bool:
 
 
 @contextmanager
-def writing_folder(path: Path | str) -> Iterator[Path]:
+def writing_folder(path: Path | str, close: Callable[[Path], None] = seal) -> Iterator[Path]:
     """Build a whole folder under a temporary name; it appears, sealed and durable, at the end.
 
     A sealed folder of that name is replaced in one step. One that holds anything else is refused,
     so that no file is lost to a mistyped path. On an exception nothing changes under the name.
+    `close` seals it: by `write_manifest` where the files are known and need not be read again.
     """
     path = Path(path)
     _refuse_foreign(path)
@@ -82,7 +92,7 @@ def writing_folder(path: Path | str) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            seal(temporary)
+            close(temporary)
             if path.exists():
                 _swap(temporary, path)
             else:
@@ -108,7 +118,7 @@ def _listed(relative: Path, exclude: Collection[str]) -> bool:
     return name not in exclude and name not in (MANIFEST, LOCK) and not is_partial(relative.name)
 
 
-def _sealed(path: Path) -> dict[str, str | int]:
+def describe(path: Path) -> Entry:
     """Fsync a file that anyone may have written, and describe it."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -122,7 +132,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def listed(folder: Path) -> dict[str, dict[str, str | int]]:
+def listed(folder: Path) -> dict[str, Entry]:
     """What the manifest lists; UserError where it is absent, is not ours, or leaves the folder."""
     path = folder / MANIFEST
     try:
@@ -139,13 +149,13 @@ def listed(folder: Path) -> dict[str, dict[str, str | int]]:
     return entries
 
 
-def _is_entry(name: str, entry: dict[str, str | int]) -> bool:
+def _is_entry(name: str, entry: Entry) -> bool:
     """Say whether a line of a manifest is of our form, and its file within the folder."""
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     return inside and isinstance(entry["sha256"], str) and isinstance(entry["bytes"], int)
 
 
-def _check_size(folder: Path, name: str, entry: dict[str, str | int]) -> None:
+def _check_size(folder: Path, name: str, entry: Entry) -> None:
     path = folder / name
     if not path.is_file():
         raise _damaged(folder, name, "it is missing")

@@ -83,19 +83,29 @@ def read_header(file: Path) -> dict[str, Entry]:
 def write_shard(file: IO[bytes], tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
     """Write one file, its tensors in `dtype`; no more than one of them is copied at a time."""
     # The library would do, but it writes to a file of its own that only its owner may read.
-    kind = {dtype: name for name, dtype in DTYPES.items()}[dtype]
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    place = 0
-    for name, tensor in tensors.items():
-        end = place + tensor.numel() * dtype.itemsize
-        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [place, end]}
-        place = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
-    file.write(len(text).to_bytes(8, "little") + text)
+    file.write(header(tensors, dtype))
     for tensor in tensors.values():
         plain = tensor.detach().to("cpu", dtype).contiguous()
         file.write(plain.view(torch.uint8).numpy().data)
+
+
+def header(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> bytes:
+    """What a file of these tensors begins with, if they follow in `dtype` (None: their own)."""
+    kinds = {dtype: name for name, dtype in DTYPES.items()}
+    told: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    place = 0
+    for name, tensor in tensors.items():
+        kind = dtype or tensor.dtype
+        end = place + tensor.numel() * kind.itemsize
+        told[name] = {
+            "dtype": kinds[kind],
+            "shape": list(tensor.shape),
+            "data_offsets": [place, end],
+        }
+        place = end
+    text = json.dumps(told).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text
 
 
 def parse_json(text: bytes, file: Path) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from baiwen.config import Input, Knobs
 from baiwen.errors import UserError
 from baiwen.model import weights
 from baiwen.model.transformer import Transformer
-from baiwen.train.checkpoint import placed_like
+from baiwen.train.checkpoint import local, part
 
 DIGITS = ((20, 11), (10, 10), (0, 10))  # (shift, bits) of a float's 31 bits without its sign
 
@@ -102,14 +102,14 @@ class OnlineMerging(Optimizer):
         state["step"] += 1
         delta = adamw(parameter, state, group)
         if every == 1:
-            _local(parameter).add_(self.merged(parameter, delta))
+            local(parameter).add_(self.merged(parameter, delta))
             return
-        taken = _local(state["taken"])  # the sum of the steps since the last merge
+        taken = local(state["taken"])  # the sum of the steps since the last merge
         if state["step"] % every:
-            _local(parameter).add_(delta)
+            local(parameter).add_(delta)
             taken.add_(delta)
         else:
-            _local(parameter).add_(self.merged(parameter, taken + delta).sub_(taken))
+            local(parameter).add_(self.merged(parameter, taken + delta).sub_(taken))
             taken.zero_()
 
     def merged(self, parameter: Tensor, delta: Tensor) -> Tensor:
@@ -131,9 +131,7 @@ class OnlineMerging(Optimizer):
 
         def drawn() -> Tensor:
             whole = torch.empty(parameter.shape, dtype=torch.bool, device=parameter.device)
-            return _local(
-                placed_like(parameter, whole.bernoulli_(self.merging.p, generator=generator))
-            )
+            return part(parameter, whole.bernoulli_(self.merging.p, generator=generator))
 
         return drawn(), drawn()
 
@@ -149,8 +147,8 @@ def taus(model: nn.Module, merging: Merging) -> dict[Tensor, Tensor]:
     changed: dict[Tensor, Tensor] = {}
     for name, tensor in weights.stream(merging.base):
         parameter = parameters[name]
-        base = _local(placed_like(parameter, tensor.to(parameter.dtype)))
-        changed[parameter] = (_local(parameter.detach()) - base).to(dtype)
+        base = part(parameter, tensor).to(parameter.device, parameter.dtype)
+        changed[parameter] = (local(parameter) - base).to(dtype)
     return changed
 
 
@@ -180,8 +178,8 @@ def adamw(parameter: Tensor, state: Mapping[str, Tensor], group: Mapping[str, An
     """
     (beta1, beta2), lr, step = group["betas"], group["lr"], float(state["step"])
     assert parameter.grad is not None
-    theta, gradient = _local(parameter), _local(parameter.grad)
-    mean, square = _local(state["exp_avg"]), _local(state["exp_avg_sq"])
+    theta, gradient = local(parameter), local(parameter.grad)
+    mean, square = local(state["exp_avg"]), local(state["exp_avg_sq"])
     mean.lerp_(gradient, 1 - beta1)
     square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     root = square.sqrt().div_((1 - beta2**step) ** 0.5).add_(group["eps"])
@@ -225,8 +223,3 @@ def threshold(magnitudes: Tensor, keep: int, mesh: DeviceMesh | None = None) -> 
         keep -= int(upward[place] - counts[digit])
         bits, found = bits[digits == digit], found | digit << shift
     return torch.tensor(found, dtype=torch.int32).view(torch.float32).to(magnitudes.device)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """This rank's part of a tensor, which shares its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -8,21 +8,21 @@ A base model ends with `<|endoftext|>`; a chat model's answers end with `<|im_en
 generation_config.json holds the published defaults of sampling (spec 12). A reward model has none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from baiwen.dist import World
 from baiwen.model import weights
 from baiwen.model.transformer import Model
 from baiwen.tokenizer import control
 from baiwen.tokenizer.tokenizer import Tokenizer
-from baiwen.train.checkpoint import MODEL, snapshot
+from baiwen.train.checkpoint import Saved
 
 SAMPLING = {
     "do_sample": True,
@@ -52,7 +52,21 @@ def publish(
         return
     _write(state, model, tokenizer, out, dtype, chat)
     if best is not None:
-        _write(load_file(best / MODEL), model, tokenizer, out / "best", dtype, chat)
+        with Saved(best) as saved:
+            kept = {name: saved.whole(name) for name, _ in model.named_parameters()}
+        _write(kept, model, tokenizer, out / "best", dtype, chat)
+
+
+def snapshot(tensors: Iterable[tuple[str, Tensor]], *, keep: bool = True) -> dict[str, Tensor]:
+    """Whole copies in host memory, one tensor gathered at a time; nothing where not `keep`."""
+    copies = {}
+    for name, tensor in tensors:
+        whole = tensor.detach()
+        if isinstance(whole, DTensor):
+            whole = whole.full_tensor()
+        if keep:
+            copies[name] = whole.to("cpu", copy=True).contiguous()
+    return copies
 
 
 def _write(

@@ -5,13 +5,15 @@ import threading
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from baiwen import files
 from baiwen.errors import UserError
 from baiwen.train import checkpoint
-from baiwen.train.checkpoint import Checkpoints
+from baiwen.train.checkpoint import Checkpoints, Saved
+from baiwen.train.checkpoint.image import Image
 from baiwen.train.optim import Optim, build
+
+FILES = ["model-00000.safetensors", "optimizer-00000.safetensors", "state.json", "tensors.json"]
 
 
 @pytest.fixture
@@ -57,16 +59,34 @@ def test_the_random_state_comes_back(made):
 
 def test_training_goes_on_while_a_checkpoint_is_written(made, monkeypatch):
     model, checkpoints = made
-    gate, real = threading.Event(), checkpoint.save_file
-    monkeypatch.setattr(checkpoint, "save_file", lambda *a: (gate.wait(10), real(*a)))
+    gate, real = threading.Event(), Image.write
+    monkeypatch.setattr(Image, "write", lambda *a: (gate.wait(10), real(*a))[1])
     before = model.model.norm.weight.detach().clone()
     checkpoints.save(5, {"heldout": None})
-    with torch.no_grad():
-        model.model.norm.weight.add_(1)
+    for optimizer in checkpoints.optimizers:
+        optimizer.step()
+    assert not torch.equal(model.model.norm.weight, before)
     gate.set()
     checkpoints.wait()
-    saved = load_file(checkpoints.folder / "step-00000005" / "model.safetensors")
-    assert torch.equal(saved["model.norm.weight"], before)
+    with Saved(checkpoints.folder / "step-00000005") as saved:
+        assert torch.equal(saved.whole("model.norm.weight"), before)
+
+
+def test_an_optimizer_waits_until_its_state_is_copied(made, monkeypatch):
+    model, checkpoints = made
+    gate, real = threading.Event(), Image.copy
+    monkeypatch.setattr(Image, "copy", lambda *a: (gate.wait(10), real(*a)))
+    before = model.model.norm.weight.detach().clone()
+    checkpoints.save(5, {"heldout": None})
+    step = threading.Thread(target=checkpoints.optimizers[0].step)
+    step.start()
+    step.join(0.1)
+    assert step.is_alive() and torch.equal(model.model.norm.weight, before)
+    gate.set()
+    step.join()
+    checkpoints.wait()
+    with Saved(checkpoints.folder / "step-00000005") as saved:
+        assert torch.equal(saved.whole("model.norm.weight"), before)
 
 
 def test_the_last_ones_and_the_best_are_kept(made):
@@ -77,7 +97,7 @@ def test_the_last_ones_and_the_best_are_kept(made):
     assert checkpoints.best().name == "step-00000002"
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(made, name, capsys):
     _, checkpoints = made
     save(checkpoints, 1, 2)

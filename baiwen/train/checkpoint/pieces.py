@@ -1,0 +1,145 @@
+"""Which part of a tensor this rank holds: boxes of the whole, whatever the layout.
+
+    for piece in pieces(parameter):                     # one, but for the strangest of layouts
+        whole[piece.there] == local[piece.here]
+
+A DTensor says by its placements how its dimensions are divided, one mesh dimension after another:
+`Shard` as torch.chunk does; `_StridedShard` as FSDP2 divides what tensor or expert parallelism has
+divided before, so that each of those parts is chunked by itself. Any other tensor is whole.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor.placement_types import Placement, _StridedShard
+
+from baiwen.dist import World
+
+Runs = tuple[range, ...]  # places of one dimension, in the order in which a rank has them
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A box of a tensor that lies on one rank."""
+
+    there: tuple[slice, ...]  # in the whole tensor
+    here: tuple[slice, ...]  # in this rank's part of it
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where it begins in the whole tensor."""
+        return tuple(places.start for places in self.there)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How large it is."""
+        return tuple(places.stop - places.start for places in self.there)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor, which shares its memory."""
+    plain = tensor.detach()
+    return plain.to_local() if isinstance(plain, DTensor) else plain
+
+
+def pieces(tensor: Tensor) -> list[Piece]:
+    """The boxes that this rank's part of a tensor consists of; none where it is empty."""
+    dims = [_both(runs) for runs in _runs_of(tensor)]
+    found = [
+        Piece(tuple(there for there, _ in box), tuple(here for _, here in box))
+        for box in itertools.product(*dims)
+    ]
+    assert sum(math.prod(piece.shape) for piece in found) == local(tensor).numel()
+    return found
+
+
+def part(tensor: Tensor, whole: Tensor) -> Tensor:
+    """Of `whole` what this rank holds where it is divided as `tensor` is."""
+    for dim, runs in enumerate(_runs_of(tensor)):
+        strips = [whole.narrow(dim, run.start, len(run)) for run in runs or [range(0)]]
+        whole = strips[0] if len(strips) == 1 else torch.cat(strips, dim)
+    return whole
+
+
+def placed(like: Tensor, here: Tensor) -> Tensor:
+    """The tensor, divided as `like` is, of which this rank's part is `here`."""
+    if not isinstance(like, DTensor):
+        return here
+    return DTensor.from_local(
+        here, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
+    )
+
+
+def writes(tensor: Tensor, number: int, world: World) -> bool:
+    """Whether it is this rank that writes its part of the `number`-th tensor.
+
+    One of the ranks that hold the same; they take turns from tensor to tensor.
+    """
+    if world.meshes is None:
+        return True
+    if not isinstance(tensor, DTensor):
+        return number % world.size == world.rank
+    names = tensor.device_mesh.mesh_dim_names or ()
+    home = world.meshes.experts if "expert" in names else world.meshes.weights
+    placements = dict(zip(names, tensor.placements, strict=True))
+    return all(
+        number % home[name].size() == home.get_local_rank(name)
+        for name in home.mesh_dim_names or ()
+        if placements.get(name, Replicate()).is_replicate()
+    )
+
+
+def _runs_of(tensor: Tensor) -> tuple[Runs, ...]:
+    if not isinstance(tensor, DTensor):
+        return tuple((range(size),) for size in tensor.shape)
+    mesh = tensor.device_mesh
+    coordinate = mesh.get_coordinate()
+    assert coordinate is not None  # every rank is part of every mesh
+    return _runs(tensor.shape, tensor.placements, tuple(mesh.shape), tuple(coordinate))
+
+
+@cache
+def _runs(
+    shape: torch.Size,
+    placements: Sequence[Placement],
+    ranks: Sequence[int],
+    coordinate: Sequence[int],
+) -> tuple[Runs, ...]:
+    places = [torch.arange(size) for size in shape]
+    for placement, parts, mine in zip(placements, ranks, coordinate, strict=True):
+        if isinstance(placement, _StridedShard):
+            strips = places[placement.dim].chunk(int(placement.split_factor))
+            chunks = [_chunk(strip, parts, mine) for strip in strips]
+            places[placement.dim] = torch.cat(chunks)
+        elif isinstance(placement, Shard):
+            places[placement.dim] = _chunk(places[placement.dim], parts, mine)
+        else:
+            assert placement.is_replicate()
+    return tuple(map(_consecutive, places))
+
+
+def _chunk(places: Tensor, parts: int, number: int) -> Tensor:
+    """The `number`-th of so many chunks, of which the last ones may be empty."""
+    chunks = places.chunk(parts)
+    return chunks[number] if number < len(chunks) else places[:0]
+
+
+def _consecutive(places: Tensor) -> Runs:
+    breaks = (places.diff() != 1).nonzero().flatten() + 1
+    runs = places.tensor_split(breaks)
+    return tuple(range(int(run[0]), int(run[-1]) + 1) for run in runs if len(run))
+
+
+def _both(runs: Runs) -> list[tuple[slice, slice]]:
+    """Each run of places in the whole tensor and in this rank's part."""
+    ends = itertools.accumulate(len(run) for run in runs)
+    return [
+        (slice(run.start, run.stop), slice(end - len(run), end))
+        for run, end in zip(runs, ends, strict=True)
+    ]
