@@ -11,7 +11,7 @@ The head runs in chunks of tokens, and `[tokens, vocabulary]` logits never exist
 computes it again.
 
 Shapes: B batch, T tokens of a row, N tokens with a mask, n tokens of a chunk, C hidden size,
-V vocabulary rows.
+V vocabulary rows (of this rank, where ranks share the head: `vocabulary.py`).
 """
 
 from typing import Any
@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from baiwen.train.losses import add_matmul, chunk_tokens, less_target, matmul_dtype, softmax
+from baiwen.train import vocabulary
+from baiwen.train.losses import add_matmul, chunk_tokens, matmul_dtype
+from baiwen.train.vocabulary import Split
 
 # Entries of all logits up to which they are kept for backward: 2**26 are 256 MiB in fp32.
 KEPT_ENTRIES = 2**26
@@ -42,12 +44,14 @@ def logprobs(
     number of tokens whose logits exist at a time. Under autocast the matmuls run in its dtype;
     softmax, sums and the head's gradient are fp32 always.
     """
+    head, split = vocabulary.here(head)
     kept = mask.flatten().nonzero().squeeze(1)  # [N]
     results = _Logprobs.apply(
         hidden.flatten(0, -2),  # [B*T, C]
         head,
         kept,
         targets.flatten()[kept],
+        split,
         temperature,
         chunk or chunk_tokens(head.shape[0], head.device),
         torch.is_grad_enabled() and len(kept) * head.shape[0] <= KEPT_ENTRIES,
@@ -65,25 +69,29 @@ class _Logprobs(torch.autograd.Function):
         head: Tensor,
         kept: Tensor,
         targets: Tensor,
+        split: Split,
         temperature: float,
         chunk: int,
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
         matrix = head.to(matmul_dtype(hidden))  # [V, C]
         logps, entropies = hidden.new_empty(2, len(kept), dtype=torch.float32).unbind()
-        slopes = []
+        slopes, shares = [], []
         with torch.autocast(hidden.device.type, enabled=False):
             for part in _parts(len(kept), chunk):
                 states = hidden[kept[part]].to(matrix.dtype)  # [n, C]
                 logits = _logits(states, matrix, temperature)  # [n, V]
-                aimed = logits.gather(1, targets[part, None]).float()  # [n, 1]
-                probs, normaliser = softmax(logits)  # [n, V], [n, 1]
-                logps[part] = (aimed - normaliser)[:, 0]
-                entropies[part] = normaliser[:, 0] - torch.linalg.vecdot(probs, logits.float())
+                found = vocabulary.softmax(logits, targets[part], split)
+                logps[part] = (found.aimed - found.normaliser)[:, 0]
+                mean = torch.linalg.vecdot(found.probs, logits.float())
+                entropies[part] = found.normaliser[:, 0] - vocabulary.total(mean, split)
+                shares.append(found.share)
                 if keep:
-                    slopes.append(less_target(probs, targets[part]).to(matrix.dtype))
+                    slope = vocabulary.less_target(found.probs, targets[part], split)
+                    slopes.append(slope.to(matrix.dtype))
         ctx.save_for_backward(hidden, head, kept, targets, *slopes)
         ctx.temperature, ctx.chunk, ctx.dtype = temperature, chunk, matrix.dtype
+        ctx.split, ctx.shares = split, shares
         ctx.mark_non_differentiable(entropies)
         return logps, entropies
 
@@ -103,11 +111,12 @@ class _Logprobs(torch.autograd.Function):
                     slope = slopes[number]
                 else:
                     logits = _logits(states, matrix, ctx.temperature)
-                    probs = logits.softmax(1, dtype=torch.float32)
-                    slope = less_target(probs, targets[part]).to(matrix.dtype)
+                    probs = vocabulary.again(logits, ctx.shares[number])
+                    slope = vocabulary.less_target(probs, targets[part], ctx.split)
+                    slope = slope.to(matrix.dtype)
                 grad_hidden[rows] = (slope @ matrix).mul_(weights[part]).to(hidden.dtype)
                 add_matmul(grad_head, slope.T, states.mul_(weights[part]))
-        return grad_hidden, grad_head.to(head.dtype), *(None,) * 5
+        return grad_hidden, grad_head.to(head.dtype), *(None,) * 6
 
 
 def _parts(tokens: int, chunk: int) -> list[slice]:

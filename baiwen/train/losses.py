@@ -12,7 +12,7 @@ matmul, so `[tokens, vocabulary]` logits never exist. The gradient is formed in 
 loss (softmax minus one-hot needs the logits that are at hand), so nothing is kept or recomputed.
 
 Shapes: B batch, T tokens of a row, N tokens in the loss, n tokens of a chunk, C hidden size,
-V vocabulary rows.
+V vocabulary rows (of this rank, where ranks share the head: `vocabulary.py`).
 """
 
 from dataclasses import dataclass, field
@@ -24,6 +24,8 @@ from torch.autograd.function import once_differentiable
 
 from baiwen.model.documents import Documents
 from baiwen.model.transformer import Outputs
+from baiwen.train import vocabulary
+from baiwen.train.vocabulary import Split
 
 # Entries of a chunk's logits: 2**21 are 8 MiB in fp32, near the caches of a CPU (measured best).
 CHUNK_ENTRIES = 2**21
@@ -77,9 +79,11 @@ def head_loss(
     """Sums over tokens of the weighted loss (differentiable) and of the cross-entropy alone.
 
     hidden [B, T, C], head [V, C], targets and mask [B, T]; tokens whose mask is 0 cost nothing.
+    Ranks that share the head, a DTensor, get the same sums, and each a part of hidden's gradient.
     `chunk` is the number of tokens whose logits exist at a time. Under autocast the matmuls run in
     its dtype; softmax, sums and the head's gradient are fp32 always.
     """
+    head, split = vocabulary.here(head)
     chunk = chunk or chunk_tokens(head.shape[0], head.device)
     kept = mask.flatten().nonzero().squeeze(1)  # [N]
     results = _HeadLoss.apply(
@@ -88,6 +92,7 @@ def head_loss(
         kept,
         targets.flatten()[kept],
         mask.flatten()[kept].float(),
+        split,
         z_loss,
         chunk,
         torch.is_grad_enabled(),
@@ -111,6 +116,7 @@ class _HeadLoss(torch.autograd.Function):
         kept: Tensor,
         targets: Tensor,
         weights: Tensor,
+        split: Split,
         z_loss: float,
         chunk: int,
         differentiate: bool,
@@ -123,10 +129,8 @@ class _HeadLoss(torch.autograd.Function):
         sums = torch.zeros(2, dtype=torch.float32, device=hidden.device)
         with torch.autocast(hidden.device.type, enabled=False):
             for part in torch.arange(len(kept), device=kept.device).split(chunk):
-                rows = kept[part]
-                sums += _chunk(
-                    hidden, matrix, rows, targets[part], weights[part, None], z_loss, grads
-                )
+                aims = targets[part], weights[part, None], split
+                sums += _chunk(hidden, matrix, kept[part], *aims, z_loss, grads)
         ctx.grads, ctx.head_dtype = grads, head.dtype
         total, entropy = sums.unbind()
         ctx.mark_non_differentiable(entropy)
@@ -137,7 +141,7 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         hidden, head = ctx.grads
         del ctx.grads  # scaled in place: they serve one backward pass
-        return hidden.mul_(grad), head.mul_(grad).to(ctx.head_dtype), *(None,) * 6
+        return hidden.mul_(grad), head.mul_(grad).to(ctx.head_dtype), *(None,) * 7
 
 
 def _chunk(
@@ -146,6 +150,7 @@ def _chunk(
     rows: Tensor,
     targets: Tensor,
     weights: Tensor,
+    split: Split,
     z_loss: float,
     grads: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
@@ -157,32 +162,18 @@ def _chunk(
     """
     states = hidden[rows].to(matrix.dtype)  # [n, C]
     logits = states @ matrix.T  # [n, V]
-    aimed = logits.gather(1, targets[:, None]).float()  # [n, 1]
-    probs, normaliser = softmax(logits)  # [n, V], [n, 1]
+    found = vocabulary.softmax(logits, targets, split)
     del logits
-    entropy = (normaliser - aimed).mul_(weights)
-    total = entropy + z_loss * weights * normaliser.square()
+    entropy = (found.normaliser - found.aimed).mul_(weights)
+    total = entropy + z_loss * weights * found.normaliser.square()
     if grads is not None:
         if z_loss:
-            probs.mul_(1 + 2 * z_loss * normaliser)
-        slope = less_target(probs, targets).to(matrix.dtype)  # [n, V]
-        del probs
+            found.probs.mul_(1 + 2 * z_loss * found.normaliser)
+        slope = vocabulary.less_target(found.probs, targets, split).to(matrix.dtype)  # [n, V]
+        del found
         grads[0][rows] = (slope @ matrix).mul_(weights).to(hidden.dtype)
         add_matmul(grads[1], slope.T, states.mul_(weights))
     return torch.stack([total.sum(), entropy.sum()])
-
-
-def softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities [n, V] and logsumexp [n, 1] of logits [n, V], in fp32."""
-    probs = torch.softmax(logits, dim=1, dtype=torch.float32)
-    top = logits.amax(1, keepdim=True).float()
-    # exp(top - Z) is the largest probability, so Z needs no second pass of exponentials.
-    return probs, top - probs.amax(1, keepdim=True).log()
-
-
-def less_target(probs: Tensor, targets: Tensor) -> Tensor:
-    """probs [n, V] - onehot(targets [n]) in place: the gradient of Z - x_y by the logits."""
-    return probs.scatter_add_(1, targets[:, None], torch.full_like(probs[:, :1], -1.0))
 
 
 def add_matmul(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -23,10 +23,10 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from baiwen import dist
 from baiwen.config import Knobs
-from baiwen.dist import Layout, World
+from baiwen.dist import Layout, Meshes, World
 from baiwen.model.moe import MoE
 from baiwen.model.transformer import Model
-from baiwen.train import context, expert
+from baiwen.train import context, expert, tensor
 from baiwen.train.context import Form
 
 Kind = TypeVar("Kind", bound=Model)
@@ -40,12 +40,22 @@ class Parallel(Knobs):
     compile: bool = False  # torch.compile each block (measured: no gain on the CPU)
 
     replicate: Count = 1  # whole copies of the sharded state (HSDP); not reported
+    tensor: Count = 1  # neighbouring ranks that share each matrix; not reported
     expert: Count = 1  # neighbouring ranks that share a layer's experts; not reported
+
+    @model_validator(mode="after")
+    def _eager(self) -> Self:
+        for name in ("context", "tensor", "expert"):
+            if self.compile and getattr(self, name, 1) > 1:
+                raise ValueError(
+                    f"compile = true does not trace what ranks exchange: {name} must be 1"
+                )
+        return self
 
     @property
     def layout(self) -> Layout:
         """How the ranks divide the work."""
-        return Layout(replicate=self.replicate, expert=self.expert)
+        return Layout(replicate=self.replicate, tensor=self.tensor, expert=self.expert)
 
 
 class ContextParallel(Parallel):
@@ -53,12 +63,6 @@ class ContextParallel(Parallel):
 
     context: Count = 1  # neighbouring ranks that share each row; not reported
     context_form: Form = "ulysses"  # heads change places (ulysses), or keys go round (ring)
-
-    @model_validator(mode="after")
-    def _eager(self) -> Self:
-        if self.compile and self.context > 1:
-            raise ValueError("compile = true does not trace what ranks exchange: context must be 1")
-        return self
 
     @property
     def layout(self) -> Layout:
@@ -100,33 +104,36 @@ def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
     if world.context is not None:
         assert isinstance(parallel, ContextParallel)
         context.install(model, parallel.context_form, world)
-    if parallel.expert > 1:
+    if world.layout.expert > 1:
         expert.install(model, world)
+    if world.layout.tensor > 1:
+        tensor.install(model, world)
     if parallel.compile:
         for block in model.model.layers:
             block.forward = torch.compile(block.forward)
     if world.meshes is None:
         model.to(world.device)
-    else:  # each unit goes to the device and is split before the next one does
-        bf16 = torch.bfloat16 if world.dtype == torch.bfloat16 else None
-        mesh, experts = (_data(mesh) for mesh in (world.meshes.weights, world.meshes.experts))
-        for block in model.model.layers:
-            if isinstance(block.mlp, MoE):
-                placed = partial(expert.place, ranks=experts["shard"].size())
-                fully_shard(
-                    block.mlp.experts,
-                    mesh=experts,
-                    shard_placement_fn=placed,
-                    mp_policy=_policy(bf16),
-                )
-            fully_shard(block, mesh=mesh, mp_policy=_policy(bf16))
-        fully_shard(model, mesh=mesh, mp_policy=_policy(), reshard_after_forward=False)
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                # Summed, not averaged: the loss is divided by the count over all ranks already.
-                module.set_gradient_divide_factor(1.0)
-                module.set_force_sum_reduction_for_comms(True)
+    else:
+        _fully_shard(model, world.meshes, world.dtype)
     return model
+
+
+def _fully_shard(model: Model, meshes: Meshes, dtype: torch.dtype) -> None:
+    """FSDP2, or HSDP: each unit goes to the device and is split before the next one does."""
+    bf16 = torch.bfloat16 if dtype == torch.bfloat16 else None
+    mesh, experts = (_data(mesh) for mesh in (meshes.weights, meshes.experts))
+    placed = partial(expert.place, ranks=experts["shard"].size())
+    for block in model.model.layers:
+        if isinstance(block.mlp, MoE):
+            many = block.mlp.experts
+            fully_shard(many, mesh=experts, shard_placement_fn=placed, mp_policy=_policy(bf16))
+        fully_shard(block, mesh=mesh, mp_policy=_policy(bf16))
+    fully_shard(model, mesh=mesh, mp_policy=_policy(), reshard_after_forward=False)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            # Summed, not averaged: the loss is divided by the count over all ranks already.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
 
 
 def release(model: Model) -> None:

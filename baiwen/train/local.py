@@ -1,0 +1,44 @@
+"""Weights as a forward pass sees them: plain tensors, where training keeps DTensors.
+
+    with local(block):
+        block.forward(x, ...)          # block.mlp.gate_proj.weight is this rank's part of it
+
+So a module computes with its part as it would with the whole, by whichever kernel fits, and knows
+nothing of ranks. Gradients come back as DTensors: of a weight that is split that of the part, of
+one that ranks have whole the sum over them, since each has other tokens.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate
+
+
+@contextmanager
+def local(module: nn.Module, *, alike: bool = False) -> Iterator[None]:
+    """Within it the parameters of `module` on the mesh "tensor" are plain tensors, differentiably.
+
+    alike: ranks compute the same with what they all have, so that its gradient is that of each.
+    """
+    kept: list[tuple[dict[str, Any], str, DTensor]] = [
+        (owner._parameters, name, parameter)
+        for owner in module.modules()
+        for name, parameter in owner._parameters.items()
+        if isinstance(parameter, DTensor) and parameter.device_mesh.mesh_dim_names == ("tensor",)
+    ]
+    for parameters, name, parameter in kept:
+        parameters[name] = _local(parameter, alike)
+    try:
+        yield
+    finally:
+        for parameters, name, parameter in kept:
+            parameters[name] = parameter
+
+
+def _local(parameter: DTensor, alike: bool) -> Tensor:
+    def gradient(placement: Placement) -> Placement:
+        return Partial() if isinstance(placement, Replicate) and not alike else placement
+
+    return parameter.to_local(grad_placements=[gradient(one) for one in parameter.placements])

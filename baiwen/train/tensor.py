@@ -1,0 +1,224 @@
+"""Tensor parallelism: ranks share each matrix, and between the matrices the tokens of each row.
+
+    with dist.session(layout=Layout(tensor=2)) as world:
+        install(model, world)                     # before FSDP2: what parallel.shard does
+
+Attention and feed-forward are split as Megatron-LM splits them (Shoeybi et al., 2019): a rank has
+some heads, and some of the feed-forward's inner width, of q, k, v, gate and up the rows, of o and
+down the columns. In between, a rank has some of each row's tokens (sequence parallelism,
+Korthikanti et al., 2022): norms, residual stream and sparse layers work on those alone.
+
+    tokens [B, t, C] -> all-gather -> q k v, or gate up [B, T, ./R] -> o or down -> reduce-scatter
+
+Each is the other's transpose, so gradients go the same way back. The embedding and the head are
+split over the vocabulary: the embedding is another sum over ranks that is scattered to tokens, and
+the head stays a DTensor in `Outputs`, of which the losses take this rank's rows (`vocabulary.py`).
+
+Every parameter becomes a DTensor, whole on each rank where it is not split; a forward pass sees its
+local part, and a whole one's gradient is the sum over ranks, since each has other tokens.
+
+B rows, T tokens of a row, R ranks, t = ceil(T / R) tokens of each, C hidden size.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+from torch.distributed.tensor import Placement, Replicate, Shard, distribute_tensor
+
+from baiwen.dist import World
+from baiwen.errors import UserError
+from baiwen.model.config import ModelConfig
+from baiwen.model.documents import Documents
+from baiwen.model.layers import MLP
+from baiwen.model.moe import Experts, MoE
+from baiwen.model.reward import RewardModel
+from baiwen.model.routing import Routing
+from baiwen.model.transformer import Block, Model, Transformer
+from baiwen.train import vocabulary
+from baiwen.train.local import local
+from baiwen.train.sequence import gather, mine, scatter
+
+BY_COLUMNS = ("o_proj", "down_proj")  # the matrices whose outputs are summed; others by rows
+
+
+def install(model: Model, world: World) -> None:
+    """Split `model` in place over the ranks that share matrices; its parameters become DTensors.
+
+    Raises UserError where its sizes do not divide.
+    """
+    assert world.meshes is not None
+    # It tells every rank that gathering what is split twice takes two steps; this happens seldom.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+    group = world.meshes.weights.get_group("tensor")
+    check(model.config, group.size())
+    distribute(model, world)
+    decoder = model.model
+    scored = isinstance(model, RewardModel)  # by every rank alike, from whole states
+    _wrap(model, "states", _states, group, scored)
+    _wrap(decoder.embed_tokens, "forward", _embed, decoder.embed_tokens, group)
+    _wrap(decoder.norm, "forward", _norm, decoder.norm)
+    for block in decoder.layers:
+        assert isinstance(block, Block)
+        _wrap(block.self_attn, "forward", _attend, group)
+        if isinstance(block.mlp, MLP):
+            _wrap(block.mlp, "forward", _feed_forward, group)
+        _wrap(block, "forward", _block, block, group)
+    if scored:
+        _wrap(model, "rewards", _rewards, model)
+
+
+def check(config: ModelConfig, ranks: int) -> None:
+    """Raise UserError where a model of this shape cannot be split over so many ranks."""
+    sizes = {
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "vocab_size": config.vocab_size,
+    }
+    if not all(config.sparse(layer) for layer in range(config.num_hidden_layers)):
+        sizes["intermediate_size"] = config.intermediate_size
+    for name, size in sizes.items():
+        if size % ranks:
+            most = math.gcd(*sizes.values())
+            fits = ", ".join(str(n) for n in range(1, most + 1) if most % n == 0)
+            raise UserError(
+                f"parallel.tensor = {ranks} does not divide the model's {name} = {size}: "
+                f"of this model {fits} does"
+            )
+
+
+def distribute(model: Model, world: World) -> None:
+    """Make each parameter a DTensor on the mesh "tensor": this rank's part of it, or all."""
+    assert world.meshes is not None
+    mesh = world.meshes.weights["tensor"]
+    split = _placements(model)
+    for module in model.modules():
+        if isinstance(module, Experts):  # they have a mesh of their own: `expert.py`
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            placed = distribute_tensor(
+                parameter.data, mesh, [split.get(parameter, Replicate())], src_data_rank=None
+            )
+            made = nn.Parameter(placed, requires_grad=parameter.requires_grad)
+            module.register_parameter(name, made)
+
+
+def _placements(model: Model) -> dict[Tensor, Placement]:
+    """How the parameters that ranks share are split; a mixture of experts is whole."""
+    by_rows: list[nn.Module] = [model.model.embed_tokens]
+    by_columns: list[nn.Module] = []
+    if isinstance(model, Transformer) and model.lm_head is not None:
+        by_rows.append(model.lm_head)
+    for block in model.model.layers:
+        assert isinstance(block, Block)
+        for part in (block.self_attn, block.mlp):
+            if not isinstance(part, MoE):
+                for name, matrix in part.named_children():
+                    (by_columns if name in BY_COLUMNS else by_rows).append(matrix)
+    return {
+        parameter: Shard(dim)
+        for dim, matrices in enumerate((by_rows, by_columns))
+        for matrix in matrices
+        for parameter in matrix.parameters()
+    }
+
+
+def _wrap(module: nn.Module, name: str, wrapper: Callable[..., Any], *given: Any) -> None:  # noqa: ANN401
+    """Let `wrapper(inner, *given, ...)` answer for the method `inner` of a module."""
+    setattr(module, name, partial(wrapper, getattr(module, name), *given))
+
+
+@dataclass(frozen=True)
+class Here:
+    """What a block is told of documents: attention reads them all, a sparse layer what is here."""
+
+    documents: Documents | None
+    rows: int  # B
+    width: int  # T
+    group: ProcessGroup
+
+    @property
+    def real(self) -> Tensor | None:
+        """[B, t] bool, true where a token is not padding; None where all are real."""
+        real = None if self.documents is None else self.documents.real
+        if real is None and self.width % self.group.size():
+            real = torch.ones(self.rows, self.width, dtype=torch.bool)
+        return None if real is None else mine(real, self.group)
+
+
+def _states(
+    states: Callable[..., tuple[Tensor, Routing | None]],
+    group: ProcessGroup,
+    alike: bool,
+    tokens: Tensor,
+    positions: Tensor | None = None,
+    documents: Documents | None = None,
+    cache: None = None,
+    chosen: Tensor | None = None,
+) -> tuple[Tensor, Routing | None]:
+    """`Model.states`: all tokens on each rank, and what the routers did with those of this one."""
+    assert cache is None  # an engine has whole models
+    if chosen is not None:
+        chosen = torch.stack([mine(layer, group) for layer in chosen])
+    hidden, routing = states(tokens, positions, documents, None, chosen)
+    return gather(hidden, tokens.shape[1], group, alike=alike), routing
+
+
+def _embed(
+    _: Callable[[Tensor], Tensor], layer: nn.Embedding, group: ProcessGroup, tokens: Tensor
+) -> Tensor:
+    """tokens [B, T] -> [B, t, C]: a rank looks up those of its rows, and adds zeros for others."""
+    part, split = vocabulary.here(layer.weight)
+    places = tokens - split.first
+    absent = (places < 0) | (places >= len(part))
+    found = F.embedding(places.masked_fill(absent, 0), part)
+    return scatter(found.masked_fill(absent[..., None], 0.0), group)
+
+
+def _norm(forward: Callable[[Tensor], Tensor], norm: nn.Module, x: Tensor) -> Tensor:
+    with local(norm):
+        return forward(x)
+
+
+def _rewards(rewards: Callable[[Tensor], Tensor], model: RewardModel, states: Tensor) -> Tensor:
+    with local(model.score, alike=True):
+        return rewards(states)
+
+
+def _block(
+    forward: Callable[..., tuple[Tensor, Routing | None]],
+    block: Block,
+    group: ProcessGroup,
+    x: Tensor,
+    rope: tuple[Tensor, Tensor],
+    documents: Documents | None = None,
+    *given: Any,  # noqa: ANN401
+) -> tuple[Tensor, Routing | None]:
+    """[B, t, C] -> [B, t, C], of rotary tables and documents of all tokens."""
+    with local(block):
+        return forward(x, rope, Here(documents, len(x), rope[0].shape[1], group), *given)
+
+
+def _attend(
+    forward: Callable[..., Tensor],
+    group: ProcessGroup,
+    x: Tensor,
+    rope: tuple[Tensor, Tensor],
+    here: Here,
+    *given: Any,  # noqa: ANN401
+) -> Tensor:
+    """Attention by this rank's heads: [B, t, C] -> [B, t, C]."""
+    whole = gather(x, here.width, group)
+    return scatter(forward(whole, rope, here.documents, *given), group)
+
+
+def _feed_forward(forward: Callable[[Tensor], Tensor], group: ProcessGroup, x: Tensor) -> Tensor:
+    """[B, t, C] -> [B, t, C]; what pads the rows is zero before and after."""
+    return scatter(forward(gather(x, x.shape[1] * group.size(), group)), group)
