@@ -10,7 +10,7 @@ a run that is killed in the middle of a rollout rolls out the same answers again
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ class Episodes:
     def _batches(self, made: Sequence[Tree]) -> list[TreeBatch]:
         """This rank's micro-batches of these trees."""
         count = ALGORITHMS[self.plan.algorithm].count
-        rank, ranks = self.world.rank, self.world.size
+        rank, ranks = self.world.share, self.world.shares
         return trees.batches(made, self.plan.micro_tokens, count=count, rank=rank, ranks=ranks)
 
     def _remembered(self, share: Sequence[Group]) -> list[Group]:
@@ -189,8 +189,9 @@ class Episodes:
             for batch, found in zip(batches, self._logprobs(self.model, batches), strict=True)
             for number, place in enumerate(batch.values["place"])
         ]
-        every = sorted(pair for pairs in dist.gather(self.world, here) for pair in pairs)
-        answers = iter([logps for _, logps in every])
+        # Ranks that share matrices have computed the same answers.
+        known = dict(chain(*dist.gather(self.world, here)))
+        answers = iter([known[place] for place in sorted(known)])
         return [group.remembering(answers) for group in share]
 
     @torch.no_grad()

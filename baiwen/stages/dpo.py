@@ -108,8 +108,8 @@ def run(config: Config, folder: files.RunFolder) -> None:
             config.pairs_per_step,
             config.micro_tokens,
             seed=config.seed,
-            rank=world.rank,
-            ranks=world.size,
+            rank=world.share,
+            ranks=world.shares,
         )
         best = train(
             model,
@@ -196,7 +196,7 @@ def _numbered(found: Pairs, first: int, last: int, config: Config, world: World)
 def _batches(some: Iterable[Tree], config: Config, world: World) -> list[TreeBatch]:
     """This rank's share of pairs that are only measured."""
     return trees.batches(
-        list(some), config.micro_tokens, count="trees", rank=world.rank, ranks=world.size
+        list(some), config.micro_tokens, count="trees", rank=world.share, ranks=world.shares
     )
 
 

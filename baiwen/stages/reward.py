@@ -104,8 +104,8 @@ def run(config: Config, folder: files.RunFolder) -> None:
             config.prompts_per_step,
             config.micro_tokens,
             seed=config.seed,
-            rank=world.rank,
-            ranks=world.size,
+            rank=world.share,
+            ranks=world.shares,
         )
         model = shard(model, config.parallel, world)
         best = train(
@@ -212,7 +212,7 @@ def _batches(held: Sequence[Ranked], micro_tokens: int, world: World) -> list[Tr
     """This rank's share of the held-out rows; `number` counts their answers, `row` by `row`."""
     numbers = iter(range(sum(len(one.answers) for one in held)))
     made = [one.tree(number=[next(numbers) for _ in one.answers]) for one in held]
-    return trees.batches(made, micro_tokens, count="trees", rank=world.rank, ranks=world.size)
+    return trees.batches(made, micro_tokens, count="trees", rank=world.share, ranks=world.shares)
 
 
 @torch.no_grad()
@@ -228,7 +228,9 @@ def _judged(
         rewards = answer_rewards(outputs, placed).tolist()
         found += zip(batch.values["number"].int().tolist(), rewards, strict=True)
     release(model)
-    every = iter([reward for _, reward in sorted(chain(*dist.gather(world, found)))])
+    # Ranks that share matrices have measured the same answers.
+    known = dict(chain(*dist.gather(world, found)))
+    every = iter([known[number] for number in sorted(known)])
     return [
         Judged(
             rewards=tuple(islice(every, len(one.answers))),

@@ -103,11 +103,12 @@ def install(model: Model, form: Form, world: World) -> None:
     Raises UserError where the heads do not divide.
     """
     assert world.context is not None
-    heads, ranks = model.config.num_attention_heads, world.context.size()
+    heads, ranks = model.config.num_attention_heads // world.layout.tensor, world.context.size()
     if form == "ulysses" and heads % ranks:
         raise UserError(
-            f"parallel.context = {ranks} ranks share the {heads} heads of the model, which do not "
-            f'divide; use {math.gcd(heads, ranks)}, or parallel.context_form = "ring"'
+            f"parallel.context = {ranks} ranks share the {heads} heads of the model that a rank "
+            f"has, which do not divide; use {math.gcd(heads, ranks)}, or "
+            'parallel.context_form = "ring"'
         )
     by_heads = partial(_by_heads, group=world.context, config=model.config)
     by_ring = partial(_by_ring, group=world.context)

@@ -33,7 +33,7 @@ import torch
 import xxhash
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -200,13 +200,12 @@ def largest(values: Tensor, share: float, parameter: Tensor) -> Tensor:
     tensor that is split as `parameter` is.
     """
     keep = max(1, round(share * parameter.numel()))
-    mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
     magnitudes = values.float().abs()
-    return torch.where(magnitudes >= threshold(magnitudes, keep, mesh), values, 0.0)
+    return torch.where(magnitudes >= threshold(magnitudes, keep, _sharers(parameter)), values, 0.0)
 
 
-def threshold(magnitudes: Tensor, keep: int, mesh: DeviceMesh | None = None) -> Tensor:
-    """The `keep`-th largest of fp32 numbers >= 0, over all ranks of `mesh`.
+def threshold(magnitudes: Tensor, keep: int, groups: Sequence[ProcessGroup] = ()) -> Tensor:
+    """The `keep`-th largest of fp32 numbers >= 0, over the ranks of all `groups`.
 
     By radix selection: their order is that of their bits, so the digits of the one sought are found
     from the highest on by counting, and ranks exchange nothing but counts.
@@ -215,11 +214,19 @@ def threshold(magnitudes: Tensor, keep: int, mesh: DeviceMesh | None = None) -> 
     for shift, width in DIGITS:
         digits = (bits >> shift) & (2**width - 1)
         counts = torch.bincount(digits, minlength=2**width)
-        if mesh is not None:
-            torch.distributed.all_reduce(counts, group=mesh.get_group())
+        for group in groups:
+            torch.distributed.all_reduce(counts, group=group)
         upward = counts.flip(0).cumsum(0)  # how many have the highest digit, the two highest, ...
         place = int(torch.searchsorted(upward, keep))
         digit = 2**width - 1 - place
         keep -= int(upward[place] - counts[digit])
         bits, found = bits[digits == digit], found | digit << shift
     return torch.tensor(found, dtype=torch.int32).view(torch.float32).to(magnitudes.device)
+
+
+def _sharers(parameter: Tensor) -> list[ProcessGroup]:
+    """The ranks that have other parts of a parameter: a group for each time that it is split."""
+    if not isinstance(parameter, DTensor):
+        return []
+    mesh = parameter.device_mesh
+    return [mesh.get_group(n) for n, p in enumerate(parameter.placements) if not p.is_replicate()]

@@ -102,8 +102,8 @@ def _shared(mine: Tensor | None, answers: int, world: World) -> Tensor | None:
     told = torch.zeros(answers + 1, device=world.device)
     if mine is not None:
         told[0], told[1:] = 1, mine
-    told = sum_over(world, told).cpu()
-    return told[1:] if told[0] else None
+    torch.distributed.broadcast(told, src=0)
+    return told[1:].cpu() if told[0] else None
 
 
 def _read(path: Path, answers: int) -> Tensor | None:

@@ -112,6 +112,7 @@ def test_heads_that_do_not_divide_are_told_with_what_does(tiny):
         """What of a group of ranks is asked."""
 
         context = types.SimpleNamespace(size=lambda: 6)
+        layout = dist.Layout(context=6)
 
     with pytest.raises(UserError, match=r'4 heads .* use 2, or parallel\.context_form = "ring"'):
         context.install(tiny.model(), "ulysses", Six())

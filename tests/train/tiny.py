@@ -70,14 +70,14 @@ def loader(world=None, rows=8, micro_rows=4, seed=0):
     text = Text()
     pieces = cut(text.ends, LENGTH)
     pool = Pool("text", text, pieces, best_fit(pieces.length, LENGTH))
-    rank, ranks = (world.rank, world.size) if world else (0, 1)
+    rank, ranks = (world.share, world.shares) if world else (0, 1)
     split = Split(LENGTH, rows * LENGTH, micro_rows * LENGTH, rank, ranks)
     return Loader([pool], split, seed)
 
 
 def answers(world=None, prompts=7, seed=0):
     """Prompts that count upwards, with answers of which some go on and the others count down."""
-    rank, ranks = (world.rank, world.size) if world else (0, 1)
+    rank, ranks = (world.share, world.shares) if world else (0, 1)
 
     def drawn(rng):
         start, length = rng.integers(9, 80), rng.integers(2, 7)
