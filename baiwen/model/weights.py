@@ -10,7 +10,8 @@ stacked (`mlp.experts.up_proj`). Tensors are memory-mapped and taken as they are
 one where dtype or device differ, so a model is never held twice.
 """
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -116,18 +117,58 @@ def save(
     if any(name.endswith(".codes") for name in state):
         raise UserError(f"{folder}: a packed model cannot be saved; save the one that was packed")
     dtype = dtype or next(iter(state.values())).dtype
+    for key, tensor in _tensors(state, config):
+        _finite(key, tensor.detach().to(dtype), folder)
+    write(state, config, folder, dtype=dtype, shard_bytes=shard_bytes, generation=generation)
+
+
+def write(
+    state: Mapping[str, Tensor],
+    config: ModelConfig,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    shard_bytes: int = SHARD_BYTES,
+    generation: Mapping[str, Any] | None = None,
+    whole: Callable[[Tensor], Tensor] = Tensor.detach,
+    rank: int = 0,
+    ranks: int = 1,
+) -> None:
+    """`save` of weights that are known to be sound, by several ranks that each hold a part of them.
+
+    All ranks call `whole` for one tensor after the other; the files are written in turn, so a rank
+    holds what it gathers and one file.
+    """
     shards = _plan(state, config, dtype.itemsize, shard_bytes)
     names = [SINGLE]
     if len(shards) > 1:
         total = len(shards)
         names = [f"model-{number:05}-of-{total:05}.safetensors" for number in range(1, total + 1)]
-    for key, tensor in _tensors(state, config):
-        _finite(key, tensor.detach().to(dtype), folder)
-    for name, shard in zip(names, shards, strict=True):
-        with files.writing(folder / name) as file:
-            write_shard(file, shard, dtype)
+    parts = _tensors(state, config, whole)
+    for first in range(0, len(shards), ranks):
+        mine: dict[str, Tensor] = {}
+        for number, shard in enumerate(shards[first : first + ranks]):
+            for key, tensor in itertools.islice(parts, len(shard)):
+                if number == rank:
+                    mine[key] = tensor
+        if mine:
+            with files.writing(folder / names[first + rank]) as file:
+                write_shard(file, mine, dtype)
+    if rank == 0:
+        _write_rest(names, shards, config, folder, dtype, generation)
+
+
+def _write_rest(
+    names: list[str],
+    shards: list[dict[str, int]],
+    config: ModelConfig,
+    folder: Path,
+    dtype: torch.dtype,
+    generation: Mapping[str, Any] | None,
+) -> None:
+    """Write what is beside the weights, and delete what an earlier model has left."""
     if len(shards) > 1:
-        files.write_json(folder / INDEX, _index(names, shards, dtype.itemsize))
+        files.write_json(folder / INDEX, _index(names, shards))
     written = replace(config, torch_dtype=str(dtype).removeprefix("torch."))
     files.write_json(folder / "config.json", written.to_dict())
     if generation is not None:
@@ -237,30 +278,40 @@ def _finite(name: str, tensor: Tensor, place: Path) -> Tensor:
 
 def _plan(
     state: Mapping[str, Tensor], config: ModelConfig, itemsize: int, shard_bytes: int
-) -> list[dict[str, Tensor]]:
-    """The tensors of each file, in the order of the model."""
-    shards: list[dict[str, Tensor]] = [{}]
+) -> list[dict[str, int]]:
+    """The tensors of each file and their bytes, in the order of the model."""
+    shards: list[dict[str, int]] = [{}]
     filled = 0
-    for name, tensor in _tensors(state, config):
-        size = tensor.numel() * itemsize
-        if shards[-1] and filled + size > shard_bytes:
-            shards.append({})
-            filled = 0
-        shards[-1][name] = tensor
-        filled += size
+    for name, tensor in _stored(state, config):
+        keys = _in_files(name, tensor)
+        size = tensor.numel() // len(keys) * itemsize
+        for key in keys:
+            if shards[-1] and filled + size > shard_bytes:
+                shards.append({})
+                filled = 0
+            shards[-1][key] = size
+            filled += size
     return shards
 
 
-def _tensors(state: Mapping[str, Tensor], config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors as files hold them: experts one by one, a tied head not at all."""
-    for name, tensor in state.items():
-        if EXPERTS in name:
-            yield from zip(_in_files(name, tensor), tensor, strict=True)
-        elif name != HEAD or not config.tie_word_embeddings:
-            yield name, tensor
+def _tensors(
+    state: Mapping[str, Tensor],
+    config: ModelConfig,
+    whole: Callable[[Tensor], Tensor] = Tensor.detach,
+) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors as files hold them: experts one by one."""
+    for name, tensor in _stored(state, config):
+        full = whole(tensor)
+        yield from zip(_in_files(name, tensor), full if EXPERTS in name else [full], strict=True)
 
 
-def _index(names: list[str], shards: list[dict[str, Tensor]], itemsize: int) -> dict[str, Any]:
-    total = sum(tensor.numel() for shard in shards for tensor in shard.values()) * itemsize
+def _stored(state: Mapping[str, Tensor], config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that are stored: a tied head is not."""
+    tied = config.tie_word_embeddings
+    return ((name, tensor) for name, tensor in state.items() if name != HEAD or not tied)
+
+
+def _index(names: list[str], shards: list[dict[str, int]]) -> dict[str, Any]:
+    total = sum(size for shard in shards for size in shard.values())
     places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
     return {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}

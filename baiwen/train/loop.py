@@ -96,8 +96,8 @@ def train(
     `batches(n)` are this rank's micro-batches of the n-th step, from 0; `heldout` its share of the
     held-out rows; `routers` the losses of a mixture's (none: its balance alone); `source` keeps a
     state of its own in each checkpoint. With `until` it stops after that step, to be gone on from.
-    Writes `metrics.jsonl`, `device.json`, `state/` and, of a mixture, `experts.jsonl`. Returns, on
-    rank 0, the checkpoint with the least held-out loss if `keep_best` asks for it. Raises
+    Writes `metrics.jsonl`, `device.json`, `state/` and, of a mixture, `experts.jsonl`. Returns
+    the checkpoint with the least held-out loss if `keep_best` asks for it. Raises
     KeyboardInterrupt or SystemExit(143) once the state is saved after a signal, and DivergedError
     after `max_skipped` skipped steps in a row, or half of all.
     """
@@ -143,7 +143,7 @@ def train(
             if asked:
                 state.wait()
                 raise stop.error()
-    return state.best() if loop.keep_best and world.main else None
+    return state.best() if loop.keep_best else None
 
 
 def advance(

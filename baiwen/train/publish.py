@@ -6,9 +6,14 @@
 
 A base model ends with `<|endoftext|>`; a chat model's answers end with `<|im_end|>`, and its
 generation_config.json holds the published defaults of sampling (spec 12). A reward model has none.
+
+Ranks gather one tensor at a time and write the files of a large model in turn, 5 GB each, so that
+none of them ever holds more than a tensor and a file.
 """
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +22,13 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from baiwen.dist import World
+from baiwen.dist import World, barrier, gather
+from baiwen.errors import UserError
 from baiwen.model import weights
 from baiwen.model.transformer import Model
 from baiwen.tokenizer import control
 from baiwen.tokenizer.tokenizer import Tokenizer
-from baiwen.train.checkpoint import Saved
+from baiwen.train.checkpoint import Saved, finite, local
 
 SAMPLING = {
     "do_sample": True,
@@ -45,44 +51,60 @@ def publish(
 ) -> None:
     """Write the model and its tokenizer into `out`, and the checkpoint `best` into `out/best`.
 
-    All ranks call it; rank 0 writes. Raises UserError for weights that are not finite.
+    All ranks call it, and leave it when all is written. Raises UserError for weights that are not
+    finite.
     """
-    state = snapshot(model.named_parameters(), keep=world.main)
-    if not world.main:
-        return
-    _write(state, model, tokenizer, out, dtype, chat)
+    _write(model, tokenizer, out, world, dtype, chat)
     if best is not None:
-        with Saved(best) as saved:
-            kept = {name: saved.whole(name) for name, _ in model.named_parameters()}
-        _write(kept, model, tokenizer, out / "best", dtype, chat)
-
-
-def snapshot(tensors: Iterable[tuple[str, Tensor]], *, keep: bool = True) -> dict[str, Tensor]:
-    """Whole copies in host memory, one tensor gathered at a time; nothing where not `keep`."""
-    copies = {}
-    for name, tensor in tensors:
-        whole = tensor.detach()
-        if isinstance(whole, DTensor):
-            whole = whole.full_tensor()
-        if keep:
-            copies[name] = whole.to("cpu", copy=True).contiguous()
-    return copies
+        with _weights_of(best, model):
+            _write(model, tokenizer, out / "best", world, dtype, chat)
+    barrier(world)
 
 
 def _write(
-    state: Mapping[str, Tensor],
-    model: Model,
-    tokenizer: Tokenizer,
-    folder: Path,
-    dtype: torch.dtype,
-    chat: bool,
+    model: Model, tokenizer: Tokenizer, folder: Path, world: World, dtype: torch.dtype, chat: bool
 ) -> None:
     end = tokenizer.end_of_turn if chat else tokenizer.end_of_text
     config = replace(model.config, bos_token_id=tokenizer.end_of_text, eos_token_id=end)
+    state = dict(model.named_parameters())
+    broken = [name for name, tensor in state.items() if not finite(local(tensor).to(dtype))]
+    for name in itertools.chain.from_iterable(gather(world, broken)):
+        raise UserError(f"{folder}: {name} holds NaN or infinite weights, so nothing is written")
     folder.mkdir(exist_ok=True)
-    defaults = None if config.reward else generation(tokenizer, chat)
-    weights.save(state, config, folder, dtype=dtype, generation=defaults)
-    tokenizer.save(folder, control.IM_END if chat else control.END_OF_TEXT)
+    weights.write(
+        state,
+        config,
+        folder,
+        dtype=dtype,
+        generation=None if config.reward else generation(tokenizer, chat),
+        whole=lambda tensor: _whole(tensor, dtype),
+        rank=world.rank,
+        ranks=world.size,
+    )
+    if world.main:
+        tokenizer.save(folder, control.IM_END if chat else control.END_OF_TEXT)
+
+
+def _whole(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor that ranks share, in host memory; one that is whole as it is."""
+    plain = tensor.detach()
+    if not isinstance(plain, DTensor):
+        return plain
+    cast = plain.to(dtype)
+    assert isinstance(cast, DTensor)
+    return cast.full_tensor().cpu()
+
+
+@contextmanager
+def _weights_of(checkpoint: Path, model: Model) -> Iterator[None]:
+    """The model with the weights of a checkpoint, for a while."""
+    kept = [local(parameter).clone() for parameter in model.parameters()]
+    with Saved(checkpoint) as saved:
+        for name, parameter in model.named_parameters():
+            saved.read(name, into=parameter)
+    yield
+    for parameter, value in zip(model.parameters(), kept, strict=True):
+        local(parameter).copy_(value)
 
 
 def generation(tokenizer: Tokenizer, chat: bool) -> dict[str, Any]:

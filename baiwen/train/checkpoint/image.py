@@ -51,8 +51,7 @@ class Image:
     def refuse_non_finite(self, what: str) -> None:
         """Raise UserError where a copy holds a NaN or an infinity."""
         for name, tensor in self.copies.items():
-            # The extremes of a tensor with a NaN are NaN; this makes no second tensor.
-            if tensor.numel() and not all(extreme.isfinite() for extreme in tensor.aminmax()):
+            if not finite(tensor):
                 raise UserError(
                     f"{what}: {name} holds NaN or infinity, so it is not written.\n"
                     "The checkpoints before it are whole. "
@@ -71,3 +70,9 @@ class Image:
             file.flush()
             os.fsync(file.fileno())
         return {"sha256": digest.hexdigest(), "bytes": size}
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether no number of a tensor is a NaN or an infinity."""
+    # The extremes of a tensor with a NaN are NaN; this makes no second tensor, as isfinite would.
+    return not tensor.numel() or all(extreme.isfinite() for extreme in tensor.aminmax())
