@@ -16,10 +16,12 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from baiwen import last_words
 from baiwen.errors import UserError
 
 COMMANDS = {
@@ -68,9 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (OSError, MemoryError, RuntimeError) as error:
+    except Exception as error:
         told = _exhausted(error)
         if told is None:
+            last_words.leave(traceback.format_exc())
             raise
         return _complain(f"{told}, then go on with: {_typed()}")
 
@@ -322,9 +325,11 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _complain(text: str) -> int:
-    """Print for a person, and return the exit code; under torchrun any rank may have to."""
+    """Print for a person, once a machine, and return the exit code."""
     rank = f" (rank {os.environ['RANK']})" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
-    print(f"baiwen{rank}: {text}", file=sys.stderr)
+    if last_words.first_to_say(text):
+        print(f"baiwen{rank}: {text}", file=sys.stderr)
+    last_words.leave(text)
     return 2
 
 

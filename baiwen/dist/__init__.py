@@ -1,6 +1,8 @@
 """Processes and devices: one process, or the many that torchrun starts, behind one record.
 
 layout     Layout, Meshes: how ranks divide rows, tokens, weights and experts
+meeting    where ranks find each other: who is here, who has not come
+watch      who died or stands still, and the end of the others
 devices    place, fast_bf16: what this process computes on
 
     with session(seed=1) as world:
@@ -20,16 +22,17 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed
-from torch.distributed import ProcessGroup
+from torch.distributed import ProcessGroup, Store
 
 from baiwen.dist.devices import choose, fast_bf16, keep_freed_memory, place, seed_all
 from baiwen.dist.layout import Layout, Meshes
+from baiwen.dist.meeting import meet
+from baiwen.dist.watch import Watch
 
 __all__ = (
     "Layout", "Meshes", "World", "agreed", "barrier", "fast_bf16", "gather", "place", "session",
@@ -52,7 +55,8 @@ class World:
     dtype: torch.dtype  # of matmuls under `autocast`; weights stay in their own
     layout: Layout = Layout()
     meshes: Meshes | None = None  # None in a single process
-    store: torch.distributed.Store | None = None  # of words between the ranks; None as for meshes
+    store: Store | None = None  # of words between the ranks; None as for meshes
+    watch: Watch | None = None  # over the ranks; None as for meshes
 
     @property
     def main(self) -> bool:
@@ -76,6 +80,11 @@ class World:
             return None
         return self.meshes.rows.get_group("context")
 
+    def at(self, what: str, step: int | None = None) -> None:
+        """Note what this process does from here on: what others are told if it stands still."""
+        if self.watch is not None:
+            self.watch.at(what, step)
+
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context of a forward pass: bf16 autocast where dtype is bf16, else nothing."""
         if self.dtype == torch.bfloat16:
@@ -96,9 +105,10 @@ def session(
     """Join the processes of torchrun (or stay alone), seed the generators, choose device and dtype.
 
     device: auto | cpu | cuda | cuda:N; dtype: auto | float32 | bfloat16. `threads` bounds torch's
-    CPU threads; `timeout` is how many seconds a rank waits in a collective for a silent peer before
-    it fails (at a `barrier` it waits for as long as it takes); `layout` divides the work; `alone`
-    stays alone under torchrun too, on this rank's device. Every rank gets the same seed: what must differ by rank is derived from (seed, step, rank).
+    CPU threads; `timeout` is how many seconds a rank waits in a collective for one that stands
+    still before the watch ends the job (at a `barrier` as long as it takes); `layout` divides the
+    work; `alone` stays alone under torchrun too, on this rank's device. Every rank gets the same
+    seed: what must differ by rank is derived from (seed, step, rank).
     """
     rank, size, local_rank = (int(os.environ.get(name, lone)) for name, lone in RANKS.items())
     if alone:
@@ -113,18 +123,14 @@ def session(
         torch.cuda.set_device(place)
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32
     seed_all(seed)
-    store = _join(place, size, timeout) if size > 1 else None
-    meshes = Meshes.of(layout, place.type, size) if size > 1 else None
-    world = World(rank, size, local_rank, place, precision, layout, meshes, store)
-    yield world
-    # Only on a clean end: after an exception a peer may hang in a collective, and leaving the group
-    # would wait for it; the exit of the process is what tells torchrun.
-    if store is not None:
+    if size == 1:
+        yield World(rank, size, local_rank, place, precision, layout)
+        return
+    with _joined(place, timeout) as (store, watch):
+        meshes = Meshes.of(layout, place.type, size)
+        world = World(rank, size, local_rank, place, precision, layout, meshes, store, watch)
+        yield world
         barrier(world)  # rank 0 may be writing what the run has made
-        # Gloo's threads free the tensors of a collective a moment after it, and abort the process
-        # if the interpreter ends in that moment; its barrier has none, and outlasts the others.
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
 
 
 def sum_over(world: World, tensor: torch.Tensor) -> torch.Tensor:
@@ -181,38 +187,49 @@ def barrier(world: World) -> None:
     """Wait until every rank is here, however long one of them takes to read or write.
 
     The ranks count themselves in the store of the session: a collective would fail after its
-    timeout. If a rank dies, torchrun ends those that wait for it.
+    timeout. If a rank dies, the watch ends those that wait for it.
     """
     if world.store is None:
         return
+    assert world.watch is not None
+    before = world.watch.doing
+    world.at("waiting at a barrier")
     turn = world.store.add(f"barriers of rank {world.rank}", 1)
     opened = f"barrier {turn} is open"
     if world.store.add(f"ranks at barrier {turn}", 1) == world.size:
         world.store.set(opened, "")
     while not world.store.check([opened]):
         time.sleep(PAUSE)
+    world.at(before)
 
 
-def _join(
-    device: torch.device, size: int, timeout: float
-) -> torch.distributed.Store:
-    patience = timedelta(seconds=timeout)
-    meeting, rank = _meet(patience)
+@contextmanager
+def _joined(device: torch.device, timeout: float) -> Iterator[tuple[Store, Watch]]:
+    """The process group of all ranks under a watch; left by a collective, or for a reason told."""
+    meeting = meet()
     # Without a prefix of its own a second session would read the words of the first.
-    store = torch.distributed.PrefixStore(f"session-{next(SESSIONS)}", meeting)
-    torch.distributed.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        store=store,
-        rank=rank,
-        world_size=size,
-        timeout=patience,
-        device_id=device if device.type == "cuda" else None,
-    )
-    return store
-
-
-@cache
-def _meet(patience: timedelta) -> tuple[torch.distributed.Store, int]:
-    """Find torchrun's store and this process's rank, once a process: it outlives the sessions."""
-    store, rank, _ = next(torch.distributed.rendezvous("env://", timeout=patience))
-    return store, rank
+    store = torch.distributed.PrefixStore(f"session-{next(SESSIONS)}", meeting.store)
+    watch = Watch(meeting, store, timeout)
+    watch.start()
+    try:
+        torch.distributed.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=store,
+            rank=meeting.rank,
+            world_size=len(meeting.members),
+            # The watch comes first: it knows whose fault it is. The backend's error is for a fault
+            # that only it can see, as a GPU that hangs after all ranks have begun a collective.
+            timeout=timedelta(seconds=2 * timeout + 60),
+            device_id=device if device.type == "cuda" else None,
+        )
+        yield store, watch
+    except BaseException as error:
+        # After an exception a peer may hang in a collective, and leaving the group would wait for
+        # it; the exit of the process is what tells torchrun.
+        watch.leave(error)
+        raise
+    watch.rest()
+    # Gloo's threads free the tensors of a collective a moment after it, and abort the process
+    # if the interpreter ends in that moment; its barrier has none, and outlasts the others.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

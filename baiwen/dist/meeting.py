@@ -1,0 +1,167 @@
+"""Where the ranks of a job meet: who is here, on which machine, and who has not come.
+
+    meeting = meet()
+    meeting.members[3]         # Member(rank=3, host="node-1", pid=4242, house="...")
+    str(meeting.members[3])    # "rank 3 (node-1, pid 4242)"
+    meeting.store              # words between the ranks
+
+torchrun's store outlives its workers: those that it starts again find the words of the dead in it.
+So every process comes under a name of its own, and rank 0 reads out the list of names until each
+rank has found itself on it; only then do they share a store, whose words begin with that list's.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+import torch.distributed
+from torch.distributed import PrefixStore, Store
+
+from baiwen.errors import UserError
+
+PATIENCE = 600.0  # seconds that those who are here wait for the others
+MISTAKE = "mistake"  # the word in which a user's mistake outlives those who found it
+PAUSE = 0.05  # seconds between two looks
+
+
+@dataclass(frozen=True)
+class Member:
+    """One process of the job."""
+
+    rank: int
+    host: str
+    pid: int
+    house: str  # the same for those that see each other's processes: one kernel, one container
+    name: str  # of this process alone
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} ({self.host}, pid {self.pid})"
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """The processes of a job that have found each other."""
+
+    rank: int
+    members: tuple[Member, ...]  # in the order of their ranks
+    store: Store
+    lasting: Store  # the same, and what those who come after a restart read
+    place: str  # where it is, as host:port
+
+
+@cache
+def meet() -> Meeting:
+    """Meet the other ranks, once a process: what they share outlives a session.
+
+    UserError where the store of the job cannot be reached, or where ranks do not come.
+    """
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    try:
+        patience = timedelta(seconds=PATIENCE)
+        store, rank, size = next(torch.distributed.rendezvous("env://", timeout=patience))
+    except torch.distributed.DistNetworkError as error:
+        raise UserError(
+            f"nobody answers at {place} (MASTER_ADDR:MASTER_PORT), where rank 0 or its torchrun "
+            f"should be: {str(error).splitlines()[0]}"
+        ) from error
+    mine = Member(rank, socket.gethostname(), os.getpid(), _house(), uuid4().hex)
+    turn, members = gathered(store, mine, size, PATIENCE)
+    if store.check([MISTAKE]):
+        told = store.get(MISTAKE).decode()
+        raise UserError(f"{told}\n(torchrun started the job again, but no restart mends this.)")
+    return Meeting(rank, tuple(members), PrefixStore(turn, store), store, place)
+
+
+def gathered(store: Store, mine: Member, size: int, patience: float) -> tuple[str, list[Member]]:
+    """A name for this meeting and all its members, alike on every rank."""
+    store.set(f"member {mine.rank}", json.dumps(asdict(mine)))
+    deadline = time.monotonic() + patience
+    while True:
+        if mine.rank == 0:
+            _read_out(store, size)
+        found = _found(store, mine)
+        if found is not None and store.check([f"{found[0]} is complete"]):
+            return found
+        if time.monotonic() > deadline:
+            raise UserError(_missing(store, size, patience))
+        time.sleep(PAUSE)
+
+
+def _read_out(store: Store, size: int) -> None:
+    """As rank 0: the list of all that are here, under a new name whenever it has changed."""
+    keys = [f"member {rank}" for rank in range(size)]
+    if not store.check(keys):
+        return
+    words = [text.decode() for text in store.multi_get(keys)]
+    turn, listed = _list(store)
+    if words != listed:
+        turn = uuid4().hex
+        store.set("members", json.dumps([turn, words]))
+    if store.check([_nod(turn, json.loads(text)["name"]) for text in words]):
+        store.set(f"{turn} is complete", "")
+
+
+def _found(store: Store, mine: Member) -> tuple[str, list[Member]] | None:
+    """The list, if this process is on it; then rank 0 is told so."""
+    turn, words = _list(store)
+    members = [Member(**json.loads(text)) for text in words]
+    if mine not in members:
+        return None
+    store.set(_nod(turn, mine.name), "")
+    return turn, members
+
+
+def _list(store: Store) -> tuple[str, list[str]]:
+    if not store.check(["members"]):
+        return "", []
+    turn, words = json.loads(store.get("members"))
+    return turn, words
+
+
+def _nod(turn: str, name: str) -> str:
+    return f"{name} is on {turn}"
+
+
+def _missing(store: Store, size: int, patience: float) -> str:
+    """Who is here and who is not; of an earlier start's words nothing counts that has no nod."""
+    turn, words = _list(store)
+    listed = [Member(**json.loads(text)) for text in words]
+    here = [member for member in listed if store.check([_nod(turn, member.name)])]
+    if not listed:
+        keys = {rank: f"member {rank}" for rank in range(size)}
+        there = [key for key in keys.values() if store.check([key])]
+        here = [Member(**json.loads(store.get(key))) for key in there]
+    absent = sorted(set(range(size)) - {member.rank for member in here})
+    return (
+        f"{ranks(absent)} of {size} did not come within {patience:.0f} s. Here: "
+        f"{', '.join(map(str, here[:16]))}{', ...' if len(here) > 16 else ''}.\n"
+        "Look at what the missing ones, or the torchrun of their machine, have printed."
+    )
+
+
+def ranks(numbers: Sequence[int]) -> str:
+    """[3] -> "rank 3"; [1, 2, 3, 5] -> "ranks 1-3, 5"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    told = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+    return f"rank{'s' if len(numbers) > 1 else ''} {told}"
+
+
+def _house() -> str:
+    """The kernel and its table of processes, where there is such a thing (Linux)."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return uuid4().hex
