@@ -3,7 +3,7 @@
     found = law.predict(parameters=1.5e9, tokens=3e10)
     found.low, found.value, found.high
     found.beyond                # {"tokens": 1.2}: 1.2 times the most of the law's runs
-    str(found)      # "0.00139 (95 %: 0.0012 to 0.0016); beyond its runs: tokens 1.2x above"
+    f"{found}"      # "0.00139 (95 %: 0.0012 to 0.0016); beyond its runs: tokens 1.2x above"
 
 A law fits its runs and nothing else: what lies outside them is said, never left to be noticed.
 """
@@ -41,11 +41,14 @@ class Predicted:
     high: float | None
     beyond: Mapping[str, float]  # a variable over the nearest end of its range; none: within
 
-    def __str__(self) -> str:
-        """In one line, for the eye."""
-        known = "" if self.low is None else f" (95 %: {self.low:.3g} to {self.high:.3g})"
+    def __format__(self, form: str) -> str:
+        """In one line, for the eye; `form` is that of the numbers."""
+        form = form or ".3g"
+        known = "no interval is published"
+        if self.low is not None:
+            known = f"95 %: {self.low:{form}} to {self.high:{form}}"
         warning = f"; beyond its runs: {told(self.beyond)}" if self.beyond else ""
-        return f"{self.value:.3g}{known}{warning}"
+        return f"{self.value:{form}} ({known}){warning}"
 
 
 def predicted(value: float, draws: np.ndarray | None, beyond: Mapping[str, float]) -> Predicted:

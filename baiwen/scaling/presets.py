@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from baiwen.model import count
+from baiwen.model.config import ModelConfig
 from baiwen.scaling.interval import Ranges, beyond, told
 from baiwen.scaling.loss import LossLaw
 
@@ -29,10 +31,23 @@ LOSSES = {  # E + A / N^alpha + B / D^beta, in nats of their authors' text and t
 class Target:
     """What is to be trained."""
 
-    parameters: float  # N, without the embeddings
+    parameters: float  # N, without the embeddings; of a mixture of experts the active ones
     tokens: float  # D
-    flops_per_token: float | None = None  # forward and backward, without the head; none: 6 N
+    flops_per_token: float | None = None  # as DeepSeek counts them; none: 6 N
     loss: float | None = None  # that is expected, in nats a token; none: as "epoch" has it
+
+    @classmethod
+    def of(cls, shape: ModelConfig, tokens: float, length: int) -> "Target":
+        """A model of this shape on rows of `length` tokens.
+
+        FLOPs are DeepSeek's (72 layers d^2 + 12 layers d length, its section 3.1): without the
+        head, and attention over whole rows where `count.flops_per_token` takes the causal half.
+        """
+        weights = count.parameters(shape)
+        head = 6 * shape.vocab_size * shape.hidden_size
+        rest = 6 * shape.num_hidden_layers * shape.hidden_size * length
+        flops = count.flops_per_token(shape, length) - head + rest
+        return cls(weights.active - (weights.total - weights.non_embedding), tokens, flops)
 
     @property
     def flops(self) -> float:

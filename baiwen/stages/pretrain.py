@@ -12,6 +12,11 @@ Writes an HF folder with `metrics.jsonl`, `rows.json` (what was loaded) and `dev
 the context, give `start`, a longer `sequence_length`, a larger `rope_theta` (adjusted base
 frequency, Xiong et al., 2023) and `mixture.long_share`: config.json then says what was trained.
 Rows that no device holds are shared by several: `parallel.context`.
+
+With `optim.lr = "law"` or `tokens_per_step = "law"` the number is what `law` says of N (without
+embeddings, of a mixture of experts the active ones) and D of the recipe, tokens_per_step to the
+nearest multiple of micro_tokens on all ranks. `law.json` in the folder records both, and holds for
+a resume; the recipe stays as typed.
 """
 
 import math
@@ -40,6 +45,8 @@ from baiwen.model.config import ModelConfig
 from baiwen.model.positions import DualChunk
 from baiwen.model.sizes import SIZES, fitted
 from baiwen.model.transformer import Transformer
+from baiwen.scaling.presets import Target
+from baiwen.scaling.settings import Law, Numbers, Setting, begin, misasked, numbers, setting
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
 from baiwen.train.balance import Routers
@@ -47,7 +54,7 @@ from baiwen.train.cluster import Work
 from baiwen.train.context import share
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
-from baiwen.train.optim import Optim
+from baiwen.train.optim import AskedOptim, Optim
 from baiwen.train.parallel import ContextParallel, session, shard
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
@@ -88,7 +95,9 @@ class Config(Knobs):
     heldout: Input | None = None  # documents whose loss is measured every loop.eval_every steps
     heldout_tokens: Count = 65_536  # of them that are measured
     sequence_length: Count = 4096  # tokens of a row; report: 4096, then 32768
-    tokens_per_step: Count = 2**20  # over all ranks; not reported
+    # Over all ranks; "law": what `law` says. Not reported.
+    tokens_per_step: Count | Literal["law"] = 2**20
+    law: Law | None = None  # laws.json of a scaling stage; or a published one: steplaw, deepseek
     micro_tokens: Count = 8192  # that one rank, or those that share rows, compute at once
     steps: Count | None = None  # of the optimizer; or
     tokens: Count | None = None  # to train on; report: 18e12; or
@@ -104,7 +113,7 @@ class Config(Knobs):
     router_z_loss: Annotated[float, Field(ge=0)] = 0.0  # of the experts; unknown (ST-MoE: 1e-3)
     z_loss: Annotated[float, Field(ge=0)] = 0.0  # weight of logsumexp^2; not reported (PaLM: 1e-4)
     mixture: Mixture = Mixture()
-    optim: Optim = Optim()
+    optim: AskedOptim = AskedOptim()
     schedule: Schedule = Schedule()
     loop: Loop = Loop()
     parallel: ContextParallel = ContextParallel()
@@ -129,69 +138,108 @@ class Config(Knobs):
             raise ValueError("needs one of steps, tokens and epochs")
         if self.loop.keep_best and self.heldout is None:
             raise ValueError("loop.keep_best needs heldout, whose loss says which is the best")
-        Split(self.sequence_length, self.tokens_per_step, self.micro_tokens)  # on any ranks
+        step = self.tokens_per_step if isinstance(self.tokens_per_step, int) else self.micro_tokens
+        Split(self.sequence_length, step, self.micro_tokens)  # on any ranks
         self.parallel.check(self.sequence_length)
+        if told := misasked(self):
+            raise ValueError(told)
         return self
+
+
+class Settled(Config):
+    """A configuration with numbers where a law was asked."""
+
+    tokens_per_step: Count = 2**20
+    optim: Optim = Optim()
 
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Train and write the model."""
     with session(config) as world:
-        tokenizer = Tokenizer.load(config.tokenizer)
-        pools = mixture.pools(
-            config.shards, tokenizer.fingerprint, config.sequence_length, config.mixture
-        )
-        loader = Loader(pools, Split.of(config, world), config.seed)
+        own = _settled(config, begin(config, _asked(config, _shape(config)), folder, world))
+        tokenizer = Tokenizer.load(own.tokenizer)
+        pools = mixture.pools(own.shards, tokenizer.fingerprint, own.sequence_length, own.mixture)
+        loader = Loader(pools, Split.of(own, world), own.seed)
         if world.main:
             files.write_json(folder.path / "rows.json", loader.describe())
-        model = shard(_model(config, tokenizer), config.parallel, world)
-        shared = partial(share, form=config.parallel.context_form, world=world)
+        model = shard(_model(own, tokenizer), own.parallel, world)
+        shared = partial(share, form=own.parallel.context_form, world=world)
         best = train(
             model,
             lambda step: [shared(batch) for batch in loader.step(step)],
-            partial(lm, z_loss=config.z_loss),
-            steps=_steps(config, loader),
-            optim=config.optim,
-            schedule=config.schedule,
-            loop=config.loop,
+            partial(lm, z_loss=own.z_loss),
+            steps=_steps(own, loader),
+            optim=own.optim,
+            schedule=own.schedule,
+            loop=own.loop,
             world=world,
             out=folder.path,
-            heldout=[shared(batch) for batch in _heldout(config, tokenizer, world)],
-            flops_per_token=count.flops_per_token(model.config, config.sequence_length),
-            routers=Routers(model.config, world, config.router_z_loss, config.router_micro),
+            heldout=[shared(batch) for batch in _heldout(own, tokenizer, world)],
+            flops_per_token=count.flops_per_token(model.config, own.sequence_length),
+            routers=Routers(model.config, world, own.router_z_loss, own.router_micro),
         )
-        dtype = getattr(torch, config.save_dtype)
+        dtype = getattr(torch, own.save_dtype)
         publish(model, tokenizer, folder.path, world, dtype=dtype, chat=False, best=best)
 
 
 def work(config: Config, shape: ModelConfig | None = None) -> Work | None:
     """What is to be trained, of another shape if one is given; None where none is known yet."""
-    if shape is None and config.size is None and not (config.start and config.start.exists()):
+    if shape is None and not _has_shape(config):
         return None
-    tokens, length = _planned_tokens(config), config.sequence_length
-    return Work(shape or _shape(config), length, config.tokens_per_step, tokens)
+    shape = shape or _shape(config)
+    found = numbers(config, _asked(config, shape))
+    if found is None:
+        return None
+    return Work(shape, config.sequence_length, found.tokens_per_step, _planned_tokens(config))
 
 
 def plan(config: Config) -> dict[str, str | int]:
     """What a run would take on this machine, as far as its inputs are there."""
-    asked = work(config)
-    if asked is None:
+    if not _has_shape(config):
         return {}
-    length, step = asked.sequence_length, asked.tokens_per_step
-    return estimate.figures(asked.shape, asked.tokens, config, length=length, step=step)
+    shape, length = _shape(config), config.sequence_length
+    found = numbers(config, _asked(config, shape))
+    if found is None:
+        return {"law": "tells no number before its inputs are there"}
+    settled, step = _settled(config, found), found.tokens_per_step
+    told = estimate.figures(shape, _planned_tokens(config), settled, length=length, step=step)
+    return found.told | told
+
+
+def _has_shape(config: Config) -> bool:
+    return config.size is not None or (config.start is not None and config.start.exists())
+
+
+def _asked(config: Config, shape: ModelConfig) -> Setting | None:
+    """What the recipe's law says; None where none is asked, or an input is not there yet."""
+    law = config.law
+    if law is None or (isinstance(law, Path) and not law.exists()):
+        return None
+    tokens = _planned_tokens(config)
+    if tokens is None:
+        return None
+    return setting(law, Target.of(shape, tokens, config.sequence_length))
+
+
+def _settled(config: Config, found: Numbers) -> Settled:
+    """The configuration in numbers; the law has said what it was asked."""
+    own = {"tokens_per_step": found.tokens_per_step, "law": None}
+    return Settled(**dict(config) | own | {"optim": Optim(**dict(config.optim) | {"lr": found.lr})})
 
 
 def _planned_tokens(config: Config) -> int | None:
     """Tokens to train on; None where that hangs on shards that are not there yet."""
+    if isinstance(config.tokens_per_step, int) and config.steps is not None:
+        return config.steps * config.tokens_per_step
     if config.epochs is None:
-        return config.tokens or (config.steps or 0) * config.tokens_per_step
+        return config.tokens
     if not config.shards.exists():
         return None
     sources = [shards.Shards.open(config.shards / name) for name in shards.names(config.shards)]
     return math.ceil(config.epochs * sum(map(len, sources)))
 
 
-def _steps(config: Config, loader: Loader) -> int:
+def _steps(config: Settled, loader: Loader) -> int:
     if config.epochs is not None:
         return loader.steps(config.epochs)
     return config.steps or math.ceil((config.tokens or 0) / config.tokens_per_step)
@@ -249,7 +297,7 @@ def _expect(config: Config, found: ModelConfig) -> None:
             )
 
 
-def _heldout(config: Config, tokenizer: Tokenizer, world: World) -> Sequence[Batch]:
+def _heldout(config: Settled, tokenizer: Tokenizer, world: World) -> Sequence[Batch]:
     """This rank's share of the held-out rows; each rank tokenizes them for itself."""
     if config.heldout is None:
         return ()

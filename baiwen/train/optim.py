@@ -15,7 +15,7 @@ operation takes no DTensors of several.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -30,10 +30,11 @@ from baiwen.train.merging import Merging, OnlineMerging, taus
 from baiwen.train.muon import Muon
 
 
-class Optim(Knobs):
-    """The optimizer's knobs."""
+class AskedOptim(Knobs):
+    """The optimizer's knobs, where a law may be asked for the learning rate."""
 
-    lr: Annotated[float, Field(gt=0)] = 3e-4  # peak learning rate; report: 7e-6 for SFT
+    # Peak learning rate; "law": what `law` says. Report: 7e-6 for SFT.
+    lr: Annotated[float, Field(gt=0)] | Literal["law"] = 3e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.1  # on matrices; report: 0.1 for SFT
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # memory of the gradients' mean; not reported
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95  # memory of their squares; not reported
@@ -41,6 +42,12 @@ class Optim(Knobs):
     clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the gradient; report: 1.0 for SFT
     muon: bool = False  # Muon for the blocks' matrices (one process only); not in the report
     merging: Merging = Merging()  # AdamW's steps merged with those that made the start model
+
+
+class Optim(AskedOptim):
+    """The optimizer's knobs."""
+
+    lr: Annotated[float, Field(gt=0)] = 3e-4  # peak learning rate; report: 7e-6 for SFT
 
 
 def build(

@@ -54,6 +54,18 @@ tokens = 300
 rope_theta = 50000.0
 threads = 1
 """
+BY_LAW = """
+stage = "pretrain"
+tokenizer = "tokenizer"
+shards = "shards"
+size = "tiny"
+sequence_length = 32
+micro_tokens = 64
+tokens = 400
+threads = 1
+[optim]
+lr = "law"
+"""
 SFT = """
 stage = "sft"
 start = "extend"
@@ -112,6 +124,19 @@ def base(place):
 def extended(base):
     run("extend", EXTEND)
     return base.with_name("extend")
+
+
+def test_a_law_gives_the_run_of_its_numbers_and_is_recorded(place):
+    run("by_law", BY_LAW, law="steplaw", tokens_per_step="law")
+    told = files.read_json("by_law/law.json")
+    assert 0 < told["lr"] < 0.1 and told["tokens_per_step"] == 64
+    assert told["setting"]["tokens"] == 400 and "parameters" in told["setting"]["lr"]["beyond"]
+    typed = files.read_json("by_law/recipe.json")
+    assert typed["optim"]["lr"] == typed["tokens_per_step"] == "law"
+    numbers = BY_LAW.replace('"law"', repr(told["lr"]))
+    run("by_number", numbers, tokens_per_step=told["tokens_per_step"])
+    one, other = (place / name / "model.safetensors" for name in ("by_law", "by_number"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_the_folder_is_one_that_transformers_reads(base):
