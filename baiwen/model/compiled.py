@@ -58,22 +58,34 @@ def turn(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return turned
 
 
-def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up, [..., I]."""
-    out = _SwiGLU.apply(gate, up)
+def swiglu(gate: Tensor, up: Tensor, weights: Tensor | None = None) -> Tensor:
+    """silu(gate) * up, [..., I], times fp32 weights [...] of the rows."""
+    out = _SwiGLU.apply(gate, up, weights)
     assert isinstance(out, Tensor)
     return out
 
 
-def swiglu_gradients(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of gate and up [..., I] from that of `swiglu`."""
+def swiglu_gradients(
+    grad: Tensor, gate: Tensor, up: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of gate and up [..., I], and of weights [...], from that of `swiglu`."""
     gate, up = gate.contiguous(), up.contiguous()
     grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
+    grad_weights = None if weights is None else torch.empty_like(weights)
     (count, size, stride), half = _rows(gate), gate.dtype == torch.bfloat16
     _native().swiglu_backward(
-        grad.contiguous(), gate, up, stride, grad_gate, grad_up, count, size, half
+        *(grad.contiguous(), gate, up, stride, weights),
+        *(grad_gate, grad_up, grad_weights, count, size, half),
     )
-    return grad_gate, grad_up
+    return grad_gate, grad_up, grad_weights
+
+
+def sum_rows(x: Tensor, places: Tensor, k: int) -> Tensor:
+    """Of rows x [M, C] the sums of the k at the places [N*k] of each of N: [N, C]."""
+    x = x.contiguous()
+    out = x.new_empty(len(places) // k, x.shape[1])
+    _native().sum_rows(x, places, out, len(out), k, x.shape[1], x.dtype == torch.bfloat16)
+    return out
 
 
 class _Norm(torch.autograd.Function):
@@ -137,18 +149,18 @@ class _Rotation(torch.autograd.Function):
 
 class _SwiGLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, gate: Tensor, up: Tensor, weights: Tensor | None) -> Tensor:  # noqa: ANN401
         if not (_evenly_apart(gate) and gate.stride() == up.stride()):
             gate, up = gate.contiguous(), up.contiguous()
         out, (count, size, stride) = gate.new_empty(gate.shape), _rows(gate)
         half = gate.dtype == torch.bfloat16
-        _native().swiglu_forward(gate, up, stride, out, count, size, half)
-        ctx.save_for_backward(gate, up)
+        _native().swiglu_forward(gate, up, stride, weights, out, count, size, half)
+        ctx.save_for_backward(gate, up, weights)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         return swiglu_gradients(grad, *ctx.saved_tensors)
 
 

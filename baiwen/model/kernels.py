@@ -24,7 +24,7 @@ from baiwen.model import chunked, compiled, dca, flash, fused, gathered, paged_c
 from baiwen.model.dca import Turns
 from baiwen.model.documents import Documents
 from baiwen.model.layout import Layout
-from baiwen.model.mixture import Weights, grouped
+from baiwen.model.mixture import Order, Weights, count
 from baiwen.model.pages import Lists, Pages, Scales, encode
 
 # A further call of SDPA costs about as much as this many (query, key) pairs in a call of their own.
@@ -62,11 +62,12 @@ def feed_forward(x: Tensor, gate: nn.Linear, up: nn.Linear, down: nn.Linear) -> 
     return chunked.feed_forward(x, gate.weight, up.weight, down.weight)
 
 
-def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up, elementwise."""
+def swiglu(gate: Tensor, up: Tensor, weights: Tensor | None = None) -> Tensor:
+    """silu(gate) * up, [..., I], times the weights of the rows [...] where there are any."""
     if gate.shape == up.shape and compiled.fits(gate, up):
-        return compiled.swiglu(gate, up)
-    return F.silu(gate) * up
+        return compiled.swiglu(gate, up, weights)
+    hidden = F.silu(gate) * up
+    return hidden if weights is None else hidden * weights[..., None].to(hidden.dtype)
 
 
 def rotate(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
@@ -271,9 +272,16 @@ def _compiled_flex() -> Callable[..., Tensor]:
     return torch.compile(flex_attention, dynamic=False)
 
 
-def mixture(x: Tensor, chosen: Tensor, weights: Tensor | None, experts: Weights) -> Tensor:
-    """x [N, C] through the experts chosen [N, k], weighed [N, k] (None: by 1) and summed: [N, C].
+def mixture(x: Tensor, chosen: Tensor, weights: Tensor, experts: Weights) -> Tensor:
+    """x [N, C] through the experts chosen [N, k], times their weights [N, k], summed: [N, C].
 
+    A token's weight is applied to the hidden layer, so that what single experts give is not kept.
     Autocast does not know grouped matmuls: its dtype is taken here.
     """
-    return grouped(x, chosen, weights, experts, _compute_dtype(x))
+    dtype, order = _compute_dtype(x), Order.of(chosen)
+    ends = count(chosen, len(experts.gate)).cumsum(0).to(torch.int32)  # of each expert's pairs
+    gate, up, down = (weight.to(dtype).transpose(1, 2) for weight in experts)
+    sent = order.take(x.to(dtype))  # [N*k, C]
+    gates, ups = (F.grouped_mm(sent, weight, offs=ends) for weight in (gate, up))  # [N*k, I]
+    hidden = swiglu(gates, ups, order.of_pairs(weights))
+    return order.give(F.grouped_mm(hidden, down, offs=ends))

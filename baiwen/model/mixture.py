@@ -1,10 +1,12 @@
-"""Tokens through the experts that they chose: sorted by expert, multiplied group by group, summed.
+"""Tokens and the experts that they chose: pairs, sorted by expert, and the sums of what comes back.
 
-    out = grouped(x, chosen, weights, experts)      # sum_j weights[n, j] * expert chosen[n, j] of x
+    order = Order.of(chosen)               # [N, k] -> the pairs (token, choice), expert by expert
+    sent = order.take(x)                   # [N, C] -> [N*k, C]
+    out = order.give(done)                 # [N*k, C] -> [N, C], the sum of each token's pairs
 
-The plain form, and that of a GPU: all sizes but that of the result are the device's own knowledge,
-so the host never waits. Rows change places by permutations, whose gradients are permutations too,
-so sums have one order and a run repeats bit for bit.
+`take` and `give` are each other's transposes and so each other's gradients. Every sum has one
+order, so a run repeats bit for bit, and all that the host needs to know are the sizes it has: it
+never waits for a GPU.
 
 N tokens, C hidden size, I width of an expert, E experts, k experts a token.
 """
@@ -13,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from baiwen.model import compiled
 
 
 class Weights(NamedTuple):
@@ -38,16 +41,21 @@ class Order:
     def of(cls, chosen: Tensor) -> "Order":
         """That of the experts chosen [N, k]; the pairs of one expert keep the order of tokens."""
         pairs = chosen.flatten().argsort(stable=True)
-        return cls(pairs, pairs.argsort(), chosen.shape[1])
+        numbers = torch.arange(len(pairs), device=pairs.device)
+        places = torch.empty_like(pairs).scatter_(0, pairs, numbers)
+        return cls(pairs, places, chosen.shape[1])
 
     def take(self, x: Tensor) -> Tensor:
         """x [N, C] -> [N*k, C]: the token of each place."""
-        return _taken(x, self.pairs, self.places, self.k)
+        return _applied(_Take, x, self)
 
-    def give(self, x: Tensor, weights: Tensor | None) -> Tensor:
-        """x [N*k, C] by place -> [N, C]: what each token's pairs gave, times weights [N, k]."""
-        back = _taken(x, self.places, self.pairs, 1).unflatten(0, (-1, self.k))  # [N, k, C]
-        return (back if weights is None else back * weights[..., None].to(back.dtype)).sum(1)
+    def give(self, x: Tensor) -> Tensor:
+        """x [N*k, C] by place -> [N, C]: the sum of each token's pairs."""
+        return _applied(_Give, x, self)
+
+    def of_pairs(self, x: Tensor) -> Tensor:
+        """x [N, k] -> [N*k], by place."""
+        return x.flatten().index_select(0, self.pairs)
 
 
 def count(chosen: Tensor, experts: int, kept: Tensor | None = None) -> Tensor:
@@ -58,36 +66,45 @@ def count(chosen: Tensor, experts: int, kept: Tensor | None = None) -> Tensor:
     return zeros.scatter_add(0, chosen.flatten(), ones.flatten())
 
 
-def grouped(
-    x: Tensor, chosen: Tensor, weights: Tensor | None, experts: Weights, dtype: torch.dtype
-) -> Tensor:
-    """x [N, C], chosen and weights [N, k] (None: all 1) -> [N, C]; products are in `dtype`."""
-    order = Order.of(chosen)
-    ends = count(chosen, len(experts.gate)).cumsum(0).to(torch.int32)  # of each expert's rows
-    sent = order.take(x).to(dtype)
-    gate, up, down = (weight.to(dtype).transpose(1, 2) for weight in experts)
-    hidden = F.silu(F.grouped_mm(sent, gate, offs=ends)) * F.grouped_mm(sent, up, offs=ends)
-    return order.give(F.grouped_mm(hidden, down, offs=ends), weights)
-
-
-def _taken(x: Tensor, index: Tensor, back: Tensor, k: int) -> Tensor:
-    out = _Take.apply(x, index, back, k)
+def _applied(function: type[torch.autograd.Function], x: Tensor, order: Order) -> Tensor:
+    out = function.apply(x, order.pairs, order.places, order.k)
     assert isinstance(out, Tensor)
     return out
 
 
-class _Take(torch.autograd.Function):
-    """Rows index // k of x [N, C]; a row's k gradients stand at the k places `back` tells."""
+def _taken(x: Tensor, pairs: Tensor, k: int) -> Tensor:
+    return x.index_select(0, pairs // k if k > 1 else pairs)
 
+
+def _given(x: Tensor, places: Tensor, k: int) -> Tensor:
+    if compiled.fits(x):
+        return compiled.sum_rows(x, places, k)
+    return x.index_select(0, places).unflatten(0, (-1, k)).sum(1)
+
+
+class _Take(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor, k: int) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(back)
+    def forward(ctx: Any, x: Tensor, pairs: Tensor, places: Tensor, k: int) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(places)
         ctx.k = k
-        return x.index_select(0, index // k if k > 1 else index)
+        return _taken(x, pairs, k)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        (back,) = ctx.saved_tensors
-        grads = grad.index_select(0, back)
-        return grads.unflatten(0, (-1, ctx.k)).sum(1) if ctx.k > 1 else grads, None, None, None
+        (places,) = ctx.saved_tensors
+        return _given(grad, places, ctx.k), None, None, None
+
+
+class _Give(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, pairs: Tensor, places: Tensor, k: int) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(pairs)
+        ctx.k = k
+        return _given(x, places, k)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        (pairs,) = ctx.saved_tensors
+        return _taken(grad, pairs, ctx.k), None, None, None

@@ -5,10 +5,10 @@
         train(...)                          # the loop, its losses and gradients are those of one
 
 The pairs (token, choice) of a rank, sorted by expert, are sorted by rank too, since a rank has
-neighbouring experts. So one all-to-all of uneven parts takes them there, and another one brings
-back what the experts gave; each is the transpose of the other, so gradients go the same ways. No
-token is dropped, whatever the router does: parts are as long as it makes them (GShard, Lepikhin et
-al., 2020, had a capacity).
+neighbouring experts. So an all-to-all of uneven parts takes them there, their weights in another
+one, and a third brings back what the experts gave; gradients go the same ways. No token is dropped,
+whatever the router does: parts are as long as it makes them (GShard, Lepikhin et al., 2020, had a
+capacity).
 
 How long, the host must know: how many pairs go from each rank to each expert is exchanged first,
 and read by one copy to the host a layer. It is the only point of a layer at which the host waits.
@@ -95,8 +95,9 @@ def _by_ranks(
     order = Order.of(chosen)
     local, sent, received = _parts(count(chosen, group.size() * len(here.gate)), group)
     there = _moved(order.take(x), sent, received, group)  # [M, C]
-    done = kernels.mixture(there, local[:, None], None, here)
-    return order.give(_moved(done, received, sent, group), weights)
+    weighs = _moved(order.of_pairs(weights), sent, received, group)  # [M]
+    done = kernels.mixture(there, local[:, None], weighs[:, None], here)
+    return order.give(_moved(done, received, sent, group))
 
 
 def _parts(counts: Tensor, group: ProcessGroup) -> tuple[Tensor, Parts, Parts]:
@@ -115,7 +116,7 @@ def _parts(counts: Tensor, group: ProcessGroup) -> tuple[Tensor, Parts, Parts]:
 
 
 def _moved(x: Tensor, sent: Parts, received: Parts, group: ProcessGroup) -> Tensor:
-    """Rows of x [sum(sent), C] to the ranks; those that come [sum(received), C] in their order."""
+    """Rows of x [sum(sent), ...] to the ranks; what comes [sum(received), ...] in their order."""
     out = _Move.apply(x, sent, received, group)
     assert isinstance(out, Tensor)
     return out

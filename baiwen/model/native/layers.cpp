@@ -87,31 +87,54 @@ void turn(const T *x, int64_t stride, const float *cosine, const float *sine, fl
     }
 }
 
-// Rows of gate and up [count][size] are `stride` apart, those of out side by side.
+// Rows of gate and up [count][size] are `stride` apart, those of out side by side; each row is
+// multiplied with its weight (weights may be null: 1).
 template <typename T>
-void gated(const T *gate, const T *up, int64_t stride, T *out, int64_t count, int64_t size) {
+void gated(const T *gate, const T *up, int64_t stride, const float *weights, T *out, int64_t count,
+           int64_t size) {
 #pragma omp parallel for if (count * size > SMALL)
-    for (int64_t row = 0; row < count; row++)
+    for (int64_t row = 0; row < count; row++) {
+        float weight = weights ? weights[row] : 1.f;
         for (int64_t d = 0; d < size; d += W) {
             vf x = load(gate + row * stride + d, size - d);
             vf y = x * sigmoid(x) * load(up + row * stride + d, size - d);
-            store(out + row * size + d, y, size - d);
+            store(out + row * size + d, y * weight, size - d);
         }
+    }
 }
 
-// Rows of the two gradients are `stride` apart too.
+// Rows of the two gradients are `stride` apart too; grad_weights is null where weights is.
 template <typename T>
-void gated_gradient(const T *grad, const T *gate, const T *up, int64_t stride, T *grad_gate,
-                    T *grad_up, int64_t count, int64_t size) {
+void gated_gradient(const T *grad, const T *gate, const T *up, int64_t stride,
+                    const float *weights, T *grad_gate, T *grad_up, float *grad_weights,
+                    int64_t count, int64_t size) {
 #pragma omp parallel for if (count * size > SMALL)
-    for (int64_t row = 0; row < count; row++)
+    for (int64_t row = 0; row < count; row++) {
+        float weight = weights ? weights[row] : 1.f;
+        vf products = vf{};
         for (int64_t d = 0; d < size; d += W) {
             int64_t at = row * stride + d;
             vf slope = load(grad + row * size + d, size - d), x = load(gate + at, size - d);
-            vf s = sigmoid(x);
+            vf s = sigmoid(x), y = load(up + at, size - d);
+            products += slope * x * s * y;
+            slope *= weight;
             store(grad_up + at, slope * x * s, size - d);
-            slope *= load(up + at, size - d) * s;
-            store(grad_gate + at, slope * (1.f + x * (1.f - s)), size - d);
+            store(grad_gate + at, slope * y * s * (1.f + x * (1.f - s)), size - d);
+        }
+        if (grad_weights) grad_weights[row] = sum(products);
+    }
+}
+
+// out[n] is the sum of the k rows of x that stand at its places [count][k].
+template <typename T>
+void summed(const T *x, const int64_t *places, T *out, int64_t count, int64_t k, int64_t size) {
+#pragma omp parallel for if (count * k * size > SMALL)
+    for (int64_t n = 0; n < count; n++)
+        for (int64_t d = 0; d < size; d += W) {
+            vf total = vf{};
+            for (int64_t j = 0; j < k; j++)
+                total += load(x + places[n * k + j] * size + d, size - d);
+            store(out + n * size + d, total, size - d);
         }
 }
 
@@ -157,18 +180,28 @@ extern "C" void rotate(const void *x, int64_t stride, const float *cosine, const
     });
 }
 
-extern "C" void swiglu_forward(const void *gate, const void *up, int64_t stride, void *out,
-                               int64_t count, int64_t size, bool half) {
+// weights [count] may be null.
+extern "C" void swiglu_forward(const void *gate, const void *up, int64_t stride,
+                               const float *weights, void *out, int64_t count, int64_t size,
+                               bool half) {
     typed(half, half, [&]<typename X, typename Y>(X *, Y *) {
-        gated((const X *)gate, (const X *)up, stride, (X *)out, count, size);
+        gated((const X *)gate, (const X *)up, stride, weights, (X *)out, count, size);
     });
 }
 
 extern "C" void swiglu_backward(const void *grad, const void *gate, const void *up, int64_t stride,
-                                void *grad_gate, void *grad_up, int64_t count, int64_t size,
-                                bool half) {
+                                const float *weights, void *grad_gate, void *grad_up,
+                                float *grad_weights, int64_t count, int64_t size, bool half) {
     typed(half, half, [&]<typename X, typename Y>(X *, Y *) {
-        gated_gradient((const X *)grad, (const X *)gate, (const X *)up, stride, (X *)grad_gate,
-                       (X *)grad_up, count, size);
+        gated_gradient((const X *)grad, (const X *)gate, (const X *)up, stride, weights,
+                       (X *)grad_gate, (X *)grad_up, grad_weights, count, size);
+    });
+}
+
+// x [any][size], places [count][k], out [count][size].
+extern "C" void sum_rows(const void *x, const int64_t *places, void *out, int64_t count, int64_t k,
+                         int64_t size, bool half) {
+    typed(half, half, [&]<typename X, typename Y>(X *, Y *) {
+        summed((const X *)x, places, (X *)out, count, k, size);
     });
 }
