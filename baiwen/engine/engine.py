@@ -33,6 +33,7 @@ from baiwen.engine.pretrained import check
 from baiwen.engine.reach import Extend, Reach
 from baiwen.engine.reading import Reader, Sparsity
 from baiwen.engine.request import Completion, Delta, Request, Sample, Token, completions
+from baiwen.engine.routes import Routes
 from baiwen.engine.runner import Runner
 from baiwen.engine.sampler import Sampling
 from baiwen.engine.scheduler import Chunk, Scheduler
@@ -65,6 +66,7 @@ class Engine:
     that run at once.
     prefix_cache: share what prompts begin with. lookup: most tokens that are guessed ahead from the
     text itself, or by `draft`, a smaller model of the same tokenizer (then 4 unless given).
+    routes: completions tell the experts that a mixture's tokens went to (`routes.py`).
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Engine:
         prefix_cache: bool = True,
         lookup: int = 0,
         draft: Transformer | None = None,
+        routes: bool = False,
     ) -> None:
         check(model.config, tokenizer, "the engine")
         if draft is not None:
@@ -118,7 +121,8 @@ class Engine:
         self.reader = Reader(within, sparse, prefix_cache)
         self.pool = Blocks(blocks)
         self.scheduler = Scheduler(self.pool, BLOCK, step_tokens, sequences)
-        self.runner = Runner(models, self.reader, dtypes, blocks, BLOCK)
+        kept = Routes(model.config, blocks, BLOCK, device) if routes else None
+        self.runner = Runner(models, self.reader, dtypes, blocks, BLOCK, kept)
         self.ahead = lookup or (DRAFTED if draft else 0)  # tokens that are guessed
         self._guesses = self._drafted if draft else _looked_up
         self._counts: Counter[str] = Counter()
@@ -371,6 +375,8 @@ class Engine:
         self._counts["proposed"] += guessed
         self._counts["accepted"] += len(chosen) - 1
         if sample.finish is not None:
+            if self.runner.routes is not None:  # the last token is in no forward pass
+                sample.routes = self.runner.routes.read(sample.table, len(sample.ids) - 1)
             self.scheduler.remove(sample)
         elif guessed:
             self.scheduler.computed(sample, len(chosen) - 1)

@@ -63,6 +63,7 @@ class Completion:
     prompt: list[Token] = field(default_factory=list)  # scored, where the sampling asks for it
     stopped_by: str | int | None = None
     sparsity: Sparsity | None = None  # of a prompt that was read sparsely, its new tokens
+    routes: bytes = b""  # experts of the prompt's tokens and the answer's but its last: `routes.py`
 
     @property
     def ids(self) -> list[int]:
@@ -80,17 +81,17 @@ def completions(request: "Request", deltas: Sequence[Delta]) -> list[Completion]
     by_sample: list[list[Delta]] = [[] for _ in request.samples]
     for delta in deltas:
         by_sample[delta.sample].append(delta)
-    return [_joined(found, request) for found in by_sample]
+    pairs = zip(by_sample, request.samples, strict=True)
+    return [_joined(found, request, sample.routes) for found, sample in pairs]
 
 
-def _joined(deltas: Sequence[Delta], request: "Request") -> Completion:
+def _joined(deltas: Sequence[Delta], request: "Request", routes: bytes) -> Completion:
     text = "".join(delta.text for delta in deltas)
     tokens = [token for delta in deltas for token in delta.tokens]
     last = deltas[-1]
     assert last.finish_reason is not None
-    return Completion(
-        text, tokens, last.finish_reason, request.prompt_tokens, last.stopped_by, request.sparsity
-    )
+    how = last.stopped_by, request.sparsity, routes
+    return Completion(text, tokens, last.finish_reason, request.prompt_tokens, *how)
 
 
 class Request:
@@ -162,6 +163,7 @@ class Sample:
         self.names: list[bytes] = []  # of its full blocks
         self.published = 0  # blocks that the pool knows by name
         self.finish: Finish | None = None
+        self.routes = b""  # of the experts that its tokens went to, once it is finished
         self.lookup = Lookup()
         self.matcher = None if sampling.grammar is None else sampling.grammar.matcher()
         self._text = Text(decoder, sampling.stop)

@@ -17,6 +17,7 @@ from baiwen.engine import choice
 from baiwen.engine.choice import Row
 from baiwen.engine.reading import Reader, Sparsity
 from baiwen.engine.request import Sample
+from baiwen.engine.routes import Routes
 from baiwen.engine.scheduler import Chunk
 from baiwen.model.layout import FEW, Layout
 from baiwen.model.paged import PagedCache, Step
@@ -34,8 +35,10 @@ class Runner:
         dtypes: Sequence[torch.dtype],
         blocks: int,
         block_size: int,
+        routes: Routes | None = None,
     ) -> None:
         self.models, self.sparse = models, reader.sparse  # the model, and its draft, if any
+        self.routes = routes  # of the model's tokens, if they are asked for
         self.sparsity: Sparsity | None = None  # of all that was read sparsely so far
         self.caches = [
             PagedCache(reach.config, blocks, block_size, model.model.norm.weight.device, dtype)
@@ -51,6 +54,8 @@ class Runner:
         """Fill blocks with what others hold: {target: source}."""
         for cache in self.caches:
             cache.copy(sources)
+        if self.routes is not None:
+            self.routes.copy(sources)
 
     def run(self, chunks: Sequence[Chunk]) -> Tensor:
         """Compute the chunks: hidden states [N, C], chunk after chunk."""
@@ -59,15 +64,17 @@ class Runner:
         layout = self._layout(samples, [sample.computed for sample in samples], counts)
         tokens = self._sent([token for chunk in chunks for token in chunk.tokens])
         choosers = [self._choosers(number, chunks) for number in range(len(self.models))]
-        hidden = [
-            model(tokens, cache=self._step(number, layout, samples, choosers[number])).hidden[0]
+        out, *_ = [
+            model(tokens, cache=self._step(number, layout, samples, choosers[number]))
             for number, model in enumerate(self.models)
         ]
+        if self.routes is not None and out.routing is not None:
+            self.routes.store(layout.slots, out.routing)
         for number, chooser in choosers[0].items():
             sample, seen = samples[number], Sparsity(counts[number], **together(chooser.chosen))
             sample.request.saw(sample.computed, seen)
             self.sparsity = seen.after(self.sparsity)
-        return hidden[0]
+        return out.hidden[0]
 
     def guess(self, allowed: Mapping[Sample, int], known: int) -> dict[Sample, list[int]]:
         """What the draft would answer, up to so many tokens a sample.

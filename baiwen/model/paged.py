@@ -42,10 +42,10 @@ class PagedCache:
             config.head_dim,
         )
         shape = (layers, 2, blocks, block_size, heads, size)
-        self.slabs = _zeros(shape, torch.device(device), dtype)
+        self.slabs = zeros(shape, torch.device(device), dtype)
         self.scales: Tensor | None = None  # what int8 codes are times, of each token and head
         if dtype == torch.int8:
-            self.scales = _zeros(shape[:-1], torch.device(device), torch.float32)
+            self.scales = zeros(shape[:-1], torch.device(device), torch.float32)
 
     def layer(self, number: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, each [blocks, block_size, K, D]."""
@@ -114,7 +114,7 @@ def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
     return count.cache_bytes_per_token(config, dtype.itemsize)
 
 
-def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+def zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Zeros, because a key behind the mask still meets the softmax's 0, and NaN * 0 is NaN.
 
     On a CPU the pages come from calloc: a block takes no memory until it is first written.

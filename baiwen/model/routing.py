@@ -20,6 +20,8 @@ from torch import Tensor
 
 from baiwen.model.mixture import count
 
+UNKNOWN = 255  # each byte of a choice that is not known: 255, or -1 in two bytes
+
 
 @dataclass
 class Routing:
@@ -54,9 +56,9 @@ def stack(routings: Sequence[Routing | None]) -> Routing | None:
 def kept_as(experts: int) -> torch.dtype:
     """The dtype in which choices among so many experts are kept: bytes, as far as they go.
 
-    Its largest number is no expert: where it stands nothing is known, and the router chooses.
+    Bytes of 255 are no expert: where they stand nothing is known, and the router chooses.
     """
-    return torch.uint8 if experts <= torch.iinfo(torch.uint8).max else torch.int16
+    return torch.uint8 if experts <= UNKNOWN else torch.int16
 
 
 @torch.no_grad()
@@ -69,7 +71,7 @@ def choose(probs: Tensor, k: int, kept: Tensor | None = None) -> Tensor:
     if kept is None:
         return likeliest
     given = kept.flatten(0, 1).long()
-    return torch.where(given < probs.shape[1], given, likeliest)
+    return torch.where((given >= 0) & (given < probs.shape[1]), given, likeliest)
 
 
 def record(logits: Tensor, probs: Tensor, experts: Tensor, real: Tensor | None) -> Routing:
@@ -89,13 +91,11 @@ def record(logits: Tensor, probs: Tensor, experts: Tensor, real: Tensor | None) 
 
 
 def balance(counts: Tensor, probs: Tensor, tokens: Tensor | float) -> Tensor:
-    """The load-balancing loss E * sum_e f_e P_e, with f and P averaged over layers and tokens.
+    """The load-balancing loss of a layer, E * sum_e f_e P_e, in the mean over layers.
 
     counts, probs [L, E] and tokens are sums over the whole batch, all ranks included. f_e is the
     number of assignments a token (it sums to k, so a perfect balance gives k) and P_e the mean
-    probability, both over the L * tokens rows of all layers together, as transformers computes it
-    (Switch Transformer, equations 4-6).
+    probability (Switch Transformer, equations 4-6). transformers takes f_e and P_e over all layers
+    together: an expert that one layer leaves idle is then made up for by another layer's.
     """
-    layers, experts = counts.shape
-    rows = layers * tokens
-    return experts * (counts.sum(0) / rows * (probs.sum(0) / rows)).sum()
+    return counts.shape[1] * (counts / tokens * (probs / tokens)).sum(1).mean()

@@ -71,22 +71,29 @@ def router_logits(model: Transformer, tokens):
     return tuple(logits), outputs.routing
 
 
-def test_the_balance_loss_is_that_of_transformers(model):
+def test_the_balance_loss_is_that_of_transformers_in_the_mean_over_layers(model):
     logits, routing = router_logits(model, torch.randint(0, 64, (2, 9)))
     ours = balance(routing.counts, routing.probs, routing.tokens)
-    theirs = load_balancing_loss_func(logits, CONFIG.num_experts, CONFIG.num_experts_per_tok)
-    torch.testing.assert_close(ours, theirs)
+    shape = CONFIG.num_experts, CONFIG.num_experts_per_tok
+    theirs = [load_balancing_loss_func((layer,), *shape) for layer in logits]
+    torch.testing.assert_close(ours, torch.stack(theirs).mean())
 
 
 def test_the_balance_loss_is_experts_times_the_sum_of_shares_times_probabilities(model):
-    tokens = torch.randint(0, 64, (2, 9))
-    logits, routing = router_logits(model, tokens)
-    probs = torch.cat([layer.softmax(-1) for layer in logits])  # [layers * tokens, experts]
-    share = torch.zeros_like(probs).scatter(1, probs.topk(2).indices, 1.0).mean(0)
-    expected = CONFIG.num_experts * (share * probs.mean(0)).sum()
+    logits, routing = router_logits(model, torch.randint(0, 64, (2, 9)))
+    probs = torch.stack([layer.softmax(-1) for layer in logits])  # [layers, tokens, experts]
+    share = torch.zeros_like(probs).scatter(2, probs.topk(2).indices, 1.0).mean(1)
+    expected = CONFIG.num_experts * (share * probs.mean(1)).sum(1).mean()
     torch.testing.assert_close(balance(routing.counts, routing.probs, routing.tokens), expected)
     squares = [layer.logsumexp(-1).square().sum() for layer in logits]
     torch.testing.assert_close(routing.z, torch.stack(squares))
+
+
+def test_layers_that_make_up_for_each_other_are_not_balanced():
+    """Each of two layers uses half of the experts, and together they use all alike."""
+    counts = torch.tensor([[30.0, 30, 0, 0], [0, 0, 30, 30]])
+    assert balance(counts, counts, 60.0).item() == pytest.approx(2)
+    assert balance(counts + counts.flip(0), counts + counts.flip(0), 120.0).item() == 1
 
 
 def test_perfect_balance_costs_k_and_a_collapsed_router_costs_e():

@@ -66,14 +66,14 @@ def test_the_mean_is_over_the_weights_of_the_targets(tiny, world):
 
 
 def test_the_balance_of_one_micro_batch_is_that_of_the_global_batch(tiny, world):
-    """E * sum_e (assignments / tokens) * (mean probability), over all layers, without padding."""
+    """E * sum_e (assignments / tokens) * (mean probability), a layer, without padding."""
     model = tiny.model(tiny.MOE)
     batch = tiny.loader(micro_rows=8).step(0)[0]
     found = accumulate(model, [batch], lm, world)["balance"]
     routing = model(batch.tokens, positions=batch.positions, documents=batch.documents).routing
-    rows = routing.tokens * tiny.MOE.num_hidden_layers
-    shares, means = routing.counts.sum(0) / rows, routing.probs.sum(0) / rows
-    expected = tiny.MOE.router_aux_loss_coef * tiny.MOE.num_experts * (shares * means).sum()
+    shares, means = routing.counts / routing.tokens, routing.probs / routing.tokens
+    layers = tiny.MOE.num_experts * (shares * means).sum(1)
+    expected = tiny.MOE.router_aux_loss_coef * layers.mean()
     torch.testing.assert_close(found, expected.detach())
     assert int(routing.tokens) == batch.real
 
