@@ -35,6 +35,7 @@ from baiwen.config import Knobs
 from baiwen.errors import UserError
 
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+FREE = ("parallel.timeout",)  # knobs of whatever stage has them that change nothing of what is made
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Recipe:
     @property
     def free(self) -> Sequence[str]:
         """Its knobs that change nothing of what is made: a run goes on with others."""
-        return getattr(self.config, "free", ())
+        return (*getattr(self.config, "free", ()), *FREE)
 
     @property
     def module(self) -> ModuleType:

@@ -120,6 +120,7 @@ def train(
         for step in range(start + 1, last + 1):
             meter.start()
             set_rate(optimizers, rate(schedule, step, steps, optim.lr))
+            world.at("fetching the batch", step)
             metrics = advance(
                 model, batches(step - 1), objective, optimizers, guard, world, optim, routers
             )
@@ -136,6 +137,7 @@ def train(
             due = late or step % loop.save_every == 0 or step == last
             # A doubtful step must not push out the checkpoints before it.
             if asked or (due and not guard.in_a_row):
+                world.at("saving a checkpoint")
                 kept = {"guard": guard.state(), "heldout": metrics.get("heldout_loss")}
                 state.save(step, kept | ({"source": source.state()} if source else {}))
                 saves.start()
@@ -158,6 +160,7 @@ def advance(
 ) -> dict[str, float]:
     """One optimizer step over this rank's micro-batches: accumulate, clip, judge, apply."""
     sums = accumulate(model, batches, objective, world, routers)
+    world.at("changing the weights")
     sums["grad_norm"] = clip(model.parameters(), optim.clip)
     # The one point of a step where the host waits for the device.
     values = torch.stack([value.double() for value in sums.values()]).tolist()
@@ -182,6 +185,7 @@ def accumulate(
     The count of all micro-batches and ranks divides every micro-batch's sum before its backward
     pass, so gradients only ever add up.
     """
+    world.at("computing the gradient")
     count, tokens = _totals(batches, world)
     routers = routers or Routers(model.config, world)
     routers.begin(tokens)
@@ -212,6 +216,7 @@ def evaluate(
 
     Every rank has as many batches.
     """
+    world.at("measuring the held-out loss")
     sums: dict[str, Tensor] = {}
     for batch in batches:
         placed = to_device(batch, world.device)

@@ -42,6 +42,8 @@ class Parallel(Knobs):
     replicate: Count = 1  # whole copies of the sharded state (HSDP); not reported
     tensor: Count = 1  # neighbouring ranks that share each matrix; not reported
     expert: Count = 1  # neighbouring ranks that share a layer's experts; not reported
+    # Seconds that the others wait for a rank that stands still; then the job ends and names it.
+    timeout: Annotated[float, Field(gt=0)] = 600.0
 
     @model_validator(mode="after")
     def _eager(self) -> Self:
@@ -95,7 +97,8 @@ class Placed(Protocol):
 def session(config: Placed) -> AbstractContextManager[World]:
     """The session of a training stage: its device, precision and seed, its ranks as laid out."""
     place = config.device, config.dtype, config.seed, config.threads
-    return dist.session(*place, layout=config.parallel.layout)
+    parallel = config.parallel
+    return dist.session(*place, timeout=parallel.timeout, layout=parallel.layout)
 
 
 def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
