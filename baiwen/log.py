@@ -18,7 +18,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -54,19 +54,35 @@ def say(text: str) -> None:
     _CONSOLE.print(text)
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Show nothing meanwhile: of the many small runs that one line tells of together."""
+    before, _CONSOLE.quiet = _CONSOLE.quiet, True
+    try:
+        yield
+    finally:
+        _CONSOLE.quiet = before
+
+
 def track(
-    items: Iterable[T], label: str, total: int | None = None, unit: str = "it"
+    items: Iterable[T],
+    label: str,
+    total: int | None = None,
+    unit: str = "it",
+    counts: Callable[[T], int] = lambda _: 1,
 ) -> Iterator[T]:
     """Yield the items and tell count, rate and ETA, once the work takes more than a moment.
 
-    `total` is needed only where `len(items)` is not known and an ETA is wanted.
+    `total` is needed only where `len(items)` is not known and an ETA is wanted. `counts` says for
+    how much of it an item counts, where they are not alike.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
     pace, done = _Pace(), 0
     with _Line(total, PATIENCE, PLAIN_EVERY) as line:
-        for done, item in enumerate(items, start=1):
+        for item in items:
             yield item
+            done += counts(item)
             if line.due():
                 line.show(done, _counted(label, done, total, unit, pace))
         if line.shown:

@@ -77,6 +77,11 @@ class Pool:
                     yield self._first(function, waiting)
             while waiting:
                 yield self._first(function, waiting)
+        except (KeyboardInterrupt, SystemExit):
+            # What is under way may take hours; a worker that can save its state does so and ends.
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
         finally:
             for _, future in waiting:
                 future.cancel()

@@ -6,7 +6,7 @@
 
 A cell is one size on one number of tokens; in each, every learning rate meets every batch, as in
 Step Law (arXiv 2503.04715). All of it is a pure function of the recipe, so a sweep that is killed
-knows what is left. `rungs` and `kept` are successive halving (Jamieson and Talwalkar, 2016, arXiv
+knows what is left. `rungs` and `best` are successive halving (Jamieson and Talwalkar, 2016, arXiv
 1502.07943, as in Hyperband).
 """
 
@@ -182,7 +182,8 @@ def budgets(
 def planned(
     cells: Sequence[Run], rates: Listed, batches: Listed, max_flops: float | None = None
 ) -> list[Run]:
-    """Every rate with every batch in each cell, cheapest cells first; no run above `max_flops`.
+    """Every rate with every batch in each cell, cheapest cells first; no cell whose 6 N D is above
+    `max_flops`.
 
     cells: a run of each, whose learning rate and batch are not read. The order is one of the
     recipe alone, and what is dear comes when the cheap has shown whether the grid is well placed.
@@ -193,7 +194,7 @@ def planned(
         for batch in _values(batches)
         for rate in _values(rates)
     ]
-    kept = [run for run in runs if max_flops is None or run.flops <= max_flops]
+    kept = [run for run in runs if 6 * run.active * run.tokens <= (max_flops or math.inf)]
     return sorted(kept, key=lambda run: (run.active * run.tokens, run.size))
 
 
@@ -217,10 +218,16 @@ def rungs(steps: int, eta: int, count: int) -> list[int]:
     return sorted({math.ceil(steps / eta**power) for power in range(1, count + 1)} - {steps})
 
 
-def kept(losses: Mapping[str, float], eta: int) -> set[str]:
-    """Names of the best 1 / eta of a cell's runs, at least one; NaN is never among them."""
-    finite = sorted((loss, name) for name, loss in losses.items() if math.isfinite(loss))
-    return {name for _, name in finite[: max(1, len(losses) // eta)]}
+def best(losses: Mapping[str, float | None], eta: int) -> set[str]:
+    """Names of the best 1 / eta of a cell's runs, at least one; none that has no loss."""
+    order = sorted((loss, name) for name, loss in losses.items() if loss is not None)
+    return {name for _, name in order[: max(1, len(losses) // eta)]}
+
+
+def whole(tokens: float, length: int, micro_tokens: int) -> int:
+    """The number of tokens of a step nearest to `tokens` that rows and micro-batches divide."""
+    unit = length if tokens < micro_tokens else micro_tokens
+    return max(1, round(tokens / unit)) * unit
 
 
 def by_cell(runs: Sequence[Run]) -> dict[tuple[str, int], list[Run]]:

@@ -44,16 +44,15 @@ from baiwen.dist import World
 from baiwen.errors import UserError
 from baiwen.eval import compression
 from baiwen.mistakes import nearest
-from baiwen.model import count, weights
+from baiwen.model import weights
 from baiwen.model.config import ModelConfig
 from baiwen.model.sizes import SIZES, fitted
-from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
-from baiwen.train.loop import Loop, train
-from baiwen.train.losses import lm
+from baiwen.train.loop import Loop
 from baiwen.train.optim import Optim
-from baiwen.train.parallel import Parallel, shard
+from baiwen.train.parallel import Parallel
+from baiwen.train.proxy import taught
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
 
@@ -186,20 +185,16 @@ def _train(
     length = config.sequence_length
     pools = mixture.pools(config.shards, tokenizer.fingerprint, length, sources)
     loader = Loader(pools, Split.of(config, world), seed)
-    fresh = Transformer(fitted(_shape(config), len(tokenizer)))
-    fresh.init_weights(seed)
-    model = shard(fresh, config.parallel, world)
-    train(
-        model,
+    model = taught(
+        fitted(_shape(config), len(tokenizer)),
         loader.step,
-        lm,
+        config,
+        config,
+        world,
+        home,
         steps=math.ceil(config.tokens / config.tokens_per_step),
-        optim=config.optim,
-        schedule=config.schedule,
-        loop=config.loop,
-        world=world,
-        out=home,
-        flops_per_token=count.flops_per_token(model.config, length),
+        seed=seed,
+        length=length,
     )
     publish(model, tokenizer, home, world, dtype=torch.float32, chat=False)
 

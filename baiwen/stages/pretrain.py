@@ -20,7 +20,6 @@ a resume; the recipe stays as typed.
 """
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,11 +31,9 @@ from pydantic import Field, field_validator, model_validator
 
 from baiwen import files
 from baiwen.config import Input, Knobs
-from baiwen.data import mixture, read, shards
-from baiwen.data.loader import Batch, Loader, Split, sample
+from baiwen.data import heldout, mixture, shards
+from baiwen.data.loader import Batch, Loader, Split
 from baiwen.data.mixture import Mixture
-from baiwen.data.pack import best_fit
-from baiwen.data.pool import Pool, cut
 from baiwen.dist import World
 from baiwen.errors import UserError
 from baiwen.mistakes import nearest
@@ -298,14 +295,8 @@ def _expect(config: Config, found: ModelConfig) -> None:
 
 
 def _heldout(config: Settled, tokenizer: Tokenizer, world: World) -> Sequence[Batch]:
-    """This rank's share of the held-out rows; each rank tokenizes them for itself."""
+    """This rank's share of the held-out rows."""
     if config.heldout is None:
         return ()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        texts = read.texts_of(read.find([config.heldout]))
-        shards.write_index(folder, [shards.write_shard(folder, 0, texts, tokenizer)], tokenizer)
-        source = shards.Shards.open(folder)
-        pieces = cut(source.ends, config.sequence_length)
-        pool = Pool("heldout", source, pieces, best_fit(pieces.length, config.sequence_length))
-        return sample(pool, Split.of(config, world), config.heldout_tokens)
+    split = Split.of(config, world)
+    return heldout.rows(config.heldout, tokenizer, split, config.heldout_tokens)

@@ -11,6 +11,7 @@ from baiwen.data import shards
 from baiwen.errors import UserError
 from baiwen.stages import mixtures
 from baiwen.tokenizer import train
+from baiwen.train import proxy
 
 WORDS = {"prose": ["cats", "sat", "mats", "saw", "dogs", "barns"], "code": "0123456789"}
 RECIPE = """
@@ -68,7 +69,7 @@ def run(place, monkeypatch, mixtures_=CODE + PROSE, **knobs):
 @pytest.fixture(scope="module")
 def stopped(place):
     """A comparison that ended within its second run, and was run again; what that trained."""
-    saved, trained = mixtures.train, []
+    saved, trained = proxy.train, []
 
     def train(*given, steps, out, **knobs):
         trained.append(out.name)
@@ -78,7 +79,7 @@ def stopped(place):
         saved(*given, steps=steps, out=out, **knobs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mixtures, "train", train)
+        patch.setattr(proxy, "train", train)
         with pytest.raises(KeyboardInterrupt):
             run(place, patch)
         return run(place, patch), trained
