@@ -86,7 +86,9 @@ def writes(tensor: Tensor, number: int, world: World) -> bool:
     if not isinstance(tensor, DTensor):
         return number % world.size == world.rank
     names = tensor.device_mesh.mesh_dim_names or ()
-    home = world.meshes.experts if "expert" in names else world.meshes.weights
+    # What is neither split by expert nor by tensor, though other weights are, is stacked experts.
+    experts = "expert" in names or (world.layout.tensor > 1 and "tensor" not in names)
+    home = world.meshes.experts if experts else world.meshes.weights
     placements = dict(zip(names, tensor.placements, strict=True))
     return all(
         number % home[name].size() == home.get_local_rank(name)
