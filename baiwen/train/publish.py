@@ -15,6 +15,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +49,29 @@ def publish(
     dtype: torch.dtype,
     chat: bool,
     best: Path | None = None,
+    shard_bytes: int = weights.SHARD_BYTES,
 ) -> None:
     """Write the model and its tokenizer into `out`, and the checkpoint `best` into `out/best`.
 
     All ranks call it, and leave it when all is written. Raises UserError for weights that are not
     finite.
     """
-    _write(model, tokenizer, out, world, dtype, chat)
+    write = partial(_write, model, tokenizer, world, dtype, chat, shard_bytes)
+    write(out)
     if best is not None:
         with _weights_of(best, model):
-            _write(model, tokenizer, out / "best", world, dtype, chat)
+            write(out / "best")
     barrier(world)
 
 
 def _write(
-    model: Model, tokenizer: Tokenizer, folder: Path, world: World, dtype: torch.dtype, chat: bool
+    model: Model,
+    tokenizer: Tokenizer,
+    world: World,
+    dtype: torch.dtype,
+    chat: bool,
+    shard_bytes: int,
+    folder: Path,
 ) -> None:
     end = tokenizer.end_of_turn if chat else tokenizer.end_of_text
     config = replace(model.config, bos_token_id=tokenizer.end_of_text, eos_token_id=end)
@@ -76,6 +85,7 @@ def _write(
         config,
         folder,
         dtype=dtype,
+        shard_bytes=shard_bytes,
         generation=None if config.reward else generation(tokenizer, chat),
         whole=lambda tensor: _whole(tensor, dtype),
         rank=world.rank,

@@ -83,8 +83,8 @@ def run(out, cases, groups):
                         save_file(tensors, out / f"{case}-{world.size}-{ranks}-{name}")
 
 
-def fork(ranks, *work):
-    """`run` as the ranks of one job, each a fork of this process, which has run nothing yet."""
+def fork(ranks, work, *arguments):
+    """Work as the ranks of one job, each a fork of this process, which has run nothing yet."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
@@ -94,7 +94,7 @@ def fork(ranks, *work):
         if not child:
             os.environ |= shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             try:
-                run(*work)
+                work(*arguments)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
@@ -106,5 +106,5 @@ def fork(ranks, *work):
 
 
 if __name__ == "__main__":
-    fork(2, Path(sys.argv[1]), CASES, [2])
-    fork(4, Path(sys.argv[1]), FEW, [2, 4])
+    fork(2, run, Path(sys.argv[1]), CASES, [2])
+    fork(4, run, Path(sys.argv[1]), FEW, [2, 4])

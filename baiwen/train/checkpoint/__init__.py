@@ -192,7 +192,7 @@ def optimizer_tensors(
     """Every tensor of the optimizers' state as `parameter|key`, in the model's order."""
     for name, parameter in model.named_parameters():
         for optimizer in optimizers:
-            for key, value in optimizer.state.get(parameter, {}).items():
+            for key, value in sorted(optimizer.state.get(parameter, {}).items()):
                 yield f"{name}|{key}", value
 
 

@@ -1,0 +1,163 @@
+"""One state through ranks of many numbers and layouts, each of which writes what another reads.
+
+    python tests/train/resharded.py FOLDER
+
+Leaves in FOLDER/KIND.jsonl, for each session of ranks, a digest of every whole tensor that it has
+read, and in FOLDER/KIND-NUMBER what some of them publish. FOLDER/faults.json says what two ranks do
+where one of them cannot write, or a file is gone.
+"""
+
+import dataclasses
+import json
+import resource
+import shutil
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import tiny
+import torch
+import torch._dynamo  # which every rank would import for itself
+from shared_rows import fork
+from torch.distributed.tensor import DTensor
+
+from baiwen import dist, files
+from baiwen.dist import Layout
+from baiwen.errors import UserError
+from baiwen.model.reward import RewardModel
+from baiwen.tokenizer import bpe
+from baiwen.train.checkpoint import Checkpoints, local, optimizer_tensors
+from baiwen.train.optim import Optim, build
+from baiwen.train.parallel import Parallel, shard
+from baiwen.train.publish import publish
+
+# Ranks and their layout, one after the other: the first trains, the others go on.
+WAYS = [
+    (4, Layout(tensor=2, expert=4)),
+    (2, Layout()),
+    (1, Layout()),
+    (2, Layout(tensor=2, expert=2)),
+    (4, Layout(replicate=2)),
+]
+DENSE = ("dense", "reward")
+UNEVEN = {"vocab_size": 98, "intermediate_size": 46}  # what tensor ranks have does not halve
+
+
+def spread(kind, world, seed):
+    """A model; one of another seed has other weights."""
+    config = dataclasses.replace(tiny.MOE if kind == "moe" else tiny.CONFIG, **UNEVEN)
+    model = tiny.model(config, seed)
+    if kind == "reward":
+        model = RewardModel.on(model)
+    layout = world.layout
+    knobs = Parallel(replicate=layout.replicate, tensor=layout.tensor, expert=layout.expert)
+    return shard(model, knobs, world)
+
+
+def stepped(model, optimizers):
+    """Two steps, of gradients that are none of a loss's."""
+    for number in (1, 2):
+        for parameter in model.parameters():
+            parameter.grad = parameter.detach() * number + 0.01
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+def digests(model, optimizers):
+    """Of all that a checkpoint keeps, whole."""
+    tensors = [*model.named_parameters(), *optimizer_tensors(model, optimizers)]
+    wholes = {n: x.full_tensor() if isinstance(x, DTensor) else x for n, x in tensors}
+    return {
+        name: sha256(x.detach().contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()
+        for name, x in wholes.items()
+    }
+
+
+def go_on(out, turn):
+    """Read what the turn before has written; write it in this one's layout."""
+    layout = WAYS[turn][1]
+    for kinds, spread_so in ((DENSE, dataclasses.replace(layout, expert=1)), (["moe"], layout)):
+        with dist.session("cpu", "float32", threads=1, timeout=60, layout=spread_so) as world:
+            for kind in kinds:
+                found = passed_on(out / kind, kind, turn, world)
+                if world.main:
+                    with (out / f"{kind}.jsonl").open("a") as file:
+                        file.write(json.dumps(found) + "\n")
+
+
+def passed_on(folder, kind, turn, world):
+    """Read, and write; digests of what was read."""
+    model = spread(kind, world, seed=turn)
+    optimizers = build(model, Optim(), sharded=world.size > 1)
+    with Checkpoints(folder, model, optimizers, world) as checkpoints:
+        assert checkpoints.resume().get("step", 0) == turn
+        if turn == 0:
+            stepped(model, optimizers)
+        checkpoints.save(turn + 1, {"heldout": 1.0})
+    found = digests(model, optimizers)
+    if world.size != 2:
+        local(model.model.norm.weight).add_(1)
+        knobs = {"dtype": torch.bfloat16, "chat": True, "shard_bytes": 10_000}
+        out, tokenizer = folder.parent / f"{kind}-{turn}", bpe.train(["a"], 256)
+        publish(model, tokenizer, out, world, best=checkpoints.best(), **knobs)
+    return found
+
+
+def faults(out):
+    """Two ranks of which the second has a full disk, then a NaN; then a file is gone."""
+    told = {}
+    with dist.session("cpu", "float32", threads=1, timeout=60) as world:
+        model = spread("dense", world, seed=0)
+        checkpoints = Checkpoints(out / "faults", model, build(model, Optim()), world)
+        checkpoints.save(1, {"heldout": None})
+        checkpoints.wait()
+        told["full"] = told_by_all(world, checkpoints, 2, full=world.rank == 1)
+        norm = local(model.model.norm.weight)
+        before = norm.clone()
+        if world.rank == 1:
+            norm[0] = torch.nan
+        told["nan"] = told_by_all(world, checkpoints, 3)
+        norm.copy_(before)
+        told["left"] = sorted(path.name for path in checkpoints.folder.iterdir())
+        checkpoints.save(4, {"heldout": None})
+        checkpoints.wait()
+        if world.main:
+            (checkpoints.folder / "step-00000004/optimizer-00001.safetensors").unlink()
+        dist.barrier(world)
+        told["resumed"] = dist.gather(world, checkpoints.resume()["step"])
+        if world.main:
+            files.write_json(out / "faults.json", told)
+
+
+def told_by_all(world, checkpoints, step, full=False):
+    """What each rank hears of a save that one of them cannot do."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if full:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+    try:
+        checkpoints.save(step, {"heldout": None})
+        checkpoints.wait()
+        found = "nothing"
+    except UserError as error:
+        found = str(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    return dist.gather(world, found)
+
+
+def trained(out):
+    """Two ranks train, and again from the middle."""
+    with dist.session("cpu", "float32", threads=1, timeout=60) as world:
+        tiny.train_in(out / "whole", world, steps=4, save_every=2)
+        if world.main:
+            shutil.copytree(out / "whole", out / "resumed")
+            shutil.rmtree(out / "resumed/state/step-00000004")
+        dist.barrier(world)
+        tiny.train_in(out / "resumed", world, steps=4, save_every=2)
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    for turn, (ranks, _) in enumerate(WAYS):
+        fork(ranks, go_on, place, turn)
+    fork(2, faults, place)
+    fork(2, trained, place)

@@ -1,0 +1,100 @@
+"""Checkpoints of many ranks: what one layout writes another reads, and what none of them loses."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from baiwen import files
+from baiwen.model import weights
+
+SCRIPT = Path(__file__).with_name("resharded.py")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What the ranks of `resharded.py` made."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, str(SCRIPT), str(folder)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faults(folder):
+    return files.read_json(folder / "faults.json")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dense", "moe", "reward"])
+def test_weights_and_moments_pass_through_layouts_bit_for_bit(folder, kind):
+    """fsdp + tensor (+ expert) on 4 ranks -> fsdp on 2 -> 1 -> tensor (+ expert) on 2 -> hsdp."""
+    rows = [json.loads(line) for line in (folder / f"{kind}.jsonl").read_text().splitlines()]
+    assert len(rows) == 5 and all(row == rows[0] for row in rows)
+    for key in ("", "|exp_avg", "|exp_avg_sq", "|step"):
+        assert f"model.layers.1.self_attn.q_proj.weight{key}" in rows[0]
+    assert len(set(rows[0].values())) > len(rows[0]) / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dense", "moe", "reward"])
+def test_many_ranks_publish_the_bytes_of_one(folder, kind):
+    one, four = (bytes_of(folder / f"{kind}-{turn}") for turn in (2, 0))
+    assert four == one == bytes_of(folder / f"{kind}-4")
+    assert len([name for name in one if name.startswith("model-")]) >= 3
+    assert one["best/config.json"] == one["config.json"]
+    differ = [name for name in one if f"best/{name}" in one and one[name] != one[f"best/{name}"]]
+    assert len(differ) == 1  # the file of the one weight that the best has otherwise
+    load = weights.load_reward if kind == "reward" else weights.load
+    load(folder / f"{kind}-0")
+
+
+@pytest.mark.slow
+def test_no_byte_is_written_twice(folder):
+    checkpoint = folder / "dense/step-00000005"  # of two copies on two shards each
+    index = files.read_json(checkpoint / "tensors.json")
+    numbers = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors")) // 4
+    boxes = [box["shape"] for entry in index.values() for box in entry["pieces"]]
+    whole = sum(math.prod(entry["shape"]) for entry in index.values())
+    assert sum(map(math.prod, boxes)) == whole < numbers < 1.5 * whole  # beside headers
+
+
+@pytest.mark.slow
+def test_two_ranks_that_go_on_end_in_the_same_bytes(folder):
+    whole, resumed = (folder / f"{name}/state/step-00000004" for name in ("whole", "resumed"))
+    assert bytes_of(whole) == bytes_of(resumed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("full", r"cannot write \S+step-00000002: the file passes the size limit"),
+        ("nan", "checkpoint of step 3: model.norm.weight holds NaN"),
+    ],
+)
+def test_what_one_rank_cannot_write_stops_all(faults, fault, told):
+    first, second = faults[fault]
+    assert re.search(told, first) and first == f"rank 1: {second}"
+
+
+@pytest.mark.slow
+def test_after_a_failed_save_the_one_before_is_whole_and_nothing_else_is_left(faults):
+    assert faults["left"] == ["step-00000001"]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_without_the_file_of_a_rank_is_passed_over_by_all(faults):
+    assert faults["resumed"] == [1, 1]
+
+
+def bytes_of(folder):
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
