@@ -275,10 +275,11 @@ def _upcycle(command: argparse.ArgumentParser) -> None:
 
 
 def _scaling(command: argparse.ArgumentParser) -> None:
-    kinds = command.add_subparsers(dest="what", metavar="predict|fit", required=True)
+    kinds = command.add_subparsers(dest="what", metavar="predict|fit|parity", required=True)
     for name, told in (
         ("predict", "what the published laws say of a target, side by side"),
         ("fit", "the laws of a table of runs (columns N, D, lr, bs, smooth loss)"),
+        ("parity", "which dense model equals a mixture of experts in loss, and the other way"),
     ):
         kind = kinds.add_parser(name, help=told, description=f"{told[0].upper()}{told[1:]}.")
         if name == "fit":
@@ -286,8 +287,15 @@ def _scaling(command: argparse.ArgumentParser) -> None:
             near = "how near its cell's best a run counts (0.0025: DeepSeek, Step Law)"
             kind.add_argument("--share", type=float, default=0.0025, help=near)
             kind.add_argument("--draws", type=int, default=1000, help="resampled fits (1000)")
+            kind.add_argument("--out", help="a laws.json to write")
+        else:
+            kind.add_argument("--laws", help="a laws.json, told beside the published laws")
+        if name != "parity":
+            kind.add_argument("--flops", help="a budget, whose best size and tokens are told")
         kind.add_argument("--model", help="a size by name, as in 1.5b")
         kind.add_argument("--params", help="weights without the embeddings, as in 1.5B")
+        kind.add_argument("--active", help="weights of a mixture that one token uses, as in 2B")
+        kind.add_argument("--total", help="all weights of that mixture, as in 14B")
         kind.add_argument("--tokens", help="to train on, as in 30B")
 
 

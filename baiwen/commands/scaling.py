@@ -1,51 +1,58 @@
-"""`baiwen scaling predict|fit`: learning rate, batch, loss and size by law.
+"""`baiwen scaling predict|fit|parity`: learning rate, batch, loss and size by law.
 
     $ baiwen scaling predict --params 1.5B --tokens 30B
-    $ baiwen scaling fit runs.csv --params 1.5B --tokens 30B
+    $ baiwen scaling predict --flops 1e21 --laws laws.json
+    $ baiwen scaling fit runs.csv --out laws.json --params 1.5B --tokens 30B
+    $ baiwen scaling parity --model 57b-a14b --tokens 4.5T
 
 `predict` prints what the published laws say, side by side (baiwen/scaling/presets.py). `fit` fits
-the laws of a table of runs in Step Law's columns, and with a target prints what those say of it.
+the laws of a table of runs in Step Law's columns, writes them for `predict`, `parity` and
+`lr = "law"`, and with a target prints what they say of it. `parity` says which dense model a
+mixture of experts equals in loss, or which mixtures a dense model.
 """
 
 import argparse
 import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from baiwen.errors import UserError
+from baiwen.mistakes import nearest
 from baiwen.model import count
 from baiwen.model.sizes import SIZES
-from baiwen.scaling import grid, hyper, loss
-from baiwen.scaling.presets import LOSSES, Target
+from baiwen.scaling import grid, interval, laws, moe
+from baiwen.scaling.interval import Predicted
+from baiwen.scaling.laws import Laws
+from baiwen.scaling.loss import LossLaw
+from baiwen.scaling.moe import PUBLISHED, Mixture, MoeLaw, Published
+from baiwen.scaling.presets import KAPLAN, LOSSES, Kaplan, Target
 from baiwen.scaling.presets import hyper as published
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+PLAIN_WIDTH = 120  # of a table where there is no terminal
 SEQUENCE = 4096  # tokens of a row, for the FLOPs of attention
+RATIOS = (2, 4, 8, 16)  # total parameters for each active one, of mixtures that equal a dense model
 
 
 def main(options: argparse.Namespace) -> None:
     """Print what the laws say."""
-    if options.what == "predict":
-        _predict(target(options))
-    else:
-        _fit(options)
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    console = Console(highlight=False, markup=False, width=width)
+    if options.what == "parity":
+        _parity(options, console)
+        return
+    own = _fit(options, console) if options.what == "fit" else _own(options)
+    if options.what == "predict" or _targeted(options):
+        _predict(options, own, console)
+    if options.flops is not None:
+        _optimum(number(options.flops), own, console)
 
 
-def target(options: argparse.Namespace) -> Target:
-    """What `--model` or `--params`, and `--tokens`, describe."""
-    if (options.model is None) == (options.params is None) or options.tokens is None:
-        raise UserError(
-            "give --tokens, and --params (without the embeddings) or --model (a size by name)"
-        )
-    tokens = number(options.tokens)
-    if options.params is not None:
-        return Target(number(options.params), tokens)
-    if options.model not in SIZES:
-        raise UserError(f"there is no size {options.model}; there are: {', '.join(SIZES)}")
-    config = SIZES[options.model]
-    flops = count.flops_per_token(config, SEQUENCE) - 6 * config.vocab_size * config.hidden_size
-    return Target(count.parameters(config).non_embedding, tokens, flops)
+# The command line: what is asked.
 
 
 def number(text: str) -> float:
@@ -60,70 +67,178 @@ def number(text: str) -> float:
     return value
 
 
-def _predict(given: Target) -> None:
-    table = _table("law", "peak lr", "tokens a step", "beyond its runs")
+def target(options: argparse.Namespace) -> Target:
+    """What `--model` or `--params`, and `--tokens`, describe."""
+    size = _size(options)
+    tokens = number(options.tokens)
+    if options.model is None:
+        return Target(size.active, tokens)
+    return Target.of(SIZES[options.model], tokens, SEQUENCE)
+
+
+def _size(options: argparse.Namespace) -> Mixture:
+    """The size that the options name, dense or a mixture of experts."""
+    given = [options.model, options.params, options.active]
+    if sum(one is not None for one in given) != 1 or options.tokens is None:
+        raise UserError(
+            "give --tokens, and one of --params (of a dense model, without the embeddings), "
+            "--active with --total (of a mixture of experts) and --model (a size by name)"
+        )
+    if options.params is not None:
+        return moe.dense(number(options.params))
+    if options.model is not None:
+        if options.model not in SIZES:
+            hint = nearest(options.model, list(SIZES))
+            raise UserError(f"there is no size {options.model}.{hint} There are {', '.join(SIZES)}")
+        return Mixture.of(SIZES[options.model])
+    if options.total is None or number(options.total) < number(options.active):
+        raise UserError("--active needs --total, all parameters of the mixture, which are more")
+    return Mixture(number(options.active), number(options.total))
+
+
+def _targeted(options: argparse.Namespace) -> bool:
+    told = options.model, options.params, options.active, options.tokens
+    return any(one is not None for one in told)
+
+
+def _own(options: argparse.Namespace) -> Laws | None:
+    return laws.read(Path(options.laws)) if options.laws else None
+
+
+# What is printed.
+
+
+def _fit(options: argparse.Namespace, console: Console) -> Laws:
+    own = laws.fit(options.runs, options.share, options.draws)
+    near, share = own.hyper.runs, own.hyper.share
+    console.print(f"{own.runs} runs in {own.cells} cells; {near} within {share:.2%} of their best")
+    table = _table("law", "factor", "exponent of N", "exponent of D")
+    for name, law in (("peak lr", own.hyper.lr), ("tokens a step", own.hyper.batch)):
+        powers = zip(law.variables, law.exponents, law.errors, strict=True)
+        told = {variable: f"{exponent:.3f} +- {error:.3f}" for variable, exponent, error in powers}
+        columns = (told.get(variable, "-") for variable in ("parameters", "tokens"))
+        table.add_row(name, f"{law.factor:.4g}", *columns)
+    console.print(table)
+    for line in [*laws.told(own)][2:]:
+        console.print(line)
+    if own.loss is not None:
+        ends = (f"{name} {a:.4g} to {b:.4g}" for name, (a, b) in own.loss.intervals.items())
+        console.print(f"  95 %: {', '.join(ends)}")
+    if own.moe is not None:
+        console.print("  95 %: kappa {:.3f} to {:.3f}".format(*own.moe.interval))
+    for name, why in own.missing.items():
+        console.print(f"no law of {name}: {why}")
+    for line in grid.at_edges(grid.read(options.runs)):
+        console.print(f"warning: {line}", style="yellow")
+    if options.out is not None:
+        laws.write(options.out, own)
+        console.print(f"written: {options.out}")
+    return own
+
+
+def _predict(options: argparse.Namespace, own: Laws | None, console: Console) -> None:
+    if options.flops is not None and not _targeted(options):
+        return
+    given, shape = target(options), _size(options)
+    console.print(_described(options, given, shape))
+    rates = _table("law", "peak lr", "tokens a step", "beyond its runs")
     for found in published(given):
         lr = "-" if found.lr is None else f"{found.lr:.3g}"
         batch = "-" if found.tokens_per_step is None else f"{found.tokens_per_step:,.0f}"
-        table.add_row(found.source, lr, batch, found.beyond or "")
-    console = Console(soft_wrap=True)
-    console.print(table)
-    losses = _table("loss law", "loss", "N for the same FLOPs", "D for the same FLOPs")
-    for name, law in LOSSES.items():
-        best = law.best(6 * given.parameters * given.tokens)
-        expected = law.at(given.parameters, given.tokens)
-        losses.add_row(name, f"{expected:.3f}", *(f"{value:.3g}" for value in best))
+        rates.add_row(found.source, lr, batch, found.beyond or "")
+    if own is not None:
+        size = given.parameters, given.tokens
+        rate, step = own.hyper.lr.predict(*size), own.hyper.batch.predict(*size)
+        far = interval.told(rate.beyond)
+        rates.add_row("your runs", _ends(rate, ".3g"), _ends(step, ",.0f"), far)
+    console.print(rates)
+    losses = _table("loss law", "loss, nats a token", "beyond its runs")
+    for name, loss in _losses(given, shape, own):
+        losses.add_row(name, _ends(loss, ".3f"), interval.told(loss.beyond))
     console.print(losses)
 
 
-def _fit(options: argparse.Namespace) -> None:
-    runs = grid.read(options.runs)
-    laws = hyper.fit(runs, options.share, options.draws)
-    console = Console(soft_wrap=True)
-    console.print(f"{len(runs)} runs; {laws.runs} within {laws.share:.2%} of their cell's best")
-    table = _table("law", "factor", "exponent of N", "exponent of D")
-    for name, law in (("peak lr", laws.lr), ("tokens a step", laws.batch)):
-        told = {
-            variable: f"{exponent:.3f} +- {error:.3f}"
-            for variable, exponent, error in zip(
-                law.variables, law.exponents, law.errors, strict=True
-            )
-        }
-        factor = f"{law.factor:.4g}"
-        table.add_row(name, factor, told.get("parameters", "-"), told.get("tokens", "-"))
-    console.print(table)
-    _fit_loss(runs, console)
-    if options.tokens is not None:
-        _target(laws, target(options), console)
+def _losses(given: Target, size: Mixture, own: Laws | None) -> Iterator[tuple[str, Predicted]]:
+    """Of a dense model the laws of N and D, of a mixture of experts those of mixtures."""
+    if size.ratio == 1:
+        for name, law in _dense_laws(own).items():
+            yield name, law.predict(given.parameters, given.tokens)
+    else:
+        for name, mixed in _mixture_laws(own).items():
+            yield name, mixed.predict(size, given.tokens)
 
 
-def _fit_loss(runs: grid.Runs, console: Console) -> None:
-    """The loss law of each cell's best run, where there are enough of them."""
-    best = [own[runs.loss[own].argmin()] for own in grid.cells(runs)]
-    try:
-        law = loss.fit(runs.parameters[best], runs.tokens[best], runs.loss[best])
-    except UserError as error:
-        console.print(f"no loss law: {error}")
-        return
-    named = law.named
-    console.print(
-        f"loss = {named['E']:.4g} + {named['A']:.4g} / N^{named['alpha']:.3f} "
-        f"+ {named['B']:.4g} / D^{named['beta']:.3f}"
+def _dense_laws(own: Laws | None) -> dict[str, LossLaw | Kaplan]:
+    mine = {"your runs": own.loss} if own and own.loss else {}
+    return {**LOSSES, "kaplan": KAPLAN, **mine}
+
+
+def _mixture_laws(own: Laws | None) -> dict[str, Published | MoeLaw]:
+    mine = {"your runs": own.moe} if own and own.moe else {}
+    return {law.source: law for law in PUBLISHED.values()} | mine
+
+
+def _described(options: argparse.Namespace, given: Target, size: Mixture) -> str:
+    whole = "" if size.ratio == 1 else f" active of {size.total:.4g}"
+    told = f"N {size.active:.4g}{whole} without embeddings, D {given.tokens:.4g} tokens"
+    flops = 6 * given.parameters * given.tokens
+    if options.model is None:
+        return f"{told}, 6 N D = {flops:.3g} FLOPs"
+    counted = given.tokens * count.flops_per_token(SIZES[options.model], SEQUENCE)
+    return (
+        f"{options.model}: {told}, 6 N D = {flops:.3g} FLOPs; with attention on rows of "
+        f"{SEQUENCE:,} tokens and the head it is {counted / flops:.3g} times that"
     )
 
 
-def _target(laws: hyper.HyperLaws, given: Target, console: Console) -> None:
-    for name, law in (("peak lr", laws.lr), ("tokens a step", laws.batch)):
-        found = law.predict(given.parameters, given.tokens)
-        beyond = f"; beyond the runs in {', '.join(found.beyond)}" if found.beyond else ""
-        console.print(
-            f"{name}: {found.value:.3g} (95 %: {found.low:.3g} to {found.high:.3g}){beyond}"
-        )
+def _optimum(flops: float, own: Laws | None, console: Console) -> None:
+    """N and D of the least loss for a budget."""
+    table = _table(f"least loss for {flops:.3g} FLOPs", "N", "D", "beyond its runs")
+    for name, law in _dense_laws(own).items():
+        size, data = law.optimum(flops)
+        far = interval.told({**size.beyond, **data.beyond})
+        table.add_row(name, _ends(size, ".3g"), _ends(data, ".3g"), far)
+    console.print(table)
+
+
+def _parity(options: argparse.Namespace, console: Console) -> None:
+    size, own = _size(options), _own(options)
+    tokens = number(options.tokens)
+    if size.ratio == 1:
+        _mixtures(size, tokens, own, console)
+        return
+    console.print(f"a mixture of experts, {size.active:.4g} of {size.total:.4g} parameters active")
+    table = _table("law", "dense N of equal loss", "of active N", "beyond its runs")
+    for name, law in _mixture_laws(own).items():
+        equal = law.parity(size, tokens)
+        far = interval.told(equal.beyond)
+        table.add_row(name, _ends(equal, ".3g"), f"{equal.value / size.active:.2f}x", far)
+    console.print(table)
+
+
+def _mixtures(size: Mixture, tokens: float, own: Laws | None, console: Console) -> None:
+    """Mixtures of several ratios that equal a dense model."""
+    console.print(f"a dense model of {size.active:.4g} parameters")
+    table = _table("law", "total for each active", "active N", "total N", "beyond its runs")
+    for name, law in _mixture_laws(own).items():
+        for ratio in RATIOS:
+            found = moe.mixture_for(law.at, size.active, ratio, tokens)
+            far = interval.told(law.parity(found, tokens).beyond)
+            table.add_row(name, f"{ratio}", f"{found.active:.3g}", f"{found.total:.3g}", far)
+    console.print(table)
+
+
+def _ends(found: Predicted, form: str) -> str:
+    """A value with its interval, where it has one."""
+    if found.low is None:
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for place, column in enumerate(columns):
         right = 0 < place < len(columns) - 1
-        table.add_column(column, justify="right" if right else "left", no_wrap=place == 0)
+        last = place == len(columns) - 1
+        table.add_column(column, justify="right" if right else "left", no_wrap=not last)
     return table

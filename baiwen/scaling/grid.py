@@ -23,6 +23,7 @@ from baiwen.errors import UserError
 
 SEQUENCE = 2048  # tokens of a sequence, in Step Law's runs
 ACTIVE = "active N"  # a column that a table of dense runs does not need
+FINISHED = "finished"  # the state of a run that counts
 COLUMNS = {"N": "parameters", "D": "tokens", "lr": "lr", "bs": "batch", "smooth loss": "loss"}
 
 
@@ -51,12 +52,18 @@ class Runs:
 
 
 def read(path: Path | str) -> Runs:
-    """The runs of a CSV file (plain, .gz, .zst); UserError where a column or a number is not."""
+    """The runs of a CSV file (plain, .gz, .zst); UserError where a column or a number is not.
+
+    With a column `state` (of a sweep of one's own) only those that finished.
+    """
     rows = list(csv.DictReader(io.StringIO(files.read_text(path))))
     if not rows:
         raise UserError(f"{path}: holds no runs")
     if missing := [name for name in COLUMNS if name not in rows[0]]:
         raise UserError(f"{path}: has no column {missing[0]!r}; it has: {', '.join(rows[0])}")
+    rows = [row for row in rows if row.get("state", FINISHED) == FINISHED]
+    if not rows:
+        raise UserError(f"{path}: not one of its runs has finished")
     columns = {new: _numbers(path, rows, old) for old, new in COLUMNS.items()}
     length = _numbers(path, rows, "sequence") if "sequence" in rows[0] else SEQUENCE
     columns["batch"] = columns["batch"] * length
@@ -83,6 +90,23 @@ def near_best(runs: Runs, share: float = 0.0025) -> np.ndarray:
     """
     kept = [own[runs.loss[own] <= (1 + share) * runs.loss[own].min()] for own in cells(runs)]
     return np.concatenate(kept) if kept else np.empty(0, np.int64)
+
+
+def at_edges(runs: Runs) -> Iterator[str]:
+    """A line for each cell whose best run has the least or most rate or batch that was tried.
+
+    The best then lies outside, and a law fitted on it bends towards the sweep's own bounds.
+    """
+    for own in cells(runs):
+        cell = runs[own]
+        best = cell.loss.argmin()
+        for name, tried in (("learning rate", cell.lr), ("batch", cell.batch)):
+            for end, value in (("least", tried.min()), ("most", tried.max())):
+                if tried.min() < tried.max() and tried[best] == value:
+                    yield (
+                        f"N {cell.parameters[0]:.3g}, D {cell.tokens[0]:.3g}: the best {name}, "
+                        f"{value:.3g}, is the {end} that was tried; widen the sweep there"
+                    )
 
 
 def _numbers(path: Path | str, rows: list[dict[str, str]], column: str) -> np.ndarray:

@@ -51,10 +51,8 @@ class Predicted:
         return f"{self.value:{form}} ({known}){warning}"
 
 
-def predicted(value: float, draws: np.ndarray | None, beyond: Mapping[str, float]) -> Predicted:
+def predicted(value: float, draws: np.ndarray, beyond: Mapping[str, float]) -> Predicted:
     """`value` with the interval that the same of resampled runs, `draws` of any shape, spans."""
-    if draws is None:
-        return Predicted(value, None, None, beyond)
     low, high = np.percentile(draws, CONFIDENCE)
     return Predicted(value, float(low), float(high), beyond)
 

@@ -53,7 +53,8 @@ def fit(table: Path | str, share: float = 0.0025, draws: int = 1000, seed: int =
     """The laws of the runs of a CSV file, with `draws` resampled fits of each for intervals.
 
     The loss laws are of the best run of each cell. UserError where the file or a run is unusable,
-    or the runs cannot tell learning rate and batch; a loss law that they cannot tell is `missing`.
+    or the runs cannot tell learning rate and batch; a loss law that they cannot tell is `missing`,
+    that of mixtures where there are any.
     """
     if draws < 1:
         raise UserError(f"draws = {draws}: intervals need resampled fits, 1,000 for steady ones")
@@ -68,8 +69,8 @@ def fit(table: Path | str, share: float = 0.0025, draws: int = 1000, seed: int =
     except UserError as error:
         missing["loss"] = str(error)
     try:
-        total = best.parameters * best.expansion
-        mixtures = moe.fit(best.parameters, total, best.tokens, best.loss, draws, seed)
+        if best.total is not None and (best.expansion > 1).any():
+            mixtures = moe.fit(best.parameters, best.total, best.tokens, best.loss, draws, seed)
     except UserError as error:
         missing["moe"] = str(error)
     digest = sha256(Path(table))

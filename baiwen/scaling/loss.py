@@ -64,11 +64,11 @@ class LossLaw:
     def predict(self, parameters: float, tokens: float) -> Predicted:
         """The loss of one run: the interval is that of the law and of a run's distance from it."""
         far = beyond(self.ranges, {"parameters": parameters, "tokens": tokens})
-        spread = None
-        if self.draws is not None and self.residuals is not None:
-            laws = powers.log_loss(_design([parameters], [tokens]), self.draws.T)  # [1, draws]
-            spread = np.exp(laws + self.residuals[:, None])
-        return predicted(self.at(parameters, tokens), spread, far)
+        value = self.at(parameters, tokens)
+        if self.draws is None or self.residuals is None:
+            return Predicted(value, None, None, far)
+        laws = powers.log_loss(_design([parameters], [tokens]), self.draws.T)  # [1, draws]
+        return predicted(value, np.exp(laws + self.residuals[:, None]), far)
 
     def best(self, flops: float) -> tuple[float, float]:
         """N and D of the least loss for `flops` = 6 N D (Hoffmann et al., equation 4)."""
@@ -78,11 +78,12 @@ class LossLaw:
     def optimum(self, flops: float) -> tuple[Predicted, Predicted]:
         """N and D of `best`, each with its interval."""
         parameters, tokens = self.best(flops)
-        far = beyond(self.ranges, {"parameters": parameters, "tokens": tokens})
-        sizes = None if self.draws is None else _best(self.draws.T, flops)
-        data = None if sizes is None else flops / 6 / sizes
-        one, other = ({k: v for k, v in far.items() if k == name} for name in self.ranges)
-        return predicted(parameters, sizes, one), predicted(tokens, data, other)
+        best = {"parameters": parameters, "tokens": tokens}
+        one, other = (beyond({name: self.ranges[name]}, best) for name in best)
+        if self.draws is None:
+            return Predicted(parameters, None, None, one), Predicted(tokens, None, None, other)
+        sizes = _best(self.draws.T, flops)
+        return predicted(parameters, sizes, one), predicted(tokens, flops / 6 / sizes, other)
 
     def parameters_for(self, loss: float, tokens: float) -> float:
         """N that reach `loss` on `tokens`; UserError where no size does."""

@@ -21,6 +21,8 @@ import numpy as np
 from scipy.optimize import brentq
 
 from baiwen.errors import UserError
+from baiwen.model import count
+from baiwen.model.config import ModelConfig
 from baiwen.scaling import powers
 from baiwen.scaling.interval import CONFIDENCE, Array, Predicted, Ranges, beyond, predicted
 from baiwen.scaling.loss import GRID
@@ -37,6 +39,18 @@ class Mixture:
     active: float  # that one token passes through
     total: float
     experts: float | None = None  # feed-forward weights for each active one; none: see `expansion`
+
+    @classmethod
+    def of(cls, shape: ModelConfig) -> "Mixture":
+        """A model of this shape, dense or not; shared experts count as experts."""
+        weights = count.parameters(shape)
+        active = weights.active - (weights.total - weights.non_embedding)
+        if active == weights.non_embedding:
+            return dense(active)
+        every = shape.num_experts * shape.moe_intermediate_size
+        used = shape.num_experts_per_tok * shape.moe_intermediate_size
+        shared = shape.shared_expert_intermediate_size
+        return cls(active, weights.non_embedding, (every + shared) / (used + shared))
 
     @property
     def ratio(self) -> float:
@@ -140,6 +154,19 @@ class Published:
     at: Callable[[Mixture, float], float]  # nats a token of their text
     ranges: Ranges  # of active, experts, tokens
 
+    def predict(self, size: Mixture, tokens: float) -> Predicted:
+        """The loss."""
+        return Predicted(self.at(size, tokens), None, None, self._beyond(size, tokens))
+
+    def parity(self, size: Mixture, tokens: float) -> Predicted:
+        """Parameters of the dense model that has the same loss on the same tokens."""
+        equal = parity(self.at, size, tokens)
+        return Predicted(equal, None, None, self._beyond(size, tokens))
+
+    def _beyond(self, size: Mixture, tokens: float) -> dict[str, float]:
+        given = {"active": size.active, "experts": size.expansion, "tokens": tokens}
+        return beyond(self.ranges, given)
+
 
 def _transformed(experts: float, start: float, most: float) -> float:
     """Clark et al.'s number of experts: few help less than their number says, and many too."""
@@ -159,14 +186,14 @@ def _routed(size: Mixture, tokens: float) -> float:
     return 10 ** (-0.082 * n - 0.108 * x + 0.009 * n * x + 1.104)
 
 
-PUBLISHED = {
+PUBLISHED = {  # the constants of both are those of their table 3
     "joint": Published(
-        "Ludziejewski et al., arXiv 2502.05172, table 3",
+        "Ludziejewski et al., arXiv 2502.05172",
         _joint,
         {"active": (79e6, 2.7e9), "experts": (1, 32), "tokens": (0.5e9, 80e9)},
     ),
     "routed": Published(
-        "Clark et al., arXiv 2202.01169, table 3, S-BASE",
+        "Clark et al., arXiv 2202.01169, S-BASE",
         _routed,
         {"active": (15e6, 1.3e9), "experts": (1, 512), "tokens": (130e9, 130e9)},
     ),

@@ -15,8 +15,37 @@ import numpy as np
 
 from baiwen.model import count
 from baiwen.model.config import ModelConfig
-from baiwen.scaling.interval import Ranges, beyond, told
+from baiwen.scaling.interval import Predicted, Ranges, beyond, told
 from baiwen.scaling.loss import LossLaw
+
+
+@dataclass(frozen=True)
+class Kaplan:
+    """L = ((N_c / N)^(alpha_N / alpha_D) + D_c / D)^alpha_D: its equation 1.5, table 2.
+
+    In nats a token of WebText2. D is data, learned from until it is overfitted: at one epoch the
+    law is an optimist. The optimum is its own fit of another kind (table 6), at batches far below
+    the critical one.
+    """
+
+    ranges: Ranges
+
+    def predict(self, parameters: float, tokens: float) -> Predicted:
+        """The loss."""
+        value = ((6.4e13 / parameters) ** (0.076 / 0.103) + 1.8e13 / tokens) ** 0.103
+        far = beyond(self.ranges, {"parameters": parameters, "tokens": tokens})
+        return Predicted(value, None, None, far)
+
+    def optimum(self, flops: float) -> tuple[Predicted, Predicted]:
+        """N and D of the least loss for a budget."""
+        days = flops / 8.64e19  # PF-days
+        best = {"parameters": 1.3e9 * days**0.73, "tokens": 2.0e10 * days**0.27}
+        one, other = (
+            Predicted(value, None, None, beyond({name: self.ranges[name]}, best))
+            for name, value in best.items()
+        )
+        return one, other
+
 
 # Of Chinchilla's runs, from 70M to over 16B parameters and from 5B to 500B tokens.
 CHINCHILLA = {"parameters": (70e6, 16e9), "tokens": (5e9, 500e9)}
@@ -25,6 +54,7 @@ LOSSES = {  # E + A / N^alpha + B / D^beta, in nats of their authors' text and t
     # Besiroglu et al., 2024 (arXiv 2404.10102): the same runs, fitted again
     "epoch": LossLaw(np.array([*np.log([1.8172, 482.01, 2085.43]), 0.3478, 0.3658]), CHINCHILLA),
 }
+KAPLAN = Kaplan({"parameters": (768, 1.5e9), "tokens": (22e6, 23e9)})
 
 
 @dataclass(frozen=True)
@@ -123,6 +153,7 @@ def hyper(target: Target) -> Iterator[Hyper]:
     """What every preset says of `target`."""
     for name, preset in PRESETS.items():
         lr = preset.lr(target) if preset.lr else None
+        lr = lr if lr is not None and lr > 0 else None  # Kaplan's is below 0 from 1.2e10 on
         batch = preset.batch(target) if preset.batch else None
         yield Hyper(name, preset.source, lr, batch, preset.scope, _beyond(preset, target))
 

@@ -33,29 +33,69 @@ def test_a_size_is_known_by_name_without_its_embeddings(capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--tokens", "1B"], "give --tokens, and --params"),
+        (["--tokens", "1B"], "give --tokens, and one of --params"),
         (["--params", "1B"], "give --tokens"),
         (["--model", "6b", "--tokens", "1B"], "there is no size 6b"),
+        (["--active", "1B", "--tokens", "1B"], "--active needs --total"),
+        (["--active", "2B", "--total", "1B", "--tokens", "1B"], "--active needs --total"),
+        (["--params", "1B", "--active", "1B", "--tokens", "1B"], "one of --params"),
     ],
 )
-def test_half_a_target_is_refused(words, told, capsys):
-    assert cli.main(["scaling", "predict", *words]) == 2
+@pytest.mark.parametrize("what", ["predict", "parity"])
+def test_half_a_target_is_refused(what, words, told, capsys):
+    assert cli.main(["scaling", what, *words]) == 2
     assert told in capsys.readouterr().err
 
 
-def test_runs_give_laws_and_what_they_say_of_a_target(tmp_path, capsys):
+def test_a_budget_has_its_best_size_and_tokens(capsys):
+    assert cli.main(["scaling", "predict", "--flops", "5.76e23"]) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("epoch")]
+    assert "7.22e+10  1.33e+12  parameters 4.52x above" in line
+
+
+def test_a_mixture_by_name_is_its_active_parameters_and_has_an_equal_dense_model(capsys):
+    assert cli.main(["scaling", "predict", "--model", "a2.7b", "--tokens", "80B"]) == 0
+    assert "N 2.067e+09 active of 1.369e+10 without embeddings" in capsys.readouterr().out
+    assert cli.main(["scaling", "parity", "--model", "a2.7b", "--tokens", "80B"]) == 0
+    told = capsys.readouterr().out
+    assert (
+        "arXiv 2202.01169, S-BASE                3.3e+09        1.60x  active 1.59x above" in told
+    )
+
+
+def test_a_dense_model_has_equal_mixtures(capsys):
+    assert cli.main(["scaling", "parity", "--params", "1B", "--tokens", "20B"]) == 0
+    assert capsys.readouterr().out.count("arXiv 2502.05172") == 4
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A table of dense runs and mixtures around a known best, where an expert counts as 0.5."""
     rows = [
-        (n, d, lr * 2 * n**-0.7 * d**0.3, b * 0.6 * d**0.57 / 2048, 2 + 1e3 / n**0.4 + 9 / d**0.1)
+        (n * x, n, d, lr * 2 * n**-0.7 * d**0.3, b * 0.6 * d**0.57 / 2048, loss)
         for n in (1e8, 1e9)
+        for x in (1, 4)
         for d in (1e9, 1e10, 1e11)
+        for loss in [2 + 1e3 / (n * x**0.5) ** 0.4 + 9 / d**0.1]
         for lr in (0.9, 1.1)
         for b in (0.9, 1.1)
     ]
-    table = tmp_path / "runs.csv"
     lines = [",".join(map(repr, row)) for row in rows]
-    table.write_text("\n".join(["N,D,lr,bs,smooth loss", *lines]))
-    words = ["--params", "3B", "--tokens", "10B", "--draws", "20"]
-    assert cli.main(["scaling", "fit", str(table), *words]) == 0
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(["N,active N,D,lr,bs,smooth loss", *lines]))
+    return path
+
+
+def test_runs_give_laws_and_what_they_say_of_a_target(runs, tmp_path, capsys):
+    out = tmp_path / "laws.json"
+    words = ["--params", "3B", "--tokens", "10B", "--draws", "20", "--out", str(out)]
+    assert cli.main(["scaling", "fit", str(runs), *words]) == 0
     told = capsys.readouterr().out
     assert "-0.700" in told and "0.300" in told and "0.570" in told
-    assert "beyond the runs in parameters" in told
+    rates, loss = (line for line in told.splitlines() if line.startswith("your runs"))
+    assert "parameters 3x above" in rates and "parameters 3x above" in loss
+    assert "is the least that was tried" in told
+    words = ["--active", "1B", "--total", "4B", "--tokens", "10B", "--laws", str(out)]
+    assert cli.main(["scaling", "parity", *words]) == 0
+    (own,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("your")]
+    assert "2.00x" in own

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from baiwen.errors import UserError
-from baiwen.scaling.grid import Runs, cells, near_best, read
+from baiwen.scaling.grid import Runs, at_edges, cells, near_best, read
 
 HEAD = "N,D,lr,bs,smooth loss\n"
 
@@ -34,3 +34,24 @@ def test_near_the_best_is_by_cell():
     runs = Runs(size, np.ones(5), np.ones(5), np.ones(5), loss)
     assert [cell.tolist() for cell in cells(runs)] == [[0, 1, 2], [3, 4]]
     assert near_best(runs, 0.0025).tolist() == [0, 1, 3]
+
+
+def test_of_a_mixture_the_active_parameters_are_n(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("active N," + HEAD + "1e6,4e6,1e8,0.01,16,3.5\n1e6,1e6,1e8,0.01,16,3.5\n")
+    runs = read(path)
+    assert runs.parameters.tolist() == [1e6, 1e6]
+    assert runs.expansion.tolist() == [4, 1] and len(list(cells(runs))) == 2
+    path.write_text("active N," + HEAD + "4e6,1e6,1e8,0.01,16,3.5\n")
+    with pytest.raises(UserError, match="run 1: active N is more than N"):
+        read(path)
+
+
+def test_a_best_run_at_the_edge_of_what_was_tried_is_said():
+    lr, batch = np.array([0.1, 0.2, 0.3]), np.full(3, 64.0)
+    same = np.ones(3)
+    inside = Runs(same, same, lr, batch, np.array([3.1, 3.0, 3.1]))
+    outside = Runs(same, same, lr, batch, np.array([3.2, 3.1, 3.0]))
+    assert not list(at_edges(inside))
+    (told,) = at_edges(outside)
+    assert "the best learning rate, 0.3, is the most that was tried" in told
