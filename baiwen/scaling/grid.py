@@ -6,7 +6,7 @@
 The columns are those of the table that Step Law (arXiv 2503.04715) published; `bs` counts sequences
 there, of `SEQUENCE` tokens where no column `sequence` says otherwise, and `batch` tokens here. N
 leaves the embeddings and the output matrix out. Of a mixture of experts N counts every expert, and
-a column `active N` what one token passes through; a dense run has the same number in both.
+a column `active N` what one token passes through (Step Law's `Na`); a dense run has the same number in both.
 """
 
 import csv
@@ -22,7 +22,7 @@ from baiwen import files
 from baiwen.errors import UserError
 
 SEQUENCE = 2048  # tokens of a sequence, in Step Law's runs
-ACTIVE = "active N"  # a column that a table of dense runs does not need
+ACTIVE = ("active N", "Na")  # a column of mixtures of experts: by its name here, or Step Law's
 FINISHED = "finished"  # the state of a run that counts
 COLUMNS = {"N": "parameters", "D": "tokens", "lr": "lr", "bs": "batch", "smooth loss": "loss"}
 
@@ -67,10 +67,10 @@ def read(path: Path | str) -> Runs:
     columns = {new: _numbers(path, rows, old) for old, new in COLUMNS.items()}
     length = _numbers(path, rows, "sequence") if "sequence" in rows[0] else SEQUENCE
     columns["batch"] = columns["batch"] * length
-    if ACTIVE in rows[0]:
-        columns |= {"parameters": _numbers(path, rows, ACTIVE), "total": columns["parameters"]}
+    for name in [name for name in ACTIVE if name in rows[0]][:1]:
+        columns |= {"parameters": _numbers(path, rows, name), "total": columns["parameters"]}
         for place in np.flatnonzero(columns["parameters"] > columns["total"])[:1]:
-            raise UserError(f"{path}: run {place + 1}: {ACTIVE} is more than N")
+            raise UserError(f"{path}: run {place + 1}: {name} is more than N")
     return Runs(**columns)
 
 
