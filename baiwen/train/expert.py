@@ -58,7 +58,7 @@ def install(model: Model, world: World) -> None:
     for module in model.modules():
         if isinstance(module, Experts):
             _split(module, mesh)
-            module.mix = partial(_by_ranks, group=mesh.get_group())
+            module.mix = partial(by_ranks, group=mesh.get_group())
 
 
 def place(parameter: Parameter, *, ranks: int) -> Shard:
@@ -87,7 +87,7 @@ def _split(experts: Experts, mesh: DeviceMesh) -> None:
         setattr(experts, name, Parameter(local, parameter.requires_grad))
 
 
-def _by_ranks(
+def by_ranks(
     x: Tensor, chosen: Tensor, weights: Tensor, experts: Weights, *, group: ProcessGroup
 ) -> Tensor:
     """`kernels.mixture` of tokens x [N, C] here and experts on all ranks of the group."""

@@ -108,6 +108,28 @@ def test_swiglu_and_gradients_are_those_of_the_formula(size, dtype):
     )
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_swiglu_weighs_rows_and_has_the_gradient_of_the_weights(size, dtype):
+    gate, up = (2 * torch.randn(2, 50, size)).to(dtype)
+    weights = torch.rand(50)
+    found = results(compiled.swiglu, gate, up, weights)
+    expected = results(lambda g, u, w: silu_times(g, u) * w[:, None], *wide(gate, up, weights))
+    assert found[3].dtype == torch.float32
+    for one, other in zip(found, expected, strict=True):
+        error = (one.double() - other).norm() / other.norm()
+        assert error < (1e-5 if dtype == torch.float32 else 1e-2)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sums_of_rows_are_those_of_an_index(size, dtype):
+    x, places = torch.randn(60, size).to(dtype), torch.randperm(60)
+    found = compiled.sum_rows(x, places, 3)
+    assert_close([found], [x.double()[places].view(20, 3, size).sum(1)], 2e-2)
+    assert found.dtype == dtype and found.is_contiguous()
+
+
 def test_swiglu_takes_halves_of_one_product_and_any_other_layout():
     both = torch.randn(2, 30, 64)
     gate, up = both.chunk(2, -1)

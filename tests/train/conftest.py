@@ -30,6 +30,12 @@ def shared_rows(tiny):
     return loaded("shared_rows")
 
 
+@pytest.fixture(scope="session")
+def spread_experts(shared_rows):
+    assert shared_rows  # which it imports
+    return loaded("spread_experts")
+
+
 @pytest.fixture
 def world():
     return World(0, 1, 0, torch.device("cpu"), torch.float32)

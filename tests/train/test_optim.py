@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch.nn.utils import clip_grad_norm_
 
 from baiwen.errors import UserError
 from baiwen.train.muon import Muon, orthogonal
-from baiwen.train.optim import Optim, build, set_rate
+from baiwen.train.optim import Optim, build, clip, set_rate
 
 
 def groups(optimizers):
@@ -83,3 +84,15 @@ def test_stacked_experts_are_orthogonalised_each_by_itself():
     for parameters in ([stacked], apart):
         Muon(parameters, lr=0.1, weight_decay=0.0).step()
     torch.testing.assert_close(stacked.detach(), torch.stack([one.detach() for one in apart]))
+
+
+@pytest.mark.parametrize("largest", [0.1, 100.0])
+def test_clipping_in_one_process_is_that_of_torch(tiny, largest):
+    one, other = tiny.model(), tiny.model()
+    for ours, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        ours.grad = torch.randn(ours.shape) / 50
+        theirs.grad = ours.grad.clone()
+    norm = clip(one.parameters(), largest)
+    torch.testing.assert_close(norm, clip_grad_norm_(other.parameters(), largest))
+    for ours, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
