@@ -43,6 +43,7 @@ class Batch:
     documents: Documents  # where they begin and end
     count: float  # the sum of the mask
     real: int  # tokens that are not padding
+    chosen: Tensor | None = None  # the experts that tokens go to; None: by the router
 
 
 class Lengths(Protocol):

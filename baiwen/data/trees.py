@@ -29,6 +29,7 @@ from torch import Tensor
 from baiwen.data.pack import best_fit
 from baiwen.errors import UserError
 from baiwen.model.documents import Documents
+from baiwen.model.routing import unknown
 
 Count = Literal["answers", "tokens", "trees"]
 
@@ -42,6 +43,9 @@ class Tree:
     masks: Sequence[Sequence[float]] | None = None  # weight of each answer token; None: all 1
     # name -> for each answer a number, or as many numbers as it has tokens
     values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    # Of each answer the experts of its prompt's tokens and its own but the last [., L, k]; None: a
+    # mixture's router chooses. Those of the trunk are the first answer's.
+    routes: Sequence[Tensor] | None = None
 
     def __post_init__(self) -> None:
         """Hold callers to what the fields say."""
@@ -71,6 +75,7 @@ class TreeBatch:
     last: Tensor  # int64 [A]: place in the row of each answer's last token
     lengths: Tensor  # float32 [A]: the sum of each answer's mask
     values: dict[str, Tensor]  # float32: [N] of tokens, [A] of answers
+    chosen: Tensor | None = None  # [L, 1, T, k]: the experts that tokens go to; None: by the router
 
 
 def batches(
@@ -147,6 +152,7 @@ def _assemble(trees: Sequence[Tree], count: Count, names: Sequence[str]) -> Tree
         last=torch.from_numpy(np.cumsum(lengths)[branches] - 1),
         lengths=torch.from_numpy(sums).float(),
         values={name: _values(trees, name, counted) for name in names},
+        chosen=_chosen(trees),
     )
 
 
@@ -172,6 +178,20 @@ def _documents(
             weights.append([*mask, 0])
             trunks.append(trunk)
     return ids or [[0]], weights or [[0]], trunks or [-1], np.array(branches, dtype=np.int64)
+
+
+def _chosen(trees: Sequence[Tree]) -> Tensor | None:
+    """The experts of the tokens of the row; of an answer's last one, which no engine read, none."""
+    parts = []
+    for tree in trees:
+        if tree.routes is None:
+            return None
+        shared = len(tree.prompt) - 1
+        parts.append(tree.routes[0][:shared])
+        for route, answer in zip(tree.routes, tree.answers, strict=True):
+            assert len(route) == shared + len(answer)
+            parts += [route[shared:], unknown(route[:1])]
+    return torch.cat(parts).transpose(0, 1)[:, None] if parts else None
 
 
 def _values(trees: Sequence[Tree], name: str, counted: np.ndarray) -> Tensor:

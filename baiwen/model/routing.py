@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from baiwen.model.config import ModelConfig
 from baiwen.model.mixture import count
 
 UNKNOWN = 255  # each byte of a choice that is not known: 255, or -1 in two bytes
@@ -59,6 +60,18 @@ def kept_as(experts: int) -> torch.dtype:
     Bytes of 255 are no expert: where they stand nothing is known, and the router chooses.
     """
     return torch.uint8 if experts <= UNKNOWN else torch.int16
+
+
+def unknown(tokens: Tensor) -> Tensor:
+    """For tokens [..., k] of a choice: that it is not known."""
+    return torch.zeros_like(tokens).bitwise_not_()
+
+
+def read(data: bytes | bytearray, config: ModelConfig) -> Tensor:
+    """The choice for tokens one after the other, from its bytes: [., L, k]."""
+    layers = sum(map(config.sparse, range(config.num_hidden_layers)))
+    flat = torch.frombuffer(bytearray(data), dtype=kept_as(config.num_experts))
+    return flat.view(-1, layers, config.num_experts_per_tok)
 
 
 @torch.no_grad()

@@ -167,7 +167,9 @@ class Episodes:
         return [
             tree
             for group in share
-            for tree in groups.trees_of(group, self.prompts[group.prompt], self.plan.micro_tokens)
+            for tree in groups.trees_of(
+                group, self.prompts[group.prompt], self.plan.micro_tokens, self.model.config
+            )
         ]
 
     def _batches(self, made: Sequence[Tree]) -> list[TreeBatch]:
@@ -201,8 +203,10 @@ class Episodes:
         with self.world.autocast():
             for batch in batches:
                 placed = to_device(batch, self.world.device)
+                # The reference is another model: its routers choose for themselves.
+                chosen = None if model is self.reference else placed.chosen
                 given = {"positions": placed.positions, "documents": placed.documents}
-                out = model(placed.tokens, **given)
+                out = model(placed.tokens, **given, chosen=chosen)
                 head = out.hidden, out.head, placed.targets, placed.mask
                 found.append(logprobs(*head, temperature=unit)[0])
         release(model)

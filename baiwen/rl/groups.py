@@ -1,15 +1,18 @@
 """Groups: a prompt's answers, what they are worth, and the trees that training reads them as.
 
 groups = judged(prompts, answers, reward, ...)
-trees = [tree for group in groups for tree in trees_of(group, prompts[group.prompt], 8192)]
+trees = [tree for group in groups for tree in trees_of(group, prompts[group.prompt], 8192, shape)]
 """
 
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from baiwen.data.trees import Tree
+from baiwen.model import routing
+from baiwen.model.config import ModelConfig
 from baiwen.rl import record
 from baiwen.rl.prompts import Prompt
 from baiwen.rl.rewards import Judged, Reward, Score, advantages, judge, spread
@@ -93,19 +96,22 @@ def judged(
     ]
 
 
-def trees_of(group: Group, prompt: Prompt, micro_tokens: int) -> Iterator[Tree]:
-    """The answers that are kept as trees of at most `micro_tokens` tokens: one, if they fit."""
+def trees_of(group: Group, prompt: Prompt, micro_tokens: int, shape: ModelConfig) -> Iterator[Tree]:
+    """The answers that are kept as trees of at most `micro_tokens` tokens: one, if they fit.
+
+    shape: of the model that rolled out.
+    """
     part: list[int] = []
     tokens = len(prompt.ids) - 1
     for number in group.kept:
         more = len(group.answers[number].ids) + 1
         if part and tokens + more > micro_tokens:
-            yield _tree(group, prompt, part)
+            yield _tree(group, prompt, part, shape)
             part, tokens = [], len(prompt.ids) - 1
         part.append(number)
         tokens += more
     if part:
-        yield _tree(group, prompt, part)
+        yield _tree(group, prompt, part, shape)
 
 
 def figures(groups: Sequence[Group], means: Mapping[int, float]) -> dict[str, float]:
@@ -154,7 +160,7 @@ def _group(
     return Group(prompt.number, answers, worth, found)
 
 
-def _tree(group: Group, prompt: Prompt, numbers: Sequence[int]) -> Tree:
+def _tree(group: Group, prompt: Prompt, numbers: Sequence[int], shape: ModelConfig) -> Tree:
     answers = [group.answers[number] for number in numbers]
     values: dict[str, Sequence[Any]] = {
         "advantages": [group.advantages[number] for number in numbers],
@@ -162,9 +168,11 @@ def _tree(group: Group, prompt: Prompt, numbers: Sequence[int]) -> Tree:
     }
     if group.old is not None:
         values["old_logprobs"] = [group.old[number] for number in numbers]
-    return Tree(
-        prompt.ids, [answer.ids for answer in answers], [answer.mask for answer in answers], values
-    )
+    routes = None
+    if answers[0].routes:
+        routes = [routing.read(b64decode(answer.routes), shape) for answer in answers]
+    ids, masks = [answer.ids for answer in answers], [answer.mask for answer in answers]
+    return Tree(prompt.ids, ids, masks, values, routes)
 
 
 def _mean(values: Sequence[float]) -> float:

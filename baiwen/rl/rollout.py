@@ -11,8 +11,12 @@ and the ids that it drew are those that are trained on: nothing is decoded and e
 An answer may have several turns: where `respond` has something to say to a turn (the output of a
 tool, and the head of the next turn), those ids go on in the same answer, with mask 0, since the
 model did not choose them.
+
+Of a mixture whose engine tells them, the experts of every token come with the answer, so that the
+model that trains sends tokens to the same ones (R3: Ma et al., 2025, 2510.11370).
 """
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -113,6 +117,15 @@ class Answer:
     text: str  # what the last turn says
     finish: str  # stop, length
     turns: int = 1
+    # Experts of the prompt's tokens and of these but the last, base64 of `Completion.routes`.
+    routes: str = ""
+
+    @classmethod
+    def of(cls, turn: Completion) -> "Answer":
+        """That of a single turn."""
+        routes = b64encode(turn.routes).decode()
+        mask = [1.0] * len(turn.ids)
+        return cls(turn.ids, mask, turn.logprobs, turn.text, turn.finish_reason, routes=routes)
 
     @property
     def truncated(self) -> bool:
@@ -129,7 +142,13 @@ class Answer:
             turn.text,
             turn.finish_reason,
             self.turns + 1,
+            self._routes_then(turn),
         )
+
+    def _routes_then(self, turn: Completion) -> str:
+        """What this turn was drawn by; of the next, whose prompt it is, only what comes after."""
+        mine = b64decode(self.routes)
+        return b64encode(mine + turn.routes[len(mine) :]).decode()
 
 
 def roll_out(
@@ -148,10 +167,7 @@ def roll_out(
     """
     sampling = replace(sampling, tempered=True)
     said = list(sampler.generate(prompts, sampling))
-    answers = [
-        Answer(turn.ids, [1.0] * len(turn.ids), turn.logprobs, turn.text, turn.finish_reason)
-        for turn in said
-    ]
+    answers = [Answer.of(turn) for turn in said]
     under_way = dict(enumerate(said))
     for _ in range(1, turns if respond else 1):
         assert respond

@@ -70,6 +70,7 @@ class Spec:
     cache_tokens: int
     sequences: int
     dtype: str  # of matmuls: bfloat16, float32
+    routes: bool = False  # whether they tell the experts that tokens went to
 
 
 class Worker:
@@ -84,6 +85,7 @@ class Worker:
             Tokenizer(spec.vocabulary),
             cache_tokens=spec.cache_tokens,
             sequences=spec.sequences,
+            routes=spec.routes,
         )
         dtype = DTYPES[spec.dtype]
         self._local = Local(

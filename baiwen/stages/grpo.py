@@ -84,6 +84,8 @@ class Config(Knobs):
     eps_high: Positive | None = None  # how far above 1; none: eps, or the algorithm's own
     beta: Annotated[float, Field(ge=0)] = 1e-3  # weight of the KL; report: 1e-3 for Qwen2.5-Math
     truncation: Positive = 2.0  # cap of the weights that correct for the sampler, off-policy
+    # A mixture trains on the experts that its sampler chose; not reported (R3: 2510.11370).
+    replay: bool = True
     mismatch: Positive = 0.1  # nats, trainer to sampler, beyond which a token is counted
     alarms: Alarms = Alarms()
     micro_tokens: Count = 32_768  # that one rank computes at once, in training
@@ -247,9 +249,15 @@ def _sampler(
     The cache is as large as the answers need, whatever memory there is: so a run that is resumed
     computes them in the same batches.
     """
+    routes = config.replay and model.config.is_moe
     if config.vllm:
         if world.size > 1:
             raise UserError(f"vllm needs a single training process; there are {world.size}")
+        if routes:
+            raise UserError(
+                "vllm does not tell here which experts it chose, and replay = true trains on "
+                "those.\nSet replay = false, or roll out by the engine or by workers."
+            )
         with vllm.served(config.vllm, config.start, tokenizer, world.dtype) as server:
             yield server
         return
@@ -260,13 +268,13 @@ def _sampler(
     tokens = sequences * (math.ceil(longest / BLOCK) + 1) * BLOCK  # a group's last block is copied
     if config.workers.count:
         dtype = str(world.dtype).removeprefix("torch.")
-        spec = workers.Spec(model.config, tokenizer.vocabulary, tokens, sequences, dtype)
+        spec = workers.Spec(model.config, tokenizer.vocabulary, tokens, sequences, dtype, routes)
         with workers.cluster(config.workers, spec) as cluster:
             yield cluster
         return
     if world.size > 1:
         model = _load(config.start).requires_grad_(False).to(world.device)
-    engine = Engine(model, tokenizer, cache_tokens=tokens, sequences=sequences)
+    engine = Engine(model, tokenizer, cache_tokens=tokens, sequences=sequences, routes=routes)
     yield Local(engine, world.autocast)
 
 

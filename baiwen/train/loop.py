@@ -193,7 +193,12 @@ def accumulate(
     with world.autocast():  # one context a step: autocast keeps each weight's cast within it
         for batch in batches:
             placed = to_device(batch, world.device)
-            outputs = model(placed.tokens, positions=placed.positions, documents=placed.documents)
+            outputs = model(
+                placed.tokens,
+                positions=placed.positions,
+                documents=placed.documents,
+                chosen=placed.chosen,
+            )
             loss = objective(outputs, placed)
             means = {name: value / count for name, value in loss.metrics.items()}
             mean = loss.total / count

@@ -44,6 +44,7 @@ class Batch(Protocol):
     documents: Documents
     count: float  # sum of mask
     real: int  # tokens that are not padding
+    chosen: Tensor | None  # [L, B, T, k], experts that tokens go to (`model/routing.py`), or None
 
 
 @dataclass(frozen=True)

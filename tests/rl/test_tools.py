@@ -182,7 +182,7 @@ def test_a_prompt_takes_two_turns_and_what_its_tool_says_gets_no_gradient(tokeni
     assert two.mask == by_hand
 
     group = groups.Group(0, answers, [Judged(None, 1.0, 0.0, 1.0)] * 2, [1.0, -0.5])
-    [tree] = groups.trees_of(group, prompt, 4000)
+    [tree] = groups.trees_of(group, prompt, 4000, model.config)
     [batch] = trees.batches([tree], 4000, count="answers")
     found = gradient(model, policy_of(model, batch))
     wanted = gradient(
