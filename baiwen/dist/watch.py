@@ -58,7 +58,7 @@ class Watch:
         self.members, self.me = meeting.members, meeting.members[meeting.rank]
         connected: Any = store  # torch's stubs leave `clone` out
         self._store = connected.clone()  # the main thread's connection is taken while that waits
-        self._at, self._lost = (0, "starting"), False
+        self._at, self._lost, self._leaving = (0, "starting"), False, False
         self._heart, self._beats = Heart(), 0
         self._hearts: dict[int, Heart] = {}  # of the ranks it looks at, and
         self._heard: dict[int, int] = {}  # the beat it heard last
@@ -112,7 +112,8 @@ class Watch:
         if _of_peers(error):
             self._lost = True
             self._over.wait(SILENT + HURRIED)  # the verdict ends this process, too
-        elif not isinstance(error, Exception):
+        self._leaving = True
+        if not isinstance(error, Exception):
             self._over.wait(BEAT / 2)  # torchrun's signal comes a moment after a neighbour's death
         step, what = self._at
         text = f"{self.me} ended at step {step:,}, {what}: {_told(error)}"
@@ -157,7 +158,9 @@ class Watch:
     def _look(self, lived: float) -> None:
         """Listen to the hearts that this rank looks at; end where there is a verdict."""
         if self._store.check(["verdict"]):
-            self._end(Verdict.read(self._store.get("verdict")))
+            verdict = Verdict.read(self._store.get("verdict"))
+            if not (self._leaving and verdict.house):  # this rank has words of its own, too
+                self._end(verdict)
         watched = self.watched
         if len(self._hearts) < len(watched):  # some have not begun to beat
             begun = [rank for rank in watched if self._store.check([f"heart {rank}"])]

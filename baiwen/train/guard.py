@@ -10,15 +10,18 @@ optimizer). The windows are part of a checkpoint, so a resumed run decides alike
 """
 
 import math
+import os
 import signal
 import statistics
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+SETTLE = 2.0  # seconds in which one SIGTERM may come by two ways
 WINDOW, LEAST, SIGMAS = 128, 32, 6.0  # accepted steps remembered; needed to judge; allowed
 
 
@@ -78,6 +81,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal = 0
+        self.at = 0.0  # when it came
 
     def error(self) -> BaseException:
         """What to raise once the state is saved: the command line exits with 130 or 143."""
@@ -88,8 +92,13 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Note the first Ctrl-C or SIGTERM, so that the step is finished; the second acts at once."""
+    """Note the first Ctrl-C or SIGTERM, so that the step is finished; the second acts at once.
+
+    Under torchrun the first SIGTERM may come twice: a scheduler sends it to every process of a job,
+    and torchrun, which is one of them, passes it on.
+    """
     stop = Stop()
+    settle = SETTLE if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may set handlers
         return
@@ -97,8 +106,11 @@ def stopping() -> Iterator[Stop]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, _: FrameType | None) -> None:
-        stop.signal = number
-        restore()
+        if not stop.signal:
+            stop.signal, stop.at = number, time.monotonic()
+        elif number == signal.SIGINT or time.monotonic() - stop.at >= settle:
+            restore()
+            signal.raise_signal(number)
 
     def restore() -> None:
         for number, handler in before.items():

@@ -4,10 +4,11 @@ import math
 import os
 import signal
 import threading
+import time
 
 import pytest
 
-from baiwen.train.guard import LEAST, WINDOW, Guard, stopping
+from baiwen.train.guard import LEAST, SETTLE, WINDOW, Guard, stopping
 
 
 def steady(guard, steps):
@@ -72,6 +73,22 @@ def test_the_first_signal_is_noted_and_the_second_acts(number, raised):
             assert stop.signal == number
             assert isinstance(stop.error(), raised)
             os.kill(os.getpid(), number)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_one_sigterm_that_comes_by_two_ways_is_one(monkeypatch):
+    """A scheduler signals each process, and torchrun passes on what it got; later ones act."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a job")
+    before = signal.signal(signal.SIGTERM, lambda *_: exec("raise SystemExit"))
+    try:
+        with pytest.raises(SystemExit), stopping() as stop:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.signal == signal.SIGTERM
+            monkeypatch.setattr(time, "monotonic", lambda: stop.at + SETTLE)
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("went on")
     finally:
         signal.signal(signal.SIGTERM, before)
 
