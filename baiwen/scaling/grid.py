@@ -6,7 +6,8 @@
 The columns are those of the table that Step Law (arXiv 2503.04715) published; `bs` counts sequences
 there, of `SEQUENCE` tokens where no column `sequence` says otherwise, and `batch` tokens here. N
 leaves the embeddings and the output matrix out. Of a mixture of experts N counts every expert, and
-a column `active N` what one token passes through (Step Law's `Na`); a dense run has the same number in both.
+a column `active N` what one token passes through (Step Law's `Na`); of a dense run both are the
+same number.
 """
 
 import csv
