@@ -16,6 +16,7 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,24 @@ class Meter:
 
 
 def peak_flops(world: World) -> float:
-    """FLOP/s of square matmuls in the run's dtype on this rank, the best of a tenth of a second."""
-    side = PROBE_SIDE[world.device.type]
-    factor = torch.ones(side, side, dtype=world.dtype, device=world.device)
+    """FLOP/s of square matmuls in the run's dtype on this rank, the best of a tenth of a second.
+
+    Measured once in a process, which may train many models.
+    """
+    return _peak(world.device, world.dtype, torch.get_num_threads())
+
+
+@cache
+def _peak(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+    side = PROBE_SIDE[device.type]
+    factor = torch.ones(side, side, dtype=dtype, device=device)
     best, began = float("inf"), time.perf_counter()
     while time.perf_counter() - began < PROBE_SECONDS:
-        best = min(best, _seconds(factor))
+        best = min(best, _seconds(factor, threads))
     return 2 * side**3 / best
 
 
-def _seconds(factor: torch.Tensor) -> float:
+def _seconds(factor: torch.Tensor, threads: int) -> float:
     """Of one matmul; on a CPU those that its threads worked, whatever else the machine does."""
     if factor.is_cuda:
         torch.cuda.synchronize()
@@ -84,7 +93,7 @@ def _seconds(factor: torch.Tensor) -> float:
         return time.perf_counter() - start
     start = time.process_time()
     factor @ factor
-    return (time.process_time() - start) / torch.get_num_threads()
+    return (time.process_time() - start) / threads
 
 
 def peak_memory(device: torch.device) -> int:

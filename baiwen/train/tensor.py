@@ -87,10 +87,10 @@ def check(config: ModelConfig, ranks: int) -> None:
     for name, size in sizes.items():
         if size % ranks:
             most = math.gcd(*sizes.values())
-            fits = ", ".join(str(n) for n in range(1, most + 1) if most % n == 0)
+            fits = " or ".join(str(n) for n in range(1, most + 1) if most % n == 0)
             raise UserError(
                 f"parallel.tensor = {ranks} does not divide the model's {name} = {size}: "
-                f"of this model {fits} does"
+                f"{fits} does"
             )
 
 

@@ -36,6 +36,12 @@ def spread_experts(shared_rows):
     return loaded("spread_experts")
 
 
+@pytest.fixture(scope="session")
+def layouts(shared_rows):
+    assert shared_rows  # which it imports
+    return loaded("layouts")
+
+
 @pytest.fixture
 def world():
     return World(0, 1, 0, torch.device("cpu"), torch.float32)

@@ -1,10 +1,6 @@
 """The ranking loss over packed trees against the formula over single sequences."""
 
 import itertools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +10,6 @@ from baiwen.data.trees import Tree, batches
 from baiwen.model.reward import RewardModel, Rewards
 from baiwen.train.ranking import answer_rewards, ranking
 
-TINY = Path(__file__).with_name("tiny.py")
 RANKS = [(1, 0), (1, 0, 0), (0, 1, 1, 0, 1), (0, 2, 1)]
 
 
@@ -128,19 +123,3 @@ def test_a_reward_model_goes_on_in_the_same_bits(tiny, tmp_path):
     tiny.run(tmp_path / "parts", steps=9, kind="reward", schedule="constant")
     assert tiny.weights(tmp_path / "parts") == tiny.weights(tmp_path / "whole")
     assert tiny.metrics(tmp_path / "parts") == tiny.metrics(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_two_ranks_train_a_reward_model_as_one_does(tiny, tmp_path):
-    tiny.run(tmp_path / "one", steps=8, kind="reward", schedule="constant")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(TINY), str(tmp_path / "two"), "steps=8", "kind=reward", "schedule=constant"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-4000:]
-    rows = list(zip(tiny.metrics(tmp_path / "one"), tiny.metrics(tmp_path / "two"), strict=True))
-    assert len(rows) == 8
-    for left, right in rows:
-        assert left.keys() == right.keys()
-        for name in left:
-            assert left[name] == pytest.approx(right[name], rel=1e-5, abs=1e-6), name

@@ -1,0 +1,66 @@
+"""Ranks in any layout are one process: the loop's losses and gradient norms over gloo."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from baiwen.errors import UserError
+from baiwen.model.sizes import SIZES
+from baiwen.train import tensor
+from baiwen.train.parallel import Parallel
+
+SCRIPT = Path(__file__).with_name("layouts.py")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What one, two and four ranks made of the runs of `layouts.py`."""
+    folder = tmp_path_factory.mktemp("layouts")
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPT), str(folder)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.mark.slow
+def test_every_layout_of_ranks_has_the_losses_of_one_process(tiny, layouts, folder):
+    """Of every objective, for twenty steps; and of a run that four, two and one rank went on."""
+    for kind, name in layouts.CASES:
+        rows = [tiny.metrics(folder / kind / run) for run in ("one", name)]
+        assert [row["step"] for row in rows[0]] == list(range(1, layouts.STEPS + 1))
+        for one, many in zip(*rows, strict=True):
+            assert one.keys() == many.keys()
+            for key in one:
+                told = f"{key} of step {one['step']} of {kind} {name}"
+                assert many[key] == pytest.approx(one[key], rel=1e-5, abs=1e-6), told
+
+
+def test_every_objective_and_dimension_is_asked_for(layouts):
+    knobs = [set(knobs) for runs in layouts.RUNS.values() for knobs in runs.values()]
+    assert set.union(*knobs) == {"replicate", "context", "tensor", "expert"}
+    assert {turn for kind, _ in layouts.CASES for turn in layouts.TURNS[kind]} == set(
+        layouts.OBJECTIVES
+    )
+
+
+@pytest.mark.parametrize(
+    ("ranks", "told"),
+    [
+        (4, r"parallel\.tensor = 4 .* num_attention_heads = 14: 1 or 2 does"),
+        (7, r"parallel\.tensor = 7 .* num_key_value_heads = 2"),
+    ],
+)
+def test_sizes_that_do_not_divide_are_told_with_what_does(ranks, told):
+    with pytest.raises(UserError, match=told):
+        tensor.check(SIZES["0.5b"], ranks)
+    tensor.check(SIZES["0.5b"], 2)
+    tensor.check(SIZES["72b"], 8)
+
+
+def test_ranks_that_share_matrices_cannot_be_compiled():
+    with pytest.raises(ValueError, match="compile = true"):
+        Parallel(tensor=2, compile=True)
