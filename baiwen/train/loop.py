@@ -106,7 +106,7 @@ def train(
     # Of a short run half are too many: it would end with weights that nothing has moved, or broken.
     guard = Guard(max_skipped=min(loop.max_skipped, (steps + 1) // 2), skip_spikes=loop.skip_spikes)
     state = Checkpoints(out / "state", model, optimizers, world, keep=loop.keep)
-    start = _resume(state, guard, source)
+    start = _resume(state, guard, source, world)
     routers, loads = routers or Routers(model.config, world), Loads(out, start, world)
     meter, saves = Meter(world, flops_per_token), Timer(loop.save_minutes)
     if world.main:
@@ -277,7 +277,7 @@ def _totals(batches: Sequence[Batch], world: World) -> tuple[Tensor, Tensor]:
     return count.float(), real.float()
 
 
-def _resume(state: Checkpoints, guard: Guard, source: Source | None) -> int:
+def _resume(state: Checkpoints, guard: Guard, source: Source | None, world: World) -> int:
     """Load the newest checkpoint and return its step; 0 where there is none."""
     found = state.resume()
     if not found:
@@ -285,7 +285,8 @@ def _resume(state: Checkpoints, guard: Guard, source: Source | None) -> int:
     guard.restore(found["guard"])
     if source:
         source.restore(found["source"])
-    say(f"resumed after step {found['step']}")
+    if world.main:
+        say(f"resumed after step {found['step']}")
     return found["step"]
 
 

@@ -1,7 +1,9 @@
 """Pre-training and SFT as a user runs them: recipes in, HF folders out."""
 
+import contextlib
 import json
 import os
+import pathlib
 import random
 import re
 import signal
@@ -338,6 +340,44 @@ def test_two_ranks_that_are_stopped_save_and_print_one_line_that_resumes(place):
     (saved,) = state.iterdir()
     files.check(saved)
     assert files.read_json(saved / "state.json")["step"] == len(list(files.read_jsonl(log)))
+
+
+@pytest.mark.slow
+def test_a_job_whose_rank_is_killed_restarts_and_ends_in_the_bits_of_one_left_alone(place):
+    """torchrun starts all ranks again; they go on from the last checkpoint. Then the same anew."""
+    text = PRETRAIN.replace("steps = 8", "steps = 16").replace("save_every = 2", "save_every = 5")
+    os.mkdir("jobs")
+    for name in ("1-killed", "2-alone"):
+        recipe(f"jobs/{name}", text)
+    log, names = place / "jobs" / "1-killed" / "metrics.jsonl", "model.safetensors"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "--max-restarts=3", "-m", "baiwen", "run", "jobs"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    while not log.exists() or len(log.read_bytes().splitlines()) < 8:
+        time.sleep(0.02)
+    os.kill(rank_1_of(process.pid), signal.SIGKILL)
+    told = process.communicate(timeout=200)[1]
+    assert process.returncode == 0, told
+    assert re.search(r"baiwen: rank 1 \(.+\) died", told)
+    assert len(re.findall("resumed after step (5|10)", told)) == 1  # said by rank 0 alone
+    killed, alone = (place / "jobs" / name for name in ("1-killed", "2-alone"))
+    assert (killed / names).read_bytes() == (alone / names).read_bytes()
+    logged = [
+        [{key: row[key] for key in ("step", "loss", "grad_norm")} for row in files.read_jsonl(log)]
+        for log in (killed / "metrics.jsonl", alone / "metrics.jsonl")
+    ]
+    assert logged[0] == logged[1] and [row["step"] for row in logged[0]] == list(range(1, 17))
+
+
+def rank_1_of(torchrun):
+    """The process id of rank 1 among torchrun's children (Linux)."""
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            if parent == torchrun and b"\0RANK=1\0" in (status.parent / "environ").read_bytes():
+                return int(status.parent.name)
+    raise AssertionError("torchrun has no rank 1")
 
 
 def test_a_run_that_made_no_step_gives_its_place_to_a_mended_recipe(place, monkeypatch, capsys):
