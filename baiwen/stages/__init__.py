@@ -35,7 +35,15 @@ from baiwen.config import Knobs
 from baiwen.errors import UserError
 
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
-FREE = ("parallel.timeout",)  # knobs of whatever stage has them that change nothing of what is made
+# Knobs of whatever stage has them that change nothing of what is made, or its rounding alone: how
+# many ranks there are is no knob, and a run goes on with others.
+FREE = tuple(
+    f"parallel.{knob}"
+    for knob in (
+        *("activation_checkpointing", "compile", "timeout"),
+        *("replicate", "context", "context_form", "tensor", "expert"),
+    )
+)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,16 @@
 
 Leaves in FOLDER/KIND.jsonl, for each session of ranks, a digest of every whole tensor that it has
 read, and in FOLDER/KIND-NUMBER what some of them publish. FOLDER/faults.json says what two ranks do
-where one of them cannot write, or a file is gone.
+where one of them cannot write, or a file is gone; FOLDER/kills.jsonl what is left of kills.
 """
 
 import dataclasses
+import itertools
 import json
+import os
 import resource
 import shutil
+import signal
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -36,7 +39,7 @@ WAYS = [
     (4, Layout(tensor=2, expert=4)),
     (2, Layout()),
     (1, Layout()),
-    (2, Layout(tensor=2, expert=2)),
+    (2, Layout(tensor=2)),
     (4, Layout(replicate=2)),
 ]
 DENSE = ("dense", "reward")
@@ -155,9 +158,67 @@ def trained(out):
         tiny.train_in(out / "resumed", world, steps=4, save_every=2)
 
 
+def marked(folder, step, victim=-1, moment=0):
+    """A checkpoint whose numbers tell its step; one rank is killed at a moment of its writing."""
+    with dist.session("cpu", "float32", threads=1, timeout=60) as world:
+        model = spread("dense", world, seed=0)
+        for parameter in model.parameters():
+            local(parameter).fill_(step)
+        checkpoints = Checkpoints(folder, model, build(model, Optim()), world)
+        if world.rank == victim:
+            die_at(moment)
+        checkpoints.save(step, {"heldout": None})
+        checkpoints.wait()
+
+
+def die_at(moment):
+    """Let this process be killed where it would sync or rename a file for the n-th time."""
+    moments = itertools.count()
+
+    def before(call):
+        def counted(*arguments):
+            if next(moments) == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments)
+
+        return counted
+
+    os.fsync, os.rename, os.replace = map(before, (os.fsync, os.rename, os.replace))
+
+
+def found(folder, rows, trial):
+    """One process goes on: from which checkpoint, and whether it is that one throughout."""
+    with dist.session("cpu", "float32", threads=1) as world:
+        model = spread("dense", world, seed=0)
+        step = Checkpoints(folder, model, build(model, Optim()), world).resume()["step"]
+        whole = all(bool((parameter == step).all()) for parameter in model.parameters())
+        with rows.open("a") as file:
+            file.write(json.dumps({**trial, "step": step, "whole": whole}) + "\n")
+
+
+def kills(out):
+    """Each moment at which one process writes; of two ranks a few moments of either."""
+    for ranks, victim, moments in ((1, 0, range(99)), (2, 0, (1, 5, 11)), (2, 1, (0, 1))):
+        before = out / f"marked-{ranks}"
+        if not before.exists():
+            fork(ranks, marked, before, 1)
+        for moment in moments:
+            folder, died = out / f"killed-{ranks}-{victim}-{moment}", False
+            shutil.copytree(before, folder)
+            try:
+                fork(ranks, marked, folder, 2, victim, moment)
+            except SystemExit:
+                died = True
+            trial = {"ranks": ranks, "victim": victim, "moment": moment, "died": died}
+            fork(1, found, folder, out / "kills.jsonl", trial)
+            if not died:
+                break
+
+
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     for turn, (ranks, _) in enumerate(WAYS):
         fork(ranks, go_on, place, turn)
     fork(2, faults, place)
     fork(2, trained, place)
+    kills(place)

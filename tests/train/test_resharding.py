@@ -35,7 +35,7 @@ def faults(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "moe", "reward"])
 def test_weights_and_moments_pass_through_layouts_bit_for_bit(folder, kind):
-    """fsdp + tensor (+ expert) on 4 ranks -> fsdp on 2 -> 1 -> tensor (+ expert) on 2 -> hsdp."""
+    """fsdp + tensor (+ expert) on 4 ranks -> fsdp on 2 -> 1 -> tensor on 2 -> hsdp on 4."""
     rows = [json.loads(line) for line in (folder / f"{kind}.jsonl").read_text().splitlines()]
     assert len(rows) == 5 and all(row == rows[0] for row in rows)
     for key in ("", "|exp_avg", "|exp_avg_sq", "|step"):
@@ -93,6 +93,19 @@ def test_after_a_failed_save_the_one_before_is_whole_and_nothing_else_is_left(fa
 @pytest.mark.slow
 def test_a_checkpoint_without_the_file_of_a_rank_is_passed_over_by_all(faults):
     assert faults["resumed"] == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_rank_killed_at_any_moment_of_a_save_leaves_the_checkpoint_before_it(folder):
+    trials = list(files.read_jsonl(folder / "kills.jsonl"))
+    assert all(trial["whole"] for trial in trials)
+    alone = [trial for trial in trials if trial["ranks"] == 1]
+    assert len(alone) > 10 and [trial["died"] for trial in alone[-2:]] == [True, False]
+    steps = [trial["step"] for trial in alone]
+    assert steps == [1] * (len(alone) - 2) + [2, 2]  # renamed, and renamed for good
+    beside = [trial for trial in trials if trial["ranks"] == 2]
+    assert {trial["victim"] for trial in beside} == {0, 1}
+    assert all(trial["died"] and trial["step"] == 1 for trial in beside)
 
 
 def bytes_of(folder):

@@ -9,7 +9,6 @@ divided before, so that each of those parts is chunked by itself. Any other tens
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +21,7 @@ from torch.distributed.tensor.placement_types import Placement, _StridedShard
 from baiwen.dist import World
 
 Runs = tuple[range, ...]  # places of one dimension, in the order in which a rank has them
+Division = tuple[torch.Size, Sequence[Placement], Sequence[int], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,20 @@ class Piece:
 
 def local(tensor: Tensor) -> Tensor:
     """This rank's part of a tensor, which shares its memory."""
-    plain = tensor.detach()
-    return plain.to_local() if isinstance(plain, DTensor) else plain
+    if not isinstance(tensor, DTensor):
+        return tensor.detach()
+    with torch.no_grad():  # to detach a DTensor takes many times as long
+        return tensor.to_local()
 
 
-def pieces(tensor: Tensor) -> list[Piece]:
+def pieces(tensor: Tensor) -> tuple[Piece, ...]:
     """The boxes that this rank's part of a tensor consists of; none where it is empty."""
-    dims = [_both(runs) for runs in _runs_of(tensor)]
-    found = [
-        Piece(tuple(there for there, _ in box), tuple(here for _, here in box))
-        for box in itertools.product(*dims)
-    ]
-    assert sum(math.prod(piece.shape) for piece in found) == local(tensor).numel()
-    return found
+    return _pieces(*_layout(tensor))
 
 
 def part(tensor: Tensor, whole: Tensor) -> Tensor:
     """Of `whole` what this rank holds where it is divided as `tensor` is."""
-    for dim, runs in enumerate(_runs_of(tensor)):
+    for dim, runs in enumerate(_runs(*_layout(tensor))):
         strips = [whole.narrow(dim, run.start, len(run)) for run in runs or [range(0)]]
         whole = strips[0] if len(strips) == 1 else torch.cat(strips, dim)
     return whole
@@ -97,13 +93,28 @@ def writes(tensor: Tensor, number: int, world: World) -> bool:
     )
 
 
-def _runs_of(tensor: Tensor) -> tuple[Runs, ...]:
+def _layout(tensor: Tensor) -> Division:
+    """The shape, how it is divided by each mesh dimension, their sizes, this rank's place there."""
     if not isinstance(tensor, DTensor):
-        return tuple((range(size),) for size in tensor.shape)
+        return tensor.shape, (), (), ()
     mesh = tensor.device_mesh
     coordinate = mesh.get_coordinate()
     assert coordinate is not None  # every rank is part of every mesh
-    return _runs(tensor.shape, tensor.placements, tuple(mesh.shape), tuple(coordinate))
+    return tensor.shape, tensor.placements, tuple(mesh.shape), tuple(coordinate)
+
+
+@cache
+def _pieces(
+    shape: torch.Size,
+    placements: Sequence[Placement],
+    ranks: Sequence[int],
+    coordinate: Sequence[int],
+) -> tuple[Piece, ...]:
+    dims = [_both(runs) for runs in _runs(shape, placements, ranks, coordinate)]
+    return tuple(
+        Piece(tuple(there for there, _ in box), tuple(here for _, here in box))
+        for box in itertools.product(*dims)
+    )
 
 
 @cache

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed import HashStore, PrefixStore, Store
+from torch.distributed import HashStore, PrefixStore
 
 from baiwen import files
 from baiwen.dist import World
@@ -33,7 +33,7 @@ from baiwen.train.checkpoint.image import Image
 from baiwen.train.checkpoint.saved import INDEX, Index, merged
 
 STATE = "state.json"
-PAUSE = 0.02  # seconds between two looks at what the other ranks have said
+PAUSE = 0.1  # seconds between two looks at what the other ranks have said
 GRACE = 60.0  # seconds for which one who leaves after an error waits for the others
 VERDICT, FOLDER = "verdict", "folder"
 SHARED = "`out` must be on a file system that all machines share"
@@ -43,9 +43,10 @@ class Words:
     """What the ranks tell each other about one save, through the store of their session."""
 
     def __init__(self, world: World) -> None:
-        store: Store = world.store or HashStore()
+        store: Any = world.store or HashStore()  # torch's stubs leave `clone` out
         turn = store.add(f"saves of rank {world.rank}", 1)  # they all come to each in turn
-        self.store = PrefixStore(f"save {turn}", store)
+        # A connection of its own: the main thread's is taken while that waits for something.
+        self.store = PrefixStore(f"save {turn}", store.clone() if world.store else store)
         self.deadline = math.inf  # after which nobody is waited for
 
     def tell(self, key: str, value: Any) -> None:  # noqa: ANN401 - JSON is any of its types
@@ -54,7 +55,6 @@ class Words:
 
     def hear(self, key: str) -> Any:  # noqa: ANN401
         """Wait until it is said, or rank 0 has said that it is all over."""
-        # Short looks, since the store answers no other thread during a long one.
         while not self.store.check([key]):
             if self.store.check([VERDICT]) and (verdict := self.hear(VERDICT)):
                 raise UserError(verdict)

@@ -12,6 +12,7 @@ its own part, whatever layout wrote them and whatever layout reads.
 """
 
 import itertools
+import math
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,12 +39,13 @@ def described(named: Iterable[tuple[str, Tensor]], file: str) -> tuple[dict[str,
     index: Index = {}
     for name, tensor in named:
         here = local(tensor)
-        boxes = []
+        boxes: list[dict[str, Any]] = []
         for number, piece in enumerate(pieces(tensor)):
             key = f"{name}#{number}" if number else name
             parts[key] = here[piece.here]
             place = {"offsets": list(piece.offsets), "shape": list(piece.shape)}
             boxes.append({"file": file, "key": key, **place})
+        assert here.numel() == sum(math.prod(box["shape"]) for box in boxes)
         index[name] = {"dtype": NAMES[here.dtype], "shape": list(tensor.shape), "pieces": boxes}
     return parts, index
 
