@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +26,7 @@ from baiwen.mistakes import nearest
 from baiwen.model import count
 from baiwen.model.sizes import SIZES
 from baiwen.scaling import grid, interval, laws, moe
+from baiwen.scaling.hyper import Variable
 from baiwen.scaling.interval import Predicted
 from baiwen.scaling.laws import Laws
 from baiwen.scaling.loss import LossLaw
@@ -33,7 +35,7 @@ from baiwen.scaling.presets import KAPLAN, LOSSES, Kaplan, Target
 from baiwen.scaling.presets import hyper as published
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
-PLAIN_WIDTH = 120  # of a table where there is no terminal
+PLAIN_WIDTH = 140  # of a table where there is no terminal
 SEQUENCE = 4096  # tokens of a row, for the FLOPs of attention
 RATIOS = (2, 4, 8, 16)  # total parameters for each active one, of mixtures that equal a dense model
 
@@ -72,7 +74,7 @@ def target(options: argparse.Namespace) -> Target:
     size = _size(options)
     tokens = number(options.tokens)
     if options.model is None:
-        return Target(size.active, tokens)
+        return Target(size.active, tokens, ratio=size.ratio, experts=size.expansion)
     return Target.of(SIZES[options.model], tokens, SEQUENCE)
 
 
@@ -112,11 +114,11 @@ def _fit(options: argparse.Namespace, console: Console) -> Laws:
     own = laws.fit(options.runs, options.share, options.draws)
     near, share = own.hyper.runs, own.hyper.share
     console.print(f"{own.runs} runs in {own.cells} cells; {near} within {share:.2%} of their best")
-    table = _table("law", "factor", "exponent of N", "exponent of D")
+    table = _table("law", "factor", "exponent of N", "of D", "of total / active")
     for name, law in (("peak lr", own.hyper.lr), ("tokens a step", own.hyper.batch)):
         powers = zip(law.variables, law.exponents, law.errors, strict=True)
         told = {variable: f"{exponent:.3f} +- {error:.3f}" for variable, exponent, error in powers}
-        columns = (told.get(variable, "-") for variable in ("parameters", "tokens"))
+        columns = (told.get(variable, "-") for variable in get_args(Variable))
         table.add_row(name, f"{law.factor:.4g}", *columns)
     console.print(table)
     for line in [*laws.told(own)][2:]:
@@ -147,7 +149,7 @@ def _predict(options: argparse.Namespace, own: Laws | None, console: Console) ->
         batch = "-" if found.tokens_per_step is None else f"{found.tokens_per_step:,.0f}"
         rates.add_row(found.source, lr, batch, found.beyond or "")
     if own is not None:
-        size = given.parameters, given.tokens
+        size = given.parameters, given.tokens, given.ratio
         rate, step = own.hyper.lr.predict(*size), own.hyper.batch.predict(*size)
         far = interval.told(rate.beyond)
         rates.add_row("your runs", _ends(rate, ".3g"), _ends(step, ",.0f"), far)

@@ -40,7 +40,7 @@ class Runs:
     total: np.ndarray | None = None  # N with every expert; none: all runs are dense
 
     @property
-    def expansion(self) -> np.ndarray:
+    def ratio(self) -> np.ndarray:
         """Parameters for each active one: 1 of a dense run."""
         return np.ones(len(self)) if self.total is None else self.total / self.parameters
 

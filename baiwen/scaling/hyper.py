@@ -6,7 +6,9 @@
 
 Procedure of Step Law (arXiv 2503.04715; spec 4.2): of every cell (N, D) the runs within 0.25 % of
 its least loss; least squares in logarithms, log lr on log N and log D, log batch on log D; all
-of it repeated on resampled runs for intervals.
+of it repeated on resampled runs for intervals. Of a mixture of experts N are the active parameters,
+and lr is also on log x, the total for each active one: more experts want a lower rate (Ludziejewski
+et al., 2025, arXiv 2502.05172, finding 4).
 """
 
 import math
@@ -20,12 +22,12 @@ from baiwen.errors import UserError
 from baiwen.scaling.grid import Runs, near_best
 from baiwen.scaling.interval import Array, Predicted, Ranges, beyond, predicted
 
-Variable = Literal["parameters", "tokens"]
+Variable = Literal["parameters", "tokens", "ratio"]
 
 
 @dataclass(frozen=True)
 class Power:
-    """y = exp(weights[0]) N^weights[1] D^weights[2], over those of `variables`."""
+    """y = exp(weights[0]) N^weights[1] D^weights[2] x^weights[3], over those of `variables`."""
 
     variables: tuple[Variable, ...]
     weights: Array  # float64 [1 + variables]
@@ -34,7 +36,7 @@ class Power:
 
     def __str__(self) -> str:
         """As a formula."""
-        names = {"parameters": "N", "tokens": "D"}
+        names = {"parameters": "N", "tokens": "D", "ratio": "x"}
         powers = zip(self.variables, self.exponents, strict=True)
         return " ".join(
             [f"{self.factor:.4g}", *(f"{names[name]}^{power:.3f}" for name, power in powers)]
@@ -55,9 +57,9 @@ class Power:
         """Standard errors of the exponents."""
         return tuple(self.draws[:, 1:].std(axis=0).tolist())
 
-    def predict(self, parameters: float, tokens: float) -> Predicted:
-        """The law's value at N `parameters` and D `tokens`."""
-        given = {"parameters": parameters, "tokens": tokens}
+    def predict(self, parameters: float, tokens: float, ratio: float = 1.0) -> Predicted:
+        """The law's value at N `parameters`, D `tokens` and, of a mixture, their `ratio`."""
+        given = {"parameters": parameters, "tokens": tokens, "ratio": ratio}
         row = np.array([1.0, *(math.log(given[name]) for name in self.variables)])
         value = float(np.exp(self.weights @ row))
         return predicted(value, np.exp(self.draws @ row), beyond(self.ranges, given))
@@ -80,7 +82,7 @@ def fit(runs: Runs, share: float = 0.0025, draws: int = 1000, seed: int = 0) -> 
     UserError where the runs cannot tell a law.
     """
     best = runs[near_best(runs, share)]
-    lr = _power(best, best.lr, ("parameters", "tokens"), draws, seed)
+    lr = _power(best, best.lr, ("parameters", "tokens", "ratio"), draws, seed)
     return HyperLaws(lr, _power(best, best.batch, ("tokens",), draws, seed), len(best), share)
 
 
@@ -89,7 +91,7 @@ def _power(
 ) -> Power:
     ranges: dict[str, tuple[float, float]] = {
         name: (float(getattr(runs, name).min()), float(getattr(runs, name).max()))
-        for name in ("parameters", "tokens")
+        for name in ("parameters", "tokens", "ratio")
     }
     used = tuple(name for name in variables if ranges[name][0] < ranges[name][1])
     rows = np.column_stack([np.ones(len(runs)), *(np.log(getattr(runs, name)) for name in used)])

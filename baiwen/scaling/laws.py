@@ -64,12 +64,12 @@ def fit(table: Path | str, share: float = 0.0025, draws: int = 1000, seed: int =
     settings, losses, mixtures = hyper.fit(runs, share, draws, seed), None, None
     missing = {}
     try:
-        plain = best[best.expansion == 1]
+        plain = best[best.ratio == 1]
         losses = loss.fit(plain.parameters, plain.tokens, plain.loss, draws, seed)
     except UserError as error:
         missing["loss"] = str(error)
     try:
-        if best.total is not None and (best.expansion > 1).any():
+        if best.total is not None and (best.ratio > 1).any():
             mixtures = moe.fit(best.parameters, best.total, best.tokens, best.loss, draws, seed)
     except UserError as error:
         missing["moe"] = str(error)

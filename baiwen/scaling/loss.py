@@ -67,8 +67,8 @@ class LossLaw:
         value = self.at(parameters, tokens)
         if self.draws is None or self.residuals is None:
             return Predicted(value, None, None, far)
-        laws = powers.log_loss(_design([parameters], [tokens]), self.draws.T)  # [1, draws]
-        return predicted(value, np.exp(laws + self.residuals[:, None]), far)
+        design = _design([parameters], [tokens])
+        return predicted(value, powers.losses(design, self.draws, self.residuals), far)
 
     def best(self, flops: float) -> tuple[float, float]:
         """N and D of the least loss for `flops` = 6 N D (Hoffmann et al., equation 4)."""

@@ -104,7 +104,7 @@ class MoeLaw:
     def predict(self, size: Mixture, tokens: float) -> Predicted:
         """The loss of one run: the interval is that of the law and of a run's distance from it."""
         design = _design(*np.array([[size.active], [size.ratio], [tokens]]))
-        spread = np.exp(powers.log_loss(design, self.draws.T) + self.residuals[:, None])
+        spread = powers.losses(design, self.draws, self.residuals)
         return predicted(self.at(size, tokens), spread, self._beyond(size, tokens))
 
     def parity(self, size: Mixture, tokens: float) -> Predicted:

@@ -65,6 +65,16 @@ def fit(
     return Fit(weights, cost, left, np.array(resampled).reshape(draws, len(weights)))
 
 
+def losses(design: np.ndarray, draws: np.ndarray, residuals: np.ndarray) -> np.ndarray:
+    """What runs of `design` [terms, 1, weights] may lose: each drawn law with each residual.
+
+    [residuals, draws]; residuals are of a fit that had as many weights to bend, and grow by that.
+    """
+    rest = len(residuals) - design.shape[-1]
+    scatter = residuals * np.sqrt(len(residuals) / rest)
+    return np.exp(log_loss(design, draws.T) + scatter[:, None])
+
+
 def tells(design: np.ndarray) -> bool:
     """Whether runs can tell the weights: as many as those, and no two weights act as one."""
     used = [term[:, np.any(term != 0, axis=0)] for term in design]

@@ -17,6 +17,7 @@ from baiwen.model import count
 from baiwen.model.config import ModelConfig
 from baiwen.scaling.interval import Predicted, Ranges, beyond, told
 from baiwen.scaling.loss import LossLaw
+from baiwen.scaling.moe import Mixture
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Target:
     tokens: float  # D
     flops_per_token: float | None = None  # as DeepSeek counts them; none: 6 N
     loss: float | None = None  # that is expected, in nats a token; none: as "epoch" has it
+    ratio: float = 1.0  # parameters for each active one; of a mixture of experts more
+    experts: float = 1.0  # feed-forward weights for each active one
 
     @classmethod
     def of(cls, shape: ModelConfig, tokens: float, length: int) -> "Target":
@@ -73,11 +76,11 @@ class Target:
         FLOPs are DeepSeek's (72 layers d^2 + 12 layers d length, its section 3.1): without the
         head, and attention over whole rows where `count.flops_per_token` takes the causal half.
         """
-        weights = count.parameters(shape)
+        size = Mixture.of(shape)
         head = 6 * shape.vocab_size * shape.hidden_size
         rest = 6 * shape.num_hidden_layers * shape.hidden_size * length
         flops = count.flops_per_token(shape, length) - head + rest
-        return cls(weights.active - (weights.total - weights.non_embedding), tokens, flops)
+        return cls(size.active, tokens, flops, None, size.ratio, size.expansion)
 
     @property
     def flops(self) -> float:
@@ -138,6 +141,13 @@ PRESETS = {
         lambda target: 1.21e9 / target.expected**6.24,
         "batch by the loss on C4; N 9M to 0.17B, used to 2.4B; its rate of 0.01 needs muP",
         {"parameters": (9e6, 2.4e9)},
+    ),
+    "joint": Preset(
+        "Ludziejewski et al., arXiv 2502.05172",
+        lambda target: np.exp(8.39) * target.parameters**-0.81 * target.experts**-0.25,
+        None,  # 64K to 256K tokens, for all
+        "AdamW, 130M tokens of warm-up, constant, the last 20 % to 0; 1 to 32 experts",
+        {"experts": (1, 32)},
     ),
     "kaplan": Preset(
         "Kaplan et al., arXiv 2001.08361",

@@ -113,7 +113,8 @@ def setting(law: str | Path, target: Target) -> Setting:
         found = laws.read(law)
         source = f"{law}: {found.runs} runs in {found.cells} cells"
         best = found.hyper
-        return Setting(source, *size, best.lr.predict(*size), best.batch.predict(*size))
+        lr, batch = (law.predict(*size, target.ratio) for law in (best.lr, best.batch))
+        return Setting(source, *size, lr, batch)
     preset = PRESETS[law]
     assert preset.lr is not None and preset.batch is not None, "Law names only laws of both"
     far = beyond(preset.ranges, {name: getattr(target, name) for name in preset.ranges})

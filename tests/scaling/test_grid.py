@@ -41,7 +41,7 @@ def test_of_a_mixture_the_active_parameters_are_n(tmp_path):
     path.write_text("active N," + HEAD + "1e6,4e6,1e8,0.01,16,3.5\n1e6,1e6,1e8,0.01,16,3.5\n")
     runs = read(path)
     assert runs.parameters.tolist() == [1e6, 1e6]
-    assert runs.expansion.tolist() == [4, 1] and len(list(cells(runs))) == 2
+    assert runs.ratio.tolist() == [4, 1] and len(list(cells(runs))) == 2
     path.write_text("active N," + HEAD + "4e6,1e6,1e8,0.01,16,3.5\n")
     with pytest.raises(UserError, match="run 1: active N is more than N"):
         read(path)

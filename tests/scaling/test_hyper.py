@@ -39,6 +39,20 @@ def test_runs_of_one_size_give_no_exponent_of_size():
     assert laws.lr.variables == ("tokens",)
 
 
+def test_a_mixture_has_a_rate_of_its_own():
+    dense = made([1e8, 1e9], [1e9, 1e10])
+    total, lr = (
+        np.concatenate(x)
+        for x in ((dense.parameters, 8 * dense.parameters), (dense.lr, dense.lr * 8**-0.25))
+    )
+    both = {name: np.tile(x, 2) for name, x in vars(dense).items() if x is not None}
+    law = hyper.fit(Runs(**both | {"lr": lr, "total": total}), draws=5).lr
+    assert law.variables == ("parameters", "tokens", "ratio")
+    assert law.exponents[2] == pytest.approx(-0.25, abs=0.02)
+    found = law.predict(1e9, 1e10, ratio=4).value
+    assert found == pytest.approx(law.predict(1e9, 1e10).value * 4 ** law.exponents[2])
+
+
 def test_sizes_and_tokens_that_rise_together_are_refused():
     runs = made([1e8, 1e9], [1e9, 1e10])
     along = runs[np.isclose(runs.tokens, 10 * runs.parameters)]

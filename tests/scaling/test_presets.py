@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from baiwen.scaling.presets import LOSSES, PRESETS, Target, hyper
@@ -19,6 +20,14 @@ def test_deepseek_far_out_is_as_the_spec_worked_it_out_and_says_so():
     assert found.lr == pytest.approx(3.3e-4, rel=0.02)
     assert found.tokens_per_step == pytest.approx(18e6, rel=0.03)
     assert "tokens" not in found.beyond and "above" in found.beyond
+
+
+def test_more_experts_have_a_lower_rate():
+    """Equation 8 of arXiv 2502.05172."""
+    dense, mixture = Target(1e9, 1e10), Target(1e9, 1e10, ratio=6, experts=8)
+    rates = [{one.law: one.lr for one in hyper(given)}["joint"] for given in (dense, mixture)]
+    assert rates[0] == pytest.approx(np.exp(8.39 - 0.81 * np.log(1e9)))
+    assert rates[1] / rates[0] == pytest.approx(8**-0.25)
 
 
 def test_minicpm_has_no_learning_rate_without_mup():
