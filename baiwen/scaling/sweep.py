@@ -215,7 +215,7 @@ def smoothed(losses: Sequence[float | None], tokens: Sequence[float], window: fl
 
 def rungs(steps: int, eta: int, count: int) -> list[int]:
     """The steps at which the runs of a cell are compared: steps / eta^count, ..., steps / eta."""
-    return sorted({math.ceil(steps / eta**power) for power in range(1, count + 1)} - {steps})
+    return [math.ceil(steps / eta**power) for power in range(count, 0, -1)]
 
 
 def best(losses: Mapping[str, float | None], eta: int) -> set[str]:

@@ -20,6 +20,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from baiwen.model import count
+from baiwen.scaling.grid import FINISHED
 from baiwen.scaling.sweep import Run, smoothed
 
 Rows = Sequence[Mapping[str, Any]]
@@ -52,7 +53,7 @@ def row(run: Run, metrics: Sequence[Mapping[str, Any]], smooth: float) -> dict[s
         "sequence": run.length,
         "smooth loss": loss if finite else None,
         "heldout loss": metrics[-1].get("heldout_loss") if finite and ended else None,
-        "state": ("finished" if ended else "stopped") if finite else "diverged",
+        "state": (FINISHED if ended else "stopped") if finite else "diverged",
         "steps": len(metrics),
         "FLOPs": flops * len(metrics),
         "seed": run.seed,
