@@ -81,6 +81,12 @@ def test_the_exception_of_a_rank_is_the_only_traceback(jobs):
     assert all("IndexError" in left for left in job["left"])
 
 
+def test_one_rank_that_is_asked_to_end_ends_all_alike(jobs):
+    job = jobs["asked"]
+    assert job["codes"] == [143, 143]
+    assert said(job) == []
+
+
 def test_a_slow_write_a_slow_rank_and_a_suspended_job_are_no_trouble(jobs):
     assert jobs["patient"]["codes"] == [0, 0]
     assert said(jobs["patient"]) == []

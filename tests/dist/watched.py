@@ -21,6 +21,7 @@ from baiwen import cli, dist
 from baiwen.commands import doctor
 from baiwen.dist import verdict, watch
 from baiwen.errors import UserError
+from baiwen.train.guard import stopping
 
 TIMEOUT = 2.5  # seconds that a rank may stand still in these jobs
 LIMIT = 90.0  # seconds after which a job that does not end is killed
@@ -61,6 +62,17 @@ def failed(world):
     summing(world, lambda step: step == 20 and world.rank == 1 and [][0])
 
 
+def asked(world):
+    """Rank 1 alone is asked to end, as the training loop hears it."""
+    with stopping() as stop:
+        for step in range(1, 1000):
+            world.at("summing", step)
+            if step == 20 and world.rank == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if any(dist.agreed(world, stop.signal != 0)):
+                raise SystemExit(128 + signal.SIGTERM)
+
+
 def patient(world):
     """Nothing is wrong: rank 0 writes for long, rank 1 is slow but goes on, all were suspended."""
     if world.main:
@@ -84,7 +96,7 @@ def storeless(world):
 
 JOBS = {
     killed: 3, crashed: 2, hung: 3, stopped: 2, mistaken: 2, all_mistaken: 2, failed: 2,
-    patient: 2, storeless: 2,
+    asked: 2, patient: 2, storeless: 2,
 }  # fmt: skip
 
 
