@@ -1,4 +1,4 @@
-"""The figures of docs/stages/long-context.md are those of `baiwen/model/count.py`."""
+"""The figures of docs/stages/long-context.md are those that are computed."""
 
 import re
 from functools import partial
@@ -8,6 +8,8 @@ import pytest
 
 from baiwen.model import count
 from baiwen.model.sizes import SIZES
+from baiwen.train import memory
+from baiwen.train.spread import Spread
 
 PAGE = (Path(__file__).parents[1] / "docs/stages/long-context.md").read_text(encoding="utf-8")
 LENGTHS = (4_096, 32_768, 65_536, 131_072, 262_144)
@@ -36,8 +38,8 @@ def test_flops_are_those_that_are_computed(size):
 @pytest.mark.parametrize("size", DENSE)
 def test_activations_are_those_that_are_computed(size):
     for length, cell in zip(LENGTHS, cells(size, "activations"), strict=True):
-        held = count.training_memory(SIZES[size], length, checkpoint_blocks=True)
-        assert cell == f"{held.activations / 2**30:.1f}"
+        held = memory.activations(SIZES[size], Spread(), length, recompute=True)
+        assert cell == f"{held / 2**30:.1f}"
 
 
 @pytest.mark.parametrize("size", DENSE)

@@ -2,7 +2,6 @@
 
 parameters(SIZES["0.5b"]).total              # 494,032,768
 flops_per_token(SIZES["0.5b"], 4096)         # forward and backward
-training_memory(SIZES["0.5b"], micro_tokens=8192).total
 inference_memory(SIZES["0.5b"], context=131072, kv="int8").cache
 """
 
@@ -24,21 +23,6 @@ class Parameters:
     non_embedding: int  # without the embedding and an untied head
     active: int  # of `total`, what one token passes through: k of E experts
     matmul: int  # of `active`, what multiplies a token: no look-up, norm or bias, but a tied head
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of one training process."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        """Their sum."""
-        return self.weights + self.gradients + self.optimizer + self.activations
 
 
 @dataclass(frozen=True)
@@ -110,40 +94,6 @@ def cache_bytes_per_token(config: ModelConfig, itemsize: int = 2) -> int:
     """
     head = config.head_dim * itemsize + (4 if itemsize == 1 else 0)
     return 2 * config.num_hidden_layers * config.num_key_value_heads * head
-
-
-def training_memory(
-    config: ModelConfig,
-    micro_tokens: int,
-    *,
-    checkpoint_blocks: bool = False,
-    itemsize: int = 2,
-    ranks: int = 1,
-) -> Memory:
-    """Estimate of the bytes of one rank: fp32 weights, gradients and two AdamW moments.
-
-    Weights, gradients and moments are spread over `ranks` (FSDP). `itemsize` is that of autocast's
-    activations; the residual stream is fp32. What a layer keeps for its backward, a token: two
-    residuals, and in `itemsize` two norms' outputs, q, k, v before and after rotation, attention's
-    output, and gate, up and their product (k experts' and the shared one's). With
-    `checkpoint_blocks` only a residual a layer, and one whole layer while it is recomputed.
-    """
-    weights = 4 * parameters(config).total // ranks
-    layers = [_kept(config, i, itemsize) for i in range(config.num_hidden_layers)]
-    kept = 4 * config.hidden_size * len(layers) + max(layers) if checkpoint_blocks else sum(layers)
-    return Memory(weights, weights, 2 * weights, kept * micro_tokens)
-
-
-def _kept(config: ModelConfig, layer: int, itemsize: int) -> int:
-    """Bytes that one layer keeps of one token for the backward pass."""
-    hidden, keys = config.hidden_size, config.num_key_value_heads * config.head_dim
-    width = config.intermediate_size
-    if config.sparse(layer):
-        experts = config.num_experts_per_tok
-        width = experts * config.moe_intermediate_size + config.shared_expert_intermediate_size
-        width += experts * hidden  # the copies that are sent to the experts, and their answers
-    halves = 2 * hidden + 2 * hidden + 3 * keys + hidden + 3 * width
-    return 2 * 4 * hidden + itemsize * halves
 
 
 def inference_memory(

@@ -177,6 +177,7 @@ def refused(work: Work, layout: Layout) -> str | None:
     experts, rows = shape.num_experts or 1, work.sequence_length * layout.shares
     for number, parts, why in (
         (shape.num_key_value_heads, layout.tensor, "key heads do not divide by tensor"),
+        (shape.intermediate_size, layout.tensor, "the feed-forward does not divide by tensor"),
         (shape.vocab_size, layout.tensor, "the vocabulary does not divide by tensor"),
         (shape.num_attention_heads, layout.tensor * layout.context, "heads do not divide"),
         (work.sequence_length, layout.context, "rows do not divide by context"),

@@ -4,6 +4,7 @@ figures(SIZES["0.5b"], 10**10, config, length=4096, step=2**20)   # config: of a
 # {"parameters": 494032768, ..., "memory": "9.30 GiB: 7.36 weights, ...", "time": "41.0 days ..."}
 """
 
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import torch
@@ -13,15 +14,23 @@ from baiwen.dist import World
 from baiwen.errors import UserError
 from baiwen.model import count
 from baiwen.model.config import ModelConfig
+from baiwen.train import memory
 from baiwen.train.loop import Loop
 from baiwen.train.losses import chunk_tokens
+from baiwen.train.memory import Kernels
 from baiwen.train.merging import Merging
 from baiwen.train.meter import peak_flops, peak_memory
 from baiwen.train.optim import Optim
 from baiwen.train.parallel import Parallel
+from baiwen.train.spread import Spread
 
 MFU = 0.4  # share of the matmul rate that a step is taken to reach
 STATE_BYTES = 12  # a parameter's weight and two moments, fp32
+# Of a CPU, measured (benchmarks/memory.py). malloc keeps what is freed (`dist.devices`) and finds
+# no hole of its size for a quarter of the activations; where layers are recomputed, their first
+# pass leaves holes of two layers. The first step brings in MKL's buffers and code of kernels.
+HOLES, HELD_LAYERS = 0.25, 2
+LIBRARIES = 50 * 2**20
 
 
 class Training(Protocol):
@@ -68,16 +77,18 @@ def figures(
         told |= {"steps": steps, "tokens": tokens, "FLOPs": f"{flops:.3g}"}
     try:
         with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
-            return told | _on(world, shape, flops, config)
+            return told | _on(world, shape, flops, config, step)
     except UserError as error:
         return told | {"memory, time": f"unknown: {error}"}
 
 
-def _on(world: World, shape: ModelConfig, flops: float, config: Training) -> dict[str, str | int]:
+def _on(
+    world: World, shape: ModelConfig, flops: float, config: Training, step: int
+) -> dict[str, str | int]:
     """Memory on the device of `world`, and the time of so many FLOPs, if there are any."""
-    memory = _memory(shape, world, config)
-    parts = ", ".join(f"{part / 2**30:.2f} {name}" for name, part in memory.items())
-    told: dict[str, str | int] = {"memory": f"{_bytes(sum(memory.values()))}: {parts}"}
+    held = _memory(shape, world, config, step)
+    parts = ", ".join(f"{part / 2**30:.2f} {name}" for name, part in held.items() if part)
+    told: dict[str, str | int] = {"memory": f"{_bytes(sum(held.values()))}: {parts}"}
     if flops:
         rate = peak_flops(world)
         told["time"] = (
@@ -87,25 +98,45 @@ def _on(world: World, shape: ModelConfig, flops: float, config: Training) -> dic
     return told
 
 
-def _memory(shape: ModelConfig, world: World, config: Training) -> dict[str, int]:
+def _memory(shape: ModelConfig, world: World, config: Training, step: int) -> dict[str, int]:
     """Bytes of one process at its peak, by what holds them."""
-    size, on_cpu = world.dtype.itemsize, world.device.type == "cpu"
-    tokens = config.micro_tokens // config.parallel.layout.context
-    recompute = config.parallel.activation_checkpointing
-    held = count.training_memory(shape, tokens, checkpoint_blocks=recompute, itemsize=size)
-    # Of a chunk its logits, fp32 probabilities and their gradient; of the head a cast and an fp32
-    # gradient; of the hidden states a gradient (`losses.head_loss`).
-    chunk = min(tokens, chunk_tokens(shape.vocab_size, world.device))
-    head = shape.vocab_size * shape.hidden_size
-    logits = chunk * shape.vocab_size * (2 * size + 4) + head * (size + 4)
-    logits += tokens * shape.hidden_size * size
-    return {
-        "weights, gradients, moments": held.total - held.activations,
-        **_merging(shape, config.optim.merging),
-        "activations": held.activations,
-        "logits": logits,
-        "the program itself": peak_memory(world.device) if on_cpu else 0,
-    }
+    recompute, accumulate = config.parallel.activation_checkpointing, step > config.micro_tokens
+    spread = Spread(context=config.parallel.layout.context)
+    told = resident(shape, spread, config.micro_tokens, world, recompute, accumulate)
+    told |= _merging(shape, config.optim.merging)
+    if world.device.type == "cpu":
+        told["a checkpoint under way"] = told["weights"] + told["moments"]
+        told["the program itself"] = peak_memory(world.device) + LIBRARIES
+    return told
+
+
+def resident(
+    shape: ModelConfig,
+    spread: Spread,
+    tokens: int,
+    world: World,
+    recompute: bool,
+    accumulate: bool,
+) -> dict[str, int]:
+    """Bytes that steps take on the device of `world`, as `memory.peak`, and those between them."""
+    how = kernels(shape.vocab_size, world)
+    held = memory.peak(shape, spread, tokens, how, recompute=recompute, accumulate=accumulate)
+    if world.device.type == "cpu":
+        layers = replace(shape, num_hidden_layers=1)
+        once = memory.activations(layers, spread, tokens, how) if recompute else 0
+        held["freed and not reused"] = round(HOLES * held["activations"]) + HELD_LAYERS * once
+    return held
+
+
+def kernels(vocabulary: int, world: World) -> Kernels:
+    """How one process computes on the device of `world`."""
+    size, chunk = world.dtype.itemsize, chunk_tokens(vocabulary, world.device)
+    if world.device.type == "cuda":
+        return Kernels(size, chunk=chunk, sharded=False)
+    # `compiled.py` makes SwiGLU one pass; in fp32 `chunked.py` recomputes it, by chunks of tokens.
+    chunked = size == 4
+    width, passing = (2, 0) if chunked else (3, 3)
+    return Kernels(size, width, passing, chunk, sharded=False, reuses=False)
 
 
 def _merging(shape: ModelConfig, merging: Merging) -> dict[str, int]:

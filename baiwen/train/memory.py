@@ -28,8 +28,10 @@ class Kernels:
 
     itemsize: int = 2  # bytes of a number in the matmuls
     width: int = 4  # tensors that a feed-forward keeps: gate, up, silu(gate), their product
+    passing: int = 3  # as wide, in its backward pass: their gradients
     chunk: int = 1024  # tokens whose logits exist at a time: `losses.chunk_tokens`
     sharded: bool = True  # by FSDP2, which casts what it gathers; else autocast keeps its casts
+    reuses: bool = True  # what is freed of activations for gradients; malloc finds no such holes
 
 
 CUDA = Kernels()
@@ -53,20 +55,20 @@ def peak(
     own = {unit.name: unit.copies * unit.numbers(spread) for unit in (root, *blocks)}
     every, table = sum(own.values()), 4 * root.weights[0].gathered(spread)  # the embedding's
     gathered, formed = _units(root, blocks, spread, kernels)
-    before = 4 * every if accumulate else 0
-    logits = _logits(shape, spread, tokens, kernels)
     begins = {
-        "gradients": before + table + formed,  # the head's is there with the loss
+        "gradients": table + formed + (4 * every if accumulate else 0),  # the head's comes first
         "activations": activations(shape, spread, tokens, kernels, recompute=recompute),
-        "logits": logits,
+        "logits": _logits(shape, spread, tokens, kernels),
     }
-    # A tied table has two gradients, of the head and of the look-up, which are added at the end.
-    whole = 4 * root.gathered(spread) + (table if shape.tie_word_embeddings else 0)
+    # A tied table has two gradients, of the head and of the look-up, and then their sum.
+    whole = 4 * root.gathered(spread) + (2 * table if shape.tie_word_embeddings else 0)
     stays = 4 * (every if kernels.sharded or accumulate else every - own["root"])
     sends = 4 * root.gathered(spread) if kernels.sharded else 0
     ends = {"gradients": stays + whole + sends + formed, "activations": 0, "logits": 0}
-    fullest = max(begins, ends, key=lambda moment: sum(moment.values()))
-    return {"weights": 4 * every, "moments": 8 * every, "gathered weights": gathered, **fullest}
+    state = {"weights": 4 * every, "moments": 8 * every, "gathered weights": gathered}
+    if not kernels.reuses:
+        return state | {name: max(begins[name], ends[name]) for name in begins}
+    return state | max(begins, ends, key=lambda moment: sum(moment.values()))
 
 
 def activations(
@@ -136,11 +138,11 @@ def _kept(shape: ModelConfig, unit: Unit, spread: Spread, kernels: Kernels) -> f
 
 
 def _passing(shape: ModelConfig, unit: Unit, spread: Spread, kernels: Kernels) -> float:
-    """Bytes of the gradients inside a layer at its fullest: of the stream, and of three widths."""
+    """Bytes of the gradients inside a layer at its fullest: of the stream twice, of its widths."""
     width = shape.intermediate_size
     if unit.name == "sparse":
         width = max(
             shape.shared_expert_intermediate_size,
             shape.num_experts_per_tok * shape.moe_intermediate_size,
         )
-    return (2 * 4 * shape.hidden_size + 3 * kernels.itemsize * width) / spread.tensor
+    return (2 * 4 * shape.hidden_size + kernels.passing * kernels.itemsize * width) / spread.tensor

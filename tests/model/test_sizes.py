@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baiwen.model.config import ModelConfig
-from baiwen.model.count import cache_bytes_per_token, flops_per_token, parameters, training_memory
+from baiwen.model.count import cache_bytes_per_token, flops_per_token, parameters
 from baiwen.model.sizes import SIZES
 from baiwen.model.transformer import Transformer
 
@@ -69,11 +69,3 @@ def test_flops_follow_the_formula_of_a_model_counted_by_hand():
     # Causal attention over 8 tokens: scores and values of (8 + 1) / 2, here 8 / 2, keys each.
     scores = 2 * 2 * 2 * 4 * 8 / 2
     assert flops_per_token(config, 8) == 3 * (2 * matrices + scores)
-
-
-def test_memory_of_weights_gradients_and_moments_is_sixteen_bytes_a_weight():
-    memory = training_memory(SIZES["0.5b"], micro_tokens=4096)
-    assert memory.total - memory.activations == 16 * 494_032_768
-    saved = training_memory(SIZES["0.5b"], micro_tokens=4096, checkpoint_blocks=True)
-    assert saved.activations < memory.activations / 5
-    assert training_memory(SIZES["0.5b"], micro_tokens=4096, ranks=4).weights == memory.weights // 4
