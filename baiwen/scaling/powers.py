@@ -17,6 +17,7 @@ from operator import itemgetter
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import stdtrit
 
 from baiwen import log
 
@@ -25,6 +26,7 @@ AT_ONCE = 1024  # points of the grid
 STARTS, SHORT = 64, 40  # points of it, the best, from which L-BFGS goes on, by so many steps
 KEPT, LONG = 8, 1000  # the best of those, and the most steps to their end
 COST = itemgetter(0)
+QUANTILES = 200  # of the distances of runs from a law
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,15 @@ def fit(
 
 
 def losses(design: np.ndarray, draws: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-    """What runs of `design` [terms, 1, weights] may lose: each drawn law with each residual.
+    """What a run of `design` [terms, 1, weights] may lose: each drawn law with each distance.
 
-    [residuals, draws]; residuals are of a fit that had as many weights to bend, and grow by that.
+    [QUANTILES, draws]. Distances from the law are those of Student's t with as many degrees of
+    freedom as the fit left to its residuals: few runs say little of how far the next will be.
     """
-    rest = len(residuals) - design.shape[-1]
-    scatter = residuals * np.sqrt(len(residuals) / rest)
-    return np.exp(log_loss(design, draws.T) + scatter[:, None])
+    free = len(residuals) - design.shape[-1]
+    spread = np.sqrt(residuals @ residuals / free)
+    distances = spread * stdtrit(free, (np.arange(QUANTILES) + 0.5) / QUANTILES)
+    return np.exp(log_loss(design, draws.T) + distances[:, None])
 
 
 def tells(design: np.ndarray) -> bool:
