@@ -85,7 +85,21 @@ def curves(losses: Sequence[Curve], rate: Curve) -> str:
         below.set_ylabel(rate.name)
         below.set_xlabel("step")
         below.set_ylim(bottom=0)
-        return _svg(figure)
+        return svg(figure)
+
+
+def against(drawn: Sequence[Curve], across: str, up: str) -> str:
+    """Curves over something else than steps, on a logarithmic axis."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+        axes = figure.subplots()
+        for curve, colour in zip(drawn, SERIES, strict=False):
+            _draw(axes, curve, colour)
+        axes.set_xscale("log")
+        axes.set_xlabel(across)
+        axes.set_ylabel(up)
+        axes.legend(loc="upper right")
+        return svg(figure)
 
 
 def intervals(models: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> str:
@@ -111,7 +125,7 @@ def intervals(models: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         figure.legend(loc="outside upper right", ncols=len(models))
-        return _svg(figure)
+        return svg(figure)
 
 
 def panels(drawn: Mapping[str, Sequence[Curve]]) -> str:
@@ -129,7 +143,7 @@ def panels(drawn: Mapping[str, Sequence[Curve]]) -> str:
                 axes.legend(loc="upper left", fontsize=8, ncols=len(curves))
         for axes in grid[len(drawn) :]:
             axes.set_axis_off()
-        return _svg(figure)
+        return svg(figure)
 
 
 @dataclass(frozen=True)
@@ -160,7 +174,7 @@ def grids(drawn: Mapping[str, Grid], across: str, down: str) -> str:
             axes.set_axis_off()
         figure.supxlabel(across, fontsize=9.5, color=SOFT)
         figure.supylabel(down, fontsize=9.5, color=SOFT)
-        return _svg(figure)
+        return svg(figure)
 
 
 def bars(drawn: Mapping[str, Mapping[str, float]], across: str) -> str:
@@ -184,7 +198,7 @@ def bars(drawn: Mapping[str, Mapping[str, float]], across: str) -> str:
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         figure.legend(loc="outside upper right", ncols=len(series))
-        return _svg(figure)
+        return svg(figure)
 
 
 def histograms(drawn: Mapping[str, tuple[Sequence[float], Sequence[float]]], up: str) -> str:
@@ -199,7 +213,7 @@ def histograms(drawn: Mapping[str, tuple[Sequence[float], Sequence[float]]], up:
         for axes in grid[len(drawn) :]:
             axes.set_axis_off()
         figure.supylabel(up, fontsize=9.5, color=SOFT)
-        return _svg(figure)
+        return svg(figure)
 
 
 def calibration(points: Sequence[tuple[float, float, int]]) -> str:
@@ -219,7 +233,7 @@ def calibration(points: Sequence[tuple[float, float, int]]) -> str:
         axes.set_ylabel("how often it is right")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        return _svg(figure)
+        return svg(figure)
 
 
 def _heat(axes: Axes, grid: Grid) -> None:
@@ -257,13 +271,13 @@ def _thinned(values: Sequence[float]) -> list[float]:
     return [sum(piece) / len(piece) for piece in pieces]
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
     """The figure as an <svg> element with the page's colours and no fixed size."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = re.sub(r"#[0-9a-f]{6}\b", lambda found: THEME.get(found[0], found[0]), svg)
-    svg = svg.replace("'DejaVu Sans'", "system-ui")
-    used = set(re.findall(r"#([\w.-]+)", svg))  # ids of clips and markers; the others only collide
-    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
-    return svg[svg.index("<svg") :].strip()
+    text = buffer.getvalue()
+    text = re.sub(r"#[0-9a-f]{6}\b", lambda found: THEME.get(found[0], found[0]), text)
+    text = text.replace("'DejaVu Sans'", "system-ui")
+    used = set(re.findall(r"#([\w.-]+)", text))  # ids of clips and markers; the others only collide
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
+    return text[text.index("<svg") :].strip()

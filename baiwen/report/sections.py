@@ -8,7 +8,7 @@ numbers come from.
 
 from collections.abc import Sequence
 
-from baiwen.report import alignment, data, examples, judged, long, making, results
+from baiwen.report import alignment, data, examples, experts, judged, long, making, results
 from baiwen.report.page import Section
 from baiwen.report.runs import Run
 
@@ -21,6 +21,7 @@ ALL = {
     "Preference pairs": alignment.preferences,
     "Reward model": alignment.reward_models,
     "Reinforcement learning": alignment.reinforcement,
+    "Mixture of experts": experts.experts,
     "Training": making.training,
     "Data": data.data,
     "Classifiers, recall, synthetic documents": judged.judged,
