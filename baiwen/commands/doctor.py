@@ -6,7 +6,8 @@
     ok    native     attention, linear compiled by g++
     ok    model      a training step takes the loss from 8.397 to 7.670
 
-A note is worth reading; a fault (exit code 1) must be mended before a run.
+A note is worth reading; a fault (exit code 1) must be mended before a run. Under torchrun rank 0
+says this of its machine, and then how the ranks exchange (`exchange.py`).
 """
 
 import argparse
@@ -14,7 +15,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +24,8 @@ import torch
 import torch.nn.functional as F
 
 from baiwen import dist
+from baiwen.commands import exchange
+from baiwen.commands.exchange import Finding
 from baiwen.errors import UserError
 from baiwen.model.native import build
 from baiwen.model.sizes import SIZES
@@ -40,12 +43,21 @@ LEVELS = {
     "C": "Landlock and seccomp, without a scratch folder; bubblewrap would be better",
 }
 
-Finding = tuple[str, str]  # ok, note or fault; what was found
-
 
 def main(options: argparse.Namespace) -> int:
     """Print one line a check; 1 if one of them found a fault."""
     del options
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return _print(_here())
+    with dist.session() as world:
+        faults = _print(_here()) if world.main else 0
+        dist.barrier(world)
+        found = exchange.findings(world)
+        return max(faults, _print(found.items())) if world.main else 0
+
+
+def _here() -> Iterator[tuple[str, Finding]]:
+    """What this process finds on its machine, as it finds it."""
     checks: dict[str, Callable[[], Finding]] = {
         "python": _python,
         "torch": _torch,
@@ -59,9 +71,13 @@ def main(options: argparse.Namespace) -> int:
         "tokenizer": _tokenizer,
         "model": _model,
     }
-    faults = 0
     for name, check in checks.items():
-        state, found = check()
+        yield name, check()
+
+
+def _print(findings: Iterable[tuple[str, Finding]]) -> int:
+    faults = 0
+    for name, (state, found) in findings:
         print(f"{state:5} {name:10} {found}")
         faults += state == "fault"
     return int(faults > 0)

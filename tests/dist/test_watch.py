@@ -92,6 +92,22 @@ def test_a_slow_write_a_slow_rank_and_a_suspended_job_are_no_trouble(jobs):
     assert said(jobs["patient"]) == []
 
 
+def test_the_doctor_tells_who_is_where_and_how_fast_they_exchange(jobs):
+    assert jobs["examined"]["codes"] == [0, 0]
+    found = json.loads(jobs["examined"]["printed"][0])
+    assert list(found) == ["ranks", "versions", "all-reduce", "all-to-all"]
+    assert found["ranks"][1].startswith("2 on 1 machine: ")
+    assert found["versions"][0] == "ok"
+    for name in ("all-reduce", "all-to-all"):
+        size, milliseconds, rate = re.match(
+            r"(\d+) MiB in ([\d.,]+) ms: ([\d.]+) GB/s", found[name][1]
+        ).groups()
+        seconds = float(milliseconds.replace(",", "")) / 1e3
+        carried = (1.0 if name == "all-reduce" else 0.5) * int(size) * 2**20  # by two ranks
+        rounding = 0.06e9 * seconds + 0.01 * carried
+        assert float(rate) * 1e9 * seconds == pytest.approx(carried, abs=rounding)
+
+
 def test_a_store_that_answers_no_more_ends_the_job(jobs):
     job = jobs["storeless"]
     assert job["codes"] == [1, 1]

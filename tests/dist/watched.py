@@ -18,7 +18,7 @@ import torch
 from torch.distributed import TCPStore
 
 from baiwen import cli, dist
-from baiwen.commands import doctor
+from baiwen.commands import doctor, exchange
 from baiwen.dist import verdict, watch
 from baiwen.errors import UserError
 from baiwen.train.guard import stopping
@@ -73,6 +73,13 @@ def asked(world):
                 raise SystemExit(128 + signal.SIGTERM)
 
 
+def examined(world):
+    """Nothing is wrong: what the doctor finds of the exchange between ranks."""
+    found = exchange.findings(world)
+    if world.main:
+        print(json.dumps(found))
+
+
 def patient(world):
     """Nothing is wrong: rank 0 writes for long, rank 1 is slow but goes on, all were suspended."""
     if world.main:
@@ -96,7 +103,7 @@ def storeless(world):
 
 JOBS = {
     killed: 3, crashed: 2, hung: 3, stopped: 2, mistaken: 2, all_mistaken: 2, failed: 2,
-    asked: 2, patient: 2, storeless: 2,
+    asked: 2, examined: 2, patient: 2, storeless: 2,
 }  # fmt: skip
 
 
