@@ -47,10 +47,14 @@ class Order:
 
     def take(self, x: Tensor) -> Tensor:
         """x [N, C] -> [N*k, C]: the token of each place."""
+        if not torch.is_grad_enabled():
+            return _taken(x, self.pairs, self.k)
         return _applied(_Take, x, self)
 
     def give(self, x: Tensor) -> Tensor:
         """x [N*k, C] by place -> [N, C]: the sum of each token's pairs."""
+        if not torch.is_grad_enabled():
+            return _given(x, self.places, self.k)
         return _applied(_Give, x, self)
 
     def of_pairs(self, x: Tensor) -> Tensor:
