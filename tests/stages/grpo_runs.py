@@ -68,6 +68,7 @@ if __name__ == "__main__":
     folder = Path(folder)
     if kind == "ranks":
         run(folder, kind)
+        run(folder, "tensor", parallel={"tensor": 2})
     else:
         updates = {"steps_per_rollout": int(kind.removeprefix("killed-"))}
         trial(folder, "whole", **updates)

@@ -38,6 +38,7 @@ def made(tmp_path_factory):
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=2,
+        num_key_value_heads=2,
         vocab_size=336,
         bos_token_id=tokenizer.end_of_text,
         eos_token_id=tokenizer.end_of_turn,
@@ -128,18 +129,19 @@ def test_a_run_killed_in_the_middle_of_rollouts_ends_in_the_same_bits(home, upda
 
 @pytest.mark.slow
 def test_two_ranks_take_the_steps_of_one_process(home):
-    """FSDP2 over gloo: each rank rolls out its share with whole weights."""
+    """FSDP2, or tensor parallelism, over gloo: each rank rolls out its share with whole weights."""
     launcher = "torch.distributed.run", "--standalone", "--nproc-per-node=2"
     started(home, "ranks", command=(sys.executable, "-m", *launcher))
     runpy.run_path(str(HERE / "grpo_runs.py"))["run"](home, "whole")
-    one, two = metrics(home / "whole"), metrics(home / "ranks")
-    for name in ("loss", "reward", "grad_norm", "kl", "groups", "answer_tokens"):
-        assert [row[name] for row in two] == pytest.approx(
-            [row[name] for row in one], rel=1e-3, abs=1e-5
-        )
-    rollouts = [list(files.read_jsonl(home / out / "rollouts.jsonl")) for out in ("whole", "ranks")]
-    said = [[(row["prompt"], row["answer"]) for row in rows] for rows in rollouts]
-    assert said[0] == said[1]
+    for ranks in ("ranks", "tensor"):
+        one, two = metrics(home / "whole"), metrics(home / ranks)
+        for name in ("loss", "reward", "grad_norm", "kl", "groups", "answer_tokens"):
+            assert [row[name] for row in two] == pytest.approx(
+                [row[name] for row in one], rel=1e-3, abs=1e-5
+            )
+        rows = [files.read_jsonl(home / out / "rollouts.jsonl") for out in ("whole", ranks)]
+        said = [[(row["prompt"], row["answer"]) for row in some] for some in rows]
+        assert said[0] == said[1]
 
 
 def test_off_policy_steps_measure_their_ratio_and_correct_for_the_sampler(home):
