@@ -186,11 +186,13 @@ def _routed(size: Mixture, tokens: float) -> float:
     return 10 ** (-0.082 * n - 0.108 * x + 0.009 * n * x + 1.104)
 
 
-PUBLISHED = {  # the constants of both are those of their table 3
+# The constants of both are those of their table 3. The joint law counts embeddings in its sizes,
+# of a vocabulary of 50,257; here N is without, as everywhere, and so are the ranges.
+PUBLISHED = {
     "joint": Published(
         "Ludziejewski et al., arXiv 2502.05172",
         _joint,
-        {"active": (79e6, 2.7e9), "experts": (1, 32), "tokens": (0.5e9, 80e9)},
+        {"active": (27e6, 2.5e9), "experts": (1, 32), "tokens": (0.5e9, 80e9)},
     ),
     "routed": Published(
         "Clark et al., arXiv 2202.01169, S-BASE",

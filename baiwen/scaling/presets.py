@@ -26,7 +26,7 @@ class Kaplan:
 
     In nats a token of WebText2. D is data, learned from until it is overfitted: at one epoch the
     law is an optimist. The optimum is its own fit of another kind (table 6), at batches far below
-    the critical one.
+    the critical one. All of it from memory, as its rate and batch below.
     """
 
     ranges: Ranges
@@ -147,7 +147,7 @@ PRESETS = {
         lambda target: np.exp(8.39) * target.parameters**-0.81 * target.experts**-0.25,
         None,  # 64K to 256K tokens, for all
         "AdamW, 130M tokens of warm-up, constant, the last 20 % to 0; 1 to 32 experts",
-        {"experts": (1, 32)},
+        {"parameters": (27e6, 2.5e9), "experts": (1, 32)},
     ),
     "kaplan": Preset(
         "Kaplan et al., arXiv 2001.08361",

@@ -54,6 +54,7 @@ from baiwen.scaling import laws, sweep, table
 from baiwen.scaling.laws import Laws
 from baiwen.scaling.sweep import Experts, Ladder, Listed, Run, Spaced
 from baiwen.tokenizer.tokenizer import Tokenizer
+from baiwen.train import estimate
 from baiwen.train.loop import DivergedError, Loop
 from baiwen.train.optim import Optim
 from baiwen.train.parallel import Parallel
@@ -180,12 +181,23 @@ def plan(config: Config) -> dict[str, str | int]:
     """What all runs together would take on this machine."""
     there = config.tokenizer.exists()
     vocabulary = len(Tokenizer.load(config.tokenizer)) if there else SIZES["tiny"].vocab_size
-    runs = planned(config, vocabulary)
+    shapes, runs = _shapes(config, vocabulary), planned(config, vocabulary)
     told: dict[str, str | int] = {"runs": len(runs)}
     for (size, tokens), own in sweep.by_cell(runs).items():
         each = f"{own[0].flops:.3g} FLOPs each"
         told[f"{size}, D {tokens:,}"] = f"{len(own)} runs, N {own[0].active:,}, {each}"
-    return told | {"FLOPs": f"{sum(run.flops for run in runs):.3g}"}
+    if config.proof is not None:
+        settings = 1 + len(config.proof.against)
+        told["proof"] = f"{config.proof.seeds * settings} runs, D {config.proof.tokens:,}"
+        target = _run(config, config.proof.size, shapes[config.proof.size], config.proof.tokens)
+        # At the batch of the largest run: the law's is not known.
+        runs += [replace(target, batch=runs[-1].batch)] * (config.proof.seeds * settings)
+    flops = sum(run.flops for run in runs)
+    layers = sum(run.steps * run.shape.num_hidden_layers for run in runs)
+    place = config.device, config.dtype, config.threads
+    told["FLOPs"] = f"{flops:.3g}"
+    told["time"] = estimate.together(flops, layers, *place, config.workers)
+    return told
 
 
 def _swept(config: Config, out: Path, runs: Sequence[Run]) -> list[Result]:
@@ -264,8 +276,8 @@ def _train(config: Config, out: Path, task: Task) -> Task:
 def _rivals(config: Config, wanted: Proof, vocabulary: int, found: Laws) -> list[Run]:
     """The runs of the proof: of every seed one as the law wants it, and one of each other."""
     run = _run(config, wanted.size, _shapes(config, vocabulary)[wanted.size], wanted.tokens)
-    lr = found.hyper.lr.predict(run.active, run.tokens)
-    batch = found.hyper.batch.predict(run.active, run.tokens)
+    size = run.active, run.tokens, run.parameters / run.active
+    lr, batch = (law.predict(*size) for law in (found.hyper.lr, found.hyper.batch))
     log.say(f"the law for N {run.active:,}, D {run.tokens:,}: lr {lr}, tokens a step {batch}")
     optim = config.optim.model_copy(update={"lr": float(f"{lr.value:.3g}")})
     law = Setting(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from baiwen.scaling.presets import LOSSES, PRESETS, Target, hyper
+from baiwen.scaling.presets import KAPLAN, LOSSES, PRESETS, Target, hyper
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,15 @@ def test_more_experts_have_a_lower_rate():
     rates = [{one.law: one.lr for one in hyper(given)}["joint"] for given in (dense, mixture)]
     assert rates[0] == pytest.approx(np.exp(8.39 - 0.81 * np.log(1e9)))
     assert rates[1] / rates[0] == pytest.approx(8**-0.25)
+
+
+def test_kaplans_law_of_both_is_near_its_laws_of_either():
+    """(8.8e13 / N)^0.076 where data never ends, (5.4e13 / D)^0.095 where size does not."""
+    for size in (1e7, 1.5e9):
+        assert KAPLAN.predict(size, 1e18).value == pytest.approx((8.8e13 / size) ** 0.076, rel=0.06)
+    for tokens in (1e9, 23e9):
+        found = KAPLAN.predict(1e18, tokens).value
+        assert found == pytest.approx((5.4e13 / tokens) ** 0.095, rel=0.06)
 
 
 def test_minicpm_has_no_learning_rate_without_mup():
