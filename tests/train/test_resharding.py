@@ -35,7 +35,7 @@ def faults(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "moe", "reward"])
 def test_weights_and_moments_pass_through_layouts_bit_for_bit(folder, kind):
-    """fsdp + tensor (+ expert) on 4 ranks -> fsdp on 2 -> 1 -> tensor on 2 -> hsdp on 4."""
+    """fsdp + tensor (+ expert) on 4 ranks -> fsdp on 2 -> 1 -> tensor on 2 -> replicas on 2."""
     rows = [json.loads(line) for line in (folder / f"{kind}.jsonl").read_text().splitlines()]
     assert len(rows) == 5 and all(row == rows[0] for row in rows)
     for key in ("", "|exp_avg", "|exp_avg_sq", "|step"):
@@ -47,7 +47,7 @@ def test_weights_and_moments_pass_through_layouts_bit_for_bit(folder, kind):
 @pytest.mark.parametrize("kind", ["dense", "moe", "reward"])
 def test_many_ranks_publish_the_bytes_of_one(folder, kind):
     one, four = (bytes_of(folder / f"{kind}-{turn}") for turn in (2, 0))
-    assert four == one == bytes_of(folder / f"{kind}-4")
+    assert four == one
     assert len([name for name in one if name.startswith("model-")]) >= 3
     assert one["best/config.json"] == one["config.json"]
     differ = [name for name in one if f"best/{name}" in one and one[name] != one[f"best/{name}"]]
@@ -58,7 +58,7 @@ def test_many_ranks_publish_the_bytes_of_one(folder, kind):
 
 @pytest.mark.slow
 def test_no_byte_is_written_twice(folder):
-    checkpoint = folder / "dense/step-00000005"  # of two copies on two shards each
+    checkpoint = folder / "dense/step-00000005"  # of two copies
     index = files.read_json(checkpoint / "tensors.json")
     numbers = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors")) // 4
     boxes = [box["shape"] for entry in index.values() for box in entry["pieces"]]
