@@ -120,6 +120,16 @@ def test_no_whole_checkpoint_is_an_error_and_no_fresh_start(made):
         checkpoints.resume()
 
 
+def test_a_model_of_another_shape_is_told_which_tensor_differs(made, tiny, world):
+    _, checkpoints = made
+    save(checkpoints, 1)
+    wider = tiny.model(tiny.dataclasses.replace(tiny.CONFIG, intermediate_size=64))
+    again = Checkpoints(checkpoints.folder, wider, build(wider, Optim()), world)
+    told = r"gate_proj\.weight has the shape \[48, 32\], but the model of this run has \[64, 32\]"
+    with pytest.raises(UserError, match=told):
+        again.resume()
+
+
 def test_nothing_that_is_not_finite_is_written(made):
     model, checkpoints = made
     save(checkpoints, 1)
