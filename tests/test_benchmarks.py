@@ -52,6 +52,13 @@ def test_the_shares_of_a_step_add_up_to_all_of_it():
 
 
 @pytest.mark.slow
+def test_a_small_sparse_layer_goes_through_with_equal_norms_on_all_sides():
+    told = run("benchmarks.moe", "--shapes", "tiny-moe", "--tokens", "64", "--rounds", "1")
+    assert "| tiny-moe | 64 |" in told
+    assert "(loop)" in told and "(grouped_mm)" in told
+
+
+@pytest.mark.slow
 def test_the_kernels_go_through_at_a_small_size():
     told = run("benchmarks.kernels", "--tokens", "192", "--rounds", "1", "--steps", "1")
     assert "| 192 |" in told
