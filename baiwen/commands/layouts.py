@@ -88,7 +88,7 @@ def table(works: Mapping[str, Work], found: Mapping[str, Cluster]) -> Table:
     for name, work in works.items():
         for place, one in found.items():
             best = cluster.plans(work, one)[0]
-            told = _figures(best) if best.fits else [_gib(best), "-", "-", "-", "-"]
+            told = _figures(best) if best.fits else [_gib(best), *"----"]
             last = _named(best.layout) if best.fits else f"does not fit; {_enough(work, one)}"
             rows.add_row(name, place, *told, last)
     return rows
@@ -158,7 +158,8 @@ def _figures(plan: Plan) -> list[str]:
     told = [_gib(plan), f"{plan.tokens_per_second:,.0f}", f"{plan.mfu:.1%}"]
     if plan.days is None:
         return [*told, "-", "-"]
-    return [*told, f"{plan.days:,.1f}", f"{24 * plan.days * plan.cluster.gpus:,.0f}"]
+    days = f"{plan.days:,.0f}" if plan.days >= 100 else f"{plan.days:.1f}"
+    return [*told, days, f"{24 * plan.days * plan.cluster.gpus:,.0f}"]
 
 
 def _gib(plan: Plan) -> str:
@@ -176,7 +177,7 @@ def _named(layout: Layout) -> str:
     parts = {name: getattr(layout, name) for name in ("replicate", "shard", "context", "tensor")}
     named = " x ".join(f"{name} {parts}" for name, parts in parts.items() if parts > 1) or "alone"
     named += f", expert {layout.expert}" if layout.expert > 1 else ""
-    recomputing = ", checkpointing" if layout.activation_checkpointing else ""
+    recomputing = ", recompute" if layout.activation_checkpointing else ""
     return f"{named}, micro {layout.micro_tokens:,}{recomputing}"
 
 

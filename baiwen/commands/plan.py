@@ -24,7 +24,7 @@ from baiwen.model.sizes import SIZES
 from baiwen.stages import Recipe
 from baiwen.train.cluster import Work
 
-PLAIN_WIDTH = 120  # of the table where there is no terminal
+PLAIN_WIDTH = 130  # of the table where there is no terminal
 
 
 def main(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ builds the models themselves and compares.
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import prod
 from typing import Literal
 
@@ -73,7 +73,7 @@ class Weight:
         return _up(prod(self.shape), parts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unit:
     """What FSDP2 gathers at once, and how many of it the model has."""
 
@@ -81,18 +81,25 @@ class Unit:
     copies: int
     weights: tuple[Weight, ...]
 
-    @property
+    @cached_property
     def total(self) -> int:
         """Numbers of one copy, on all ranks."""
         return sum(prod(weight.shape) for weight in self.weights)
 
     def numbers(self, spread: Spread) -> int:
         """What a rank holds of one copy for good."""
-        return sum(weight.numbers(spread) for weight in self.weights)
+        return _held(self, spread)[0]
 
     def gathered(self, spread: Spread) -> int:
         """What a rank holds of one copy while it is gathered."""
-        return sum(weight.gathered(spread) for weight in self.weights)
+        return _held(self, spread)[1]
+
+
+@cache
+def _held(unit: Unit, spread: Spread) -> tuple[int, int]:
+    """For good, and gathered: thousands of layouts share few spreads."""
+    own = sum(weight.numbers(spread) for weight in unit.weights)
+    return own, sum(weight.gathered(spread) for weight in unit.weights)
 
 
 @cache
