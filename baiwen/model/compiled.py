@@ -3,6 +3,7 @@
     x, normed = add_rms_norm(x, y, weight, eps, dtype)       # x + y, and its norm in `dtype`
     q, k = rotate(q, k, cosine, sine)
     hidden = swiglu(gate, up)
+    out = sum_rows(x, places, k)                             # what k experts gave to each token
 
 `fused` and `kernels` hold the plain forms, which run where `fits` says no. A norm keeps its input
 and 1 / rms, SwiGLU its two inputs: both are tensors that the model has anyway.

@@ -1,4 +1,4 @@
-"""Everything that has a fast form: attention through one door, norm, SwiGLU and rotation.
+"""Everything that has a fast form: attention through one door, norm, SwiGLU, rotation, experts.
 
 Each function is defined by its plain form; a faster one gives the same result and has a parity
 test. `attend` is attention without a cache: on the CPU `flash`, in C++, on CUDA for packed

@@ -1,5 +1,5 @@
 // The layers between the matmuls, each in one pass over memory: RMSNorm with the addition before
-// it, rotation, SwiGLU; forward and backward, of fp32 and bf16, with fp32 arithmetic.
+// it, rotation, SwiGLU, sums of rows; forward and backward, of fp32 and bf16, with fp32 arithmetic.
 //
 // Every row is computed by one thread in one order, so results do not depend on their number.
 #include "vector.h"
