@@ -125,12 +125,17 @@ def _fully_shard(model: Model, meshes: Meshes, dtype: torch.dtype) -> None:
     """FSDP2, or HSDP: each unit goes to the device and is split before the next one does."""
     bf16 = torch.bfloat16 if dtype == torch.bfloat16 else None
     mesh, experts = (_data(mesh) for mesh in (meshes.weights, meshes.experts))
+    shared = meshes.weights["tensor"].size() > 1
     placed = partial(expert.place, ranks=experts["shard"].size())
     for block in model.model.layers:
         if isinstance(block.mlp, MoE):
             many = block.mlp.experts
             fully_shard(many, mesh=experts, shard_placement_fn=placed, mp_policy=_policy(bf16))
+        if shared:
+            tensor.distribute(block, meshes)
         fully_shard(block, mesh=mesh, mp_policy=_policy(bf16))
+    if shared:
+        tensor.distribute(model, meshes)
     fully_shard(model, mesh=mesh, mp_policy=_policy(), reshard_after_forward=False)
     for module in model.modules():
         if isinstance(module, FSDPModule):

@@ -1,7 +1,8 @@
 """Tensor parallelism: ranks share each matrix, and between the matrices the tokens of each row.
 
     with dist.session(layout=Layout(tensor=2)) as world:
-        install(model, world)                     # before FSDP2: what parallel.shard does
+        install(model, world)                     # both are what parallel.shard does:
+        distribute(block, world.meshes)           # each unit, before FSDP2 splits it on
 
 Attention and feed-forward are split as Megatron-LM splits them (Shoeybi et al., 2019): a rank has
 some heads, and some of the feed-forward's inner width, of q, k, v, gate and up the rows, of o and
@@ -31,26 +32,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
-from torch.distributed.tensor import Placement, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
-from baiwen.dist import World
+from baiwen.dist import Meshes, World
 from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
 from baiwen.model.layers import MLP
-from baiwen.model.moe import Experts, MoE
+from baiwen.model.moe import Experts
 from baiwen.model.reward import RewardModel
 from baiwen.model.routing import Routing
-from baiwen.model.transformer import Block, Model, Transformer
+from baiwen.model.transformer import Block, Model
 from baiwen.train import vocabulary
 from baiwen.train.local import local
 from baiwen.train.sequence import gather, mine, scatter
 
-BY_COLUMNS = ("o_proj", "down_proj")  # the matrices whose outputs are summed; others by rows
+# The dimension of which a rank has a part: outputs are its own, or inputs, and outputs are summed.
+# What is not here, a sparse layer among it, is whole on each rank.
+SPLIT = {
+    "embed_tokens": 0,
+    "lm_head": 0,
+    "self_attn.q_proj": 0,
+    "self_attn.k_proj": 0,
+    "self_attn.v_proj": 0,
+    "self_attn.o_proj": 1,
+    "mlp.gate_proj": 0,
+    "mlp.up_proj": 0,
+    "mlp.down_proj": 1,
+}
 
 
 def install(model: Model, world: World) -> None:
-    """Split `model` in place over the ranks that share matrices; its parameters become DTensors.
+    """Let `model` run over the ranks that share matrices, once `distribute` has split its units.
 
     Raises UserError where its sizes do not divide.
     """
@@ -59,7 +72,6 @@ def install(model: Model, world: World) -> None:
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     group = world.meshes.weights.get_group("tensor")
     check(model.config, group.size())
-    distribute(model, world)
     decoder = model.model
     scored = isinstance(model, RewardModel)  # by every rank alike, from whole states
     _wrap(model, "states", _states, group, scored)
@@ -94,40 +106,22 @@ def check(config: ModelConfig, ranks: int) -> None:
             )
 
 
-def distribute(model: Model, world: World) -> None:
-    """Make each parameter a DTensor on the mesh "tensor": this rank's part of it, or all."""
-    assert world.meshes is not None
-    mesh = world.meshes.weights["tensor"]
-    split = _placements(model)
-    for module in model.modules():
+def distribute(unit: nn.Module, meshes: Meshes) -> None:
+    """Make each parameter a DTensor on the mesh "tensor": this rank's part of it, or all.
+
+    unit: a block, or the model behind its blocks; what is a DTensor already stays.
+    """
+    mesh = meshes.weights["tensor"]
+    for path, module in unit.named_modules():
         if isinstance(module, Experts):  # they have a mesh of their own: `expert.py`
             continue
+        dim = SPLIT.get(path.removeprefix("model."))
+        placement = Replicate() if dim is None else Shard(dim)
         for name, parameter in module.named_parameters(recurse=False):
-            placed = distribute_tensor(
-                parameter.data, mesh, [split.get(parameter, Replicate())], src_data_rank=None
-            )
-            made = nn.Parameter(placed, requires_grad=parameter.requires_grad)
-            module.register_parameter(name, made)
-
-
-def _placements(model: Model) -> dict[Tensor, Placement]:
-    """How the parameters that ranks share are split; a mixture of experts is whole."""
-    by_rows: list[nn.Module] = [model.model.embed_tokens]
-    by_columns: list[nn.Module] = []
-    if isinstance(model, Transformer) and model.lm_head is not None:
-        by_rows.append(model.lm_head)
-    for block in model.model.layers:
-        assert isinstance(block, Block)
-        for part in (block.self_attn, block.mlp):
-            if not isinstance(part, MoE):
-                for name, matrix in part.named_children():
-                    (by_columns if name in BY_COLUMNS else by_rows).append(matrix)
-    return {
-        parameter: Shard(dim)
-        for dim, matrices in enumerate((by_rows, by_columns))
-        for matrix in matrices
-        for parameter in matrix.parameters()
-    }
+            if not isinstance(parameter, DTensor):
+                placed = distribute_tensor(parameter.data, mesh, [placement], src_data_rank=None)
+                made = nn.Parameter(placed, requires_grad=parameter.requires_grad)
+                module.register_parameter(name, made)
 
 
 def _wrap(module: nn.Module, name: str, wrapper: Callable[..., Any], *given: Any) -> None:  # noqa: ANN401
@@ -140,7 +134,7 @@ class Here:
     """What a block is told of documents: attention reads them all, a sparse layer what is here."""
 
     documents: Documents | None
-    rows: int  # B
+    tokens: Tensor  # [B, t, C] of this rank
     width: int  # T
     group: ProcessGroup
 
@@ -149,7 +143,8 @@ class Here:
         """[B, t] bool, true where a token is not padding; None where all are real."""
         real = None if self.documents is None else self.documents.real
         if real is None and self.width % self.group.size():
-            real = torch.ones(self.rows, self.width, dtype=torch.bool)
+            whole = len(self.tokens), self.width
+            real = torch.ones(whole, dtype=torch.bool, device=self.tokens.device)
         return None if real is None else mine(real, self.group)
 
 
@@ -203,7 +198,7 @@ def _block(
 ) -> tuple[Tensor, Routing | None]:
     """[B, t, C] -> [B, t, C], of rotary tables and documents of all tokens."""
     with local(block):
-        return forward(x, rope, Here(documents, len(x), rope[0].shape[1], group), *given)
+        return forward(x, rope, Here(documents, x, rope[0].shape[1], group), *given)
 
 
 def _attend(
