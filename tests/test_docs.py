@@ -154,7 +154,7 @@ def test_commands_parse(page, monkeypatch):
 def check_ours(arguments: list[str]) -> None:
     options = cli._parse(arguments)
     if options.command in ("run", "plan"):
-        assert stages.load(options.recipe, options.overrides)
+        assert options.recipe is None or stages.load(options.recipe, options.overrides)
     elif options.command == "show":
         assert options.stage is None or options.stage in stages.NAMES
     elif options.command in ("chat", "eval"):

@@ -78,7 +78,7 @@ class Watch:
 
     def start(self) -> None:
         """Begin to beat and to look."""
-        faulthandler.enable()  # a crash in native code says where
+        faulthandler.enable(file=2)  # a crash in native code says where
         for member in self.members:
             if member.house == self.me.house and member != self.me:
                 with suppress(OSError, AttributeError):  # a system without pidfds: silence tells
