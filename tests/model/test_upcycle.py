@@ -1,4 +1,5 @@
 import dataclasses
+import weakref
 
 import pytest
 import torch
@@ -100,6 +101,20 @@ def test_the_folder_loads_in_transformers_with_the_same_logits(dense, tmp_path):
         torch.testing.assert_close(
             model.logits(TOKENS), theirs(TOKENS).logits, atol=1e-4, rtol=1e-4
         )
+
+
+def test_one_tensor_of_the_dense_model_is_held_at_a_time(dense):
+    seen = []
+
+    def tensors():
+        for name, tensor in dense.state_dict().items():
+            copy = tensor.clone()
+            seen.append(weakref.ref(copy))
+            yield name, copy
+
+    knobs = Upcycle(experts=4, top_k=2, expert_size=16, shared=1)
+    held = [sum(one() is not None for one in seen) for _ in upcycled(tensors(), DENSE, knobs)]
+    assert max(held) == 1
 
 
 def test_the_same_seed_makes_the_same_mixture_in_any_order_of_tensors(dense):
