@@ -8,7 +8,17 @@ numbers come from.
 
 from collections.abc import Sequence
 
-from baiwen.report import alignment, data, examples, experts, judged, long, making, results
+from baiwen.report import (
+    alignment,
+    data,
+    examples,
+    experts,
+    judged,
+    long,
+    making,
+    results,
+    scaling,
+)
 from baiwen.report.page import Section
 from baiwen.report.runs import Run
 
@@ -22,6 +32,7 @@ ALL = {
     "Reward model": alignment.reward_models,
     "Reinforcement learning": alignment.reinforcement,
     "Mixture of experts": experts.experts,
+    "Scaling laws": scaling.scaling,
     "Training": making.training,
     "Data": data.data,
     "Classifiers, recall, synthetic documents": judged.judged,

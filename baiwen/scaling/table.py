@@ -16,7 +16,6 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
 from typing import Any
 
 from baiwen.model import count
@@ -70,47 +69,3 @@ def text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) ->
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
-
-
-def compared(
-    rows: Sequence[Mapping[str, Any]], proven: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """What the law's setting gains on the run of the proof, seed by seed.
-
-        {"N", "D", "times": FLOPs over those of the sweep's largest run, "settings": {NAME: {"lr",
-         "tokens_per_step", "heldout loss", "spread", "losses", "lead", "standard_error"}}}
-
-    `heldout loss` is the mean over seeds, `spread` their standard deviation; `lead` is how much
-    lower the law's loss is, with its standard error over seeds. Null where there are too few
-    seeds, or where one diverged.
-    """
-    settings: dict[str, list[Mapping[str, Any]]] = {}
-    for one in proven:
-        settings.setdefault(one["setting"], []).append(one)
-    losses = {name: [one["heldout loss"] for one in own] for name, own in settings.items()}
-    return {
-        "N": proven[0]["active N"],
-        "D": proven[0]["D"],
-        "times": proven[0]["FLOPs"] / max(one["FLOPs"] for one in rows),
-        "settings": {
-            name: {
-                "lr": own[0]["lr"],
-                "tokens_per_step": own[0]["bs"] * own[0]["sequence"],
-                **_over_seeds(losses[name], losses["law"]),
-            }
-            for name, own in settings.items()
-        },
-    }
-
-
-def _over_seeds(own: Sequence[float | None], law: Sequence[float | None]) -> dict[str, Any]:
-    known = [loss for loss in own if loss is not None]
-    leads = [a - b for a, b in zip(own, law, strict=True) if a is not None and b is not None]
-    whole = len(leads) == len(own)
-    return {
-        "losses": own,
-        "heldout loss": fmean(known) if whole else None,
-        "spread": stdev(known) if whole and known[1:] else None,
-        "lead": fmean(leads) if whole else None,
-        "standard_error": stdev(leads) / math.sqrt(len(leads)) if whole and leads[1:] else None,
-    }

@@ -50,8 +50,8 @@ from baiwen.data.mixture import Mixture
 from baiwen.mistakes import nearest
 from baiwen.model.config import ModelConfig
 from baiwen.model.sizes import SIZES
-from baiwen.scaling import laws, sweep, table
-from baiwen.scaling.laws import Laws
+from baiwen.scaling import laws, proof, sweep, table
+from baiwen.scaling.proof import Proof
 from baiwen.scaling.sweep import Experts, Ladder, Listed, Run, Spaced
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
@@ -63,26 +63,8 @@ from baiwen.train.schedule import Schedule
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^\w+$")]  # part of a file's name
 Result = dict[str, Any]  # of a run, as in its file
 Task = tuple[Run, int]  # a run, and the step up to which it is wanted
-
-
-class Setting(Knobs):
-    """Another's choice for the run of the proof."""
-
-    tokens_per_step: Count  # over all ranks
-    optim: Optim = Optim()
-    schedule: Schedule = Schedule()
-
-
-class Proof(Knobs):
-    """A run beyond the sweep, trained as the law wants it and as others do."""
-
-    size: str  # one of the sweep's
-    tokens: Count  # to train on
-    seeds: Count = 3  # runs of each setting
-    against: Annotated[dict[Name, Setting], Field(min_length=1)]  # by the name in the table
 
 
 class Config(Knobs):
@@ -160,11 +142,14 @@ def run(config: Config, folder: files.RunFolder) -> None:
             log.say(line)
     if config.proof is not None:
         _await([out / "laws.json"])
-        runs = _rivals(config, config.proof, vocabulary, laws.read(out / "laws.json"))
+        target = config.proof.size, config.proof.tokens
+        run = _run(config, target[0], _shapes(config, vocabulary)[target[0]], target[1])
+        found = laws.read(out / "laws.json").hyper
+        runs = proof.rivals(run, found, config.proof, config.micro_tokens)
         proven = _finished(config, out, [(one, one.steps) for one in runs])
         if _rank() == 0:
             files.write(out / "proof.csv", table.text(proven, ("setting", *table.COLUMNS)))
-            files.write_json(out / "proof.json", table.compared(rows, proven))
+            files.write_json(out / "proof.json", proof.compared(rows, proven))
 
 
 def planned(config: Config, vocabulary: int) -> list[Run]:
@@ -271,32 +256,6 @@ def _train(config: Config, out: Path, task: Task) -> Task:
     if until == run.steps:
         shutil.rmtree(home)
     return task
-
-
-def _rivals(config: Config, wanted: Proof, vocabulary: int, found: Laws) -> list[Run]:
-    """The runs of the proof: of every seed one as the law wants it, and one of each other."""
-    run = _run(config, wanted.size, _shapes(config, vocabulary)[wanted.size], wanted.tokens)
-    size = run.active, run.tokens, run.parameters / run.active
-    lr, batch = (law.predict(*size) for law in (found.hyper.lr, found.hyper.batch))
-    log.say(f"the law for N {run.active:,}, D {run.tokens:,}: lr {lr}, tokens a step {batch}")
-    optim = config.optim.model_copy(update={"lr": float(f"{lr.value:.3g}")})
-    law = Setting(
-        tokens_per_step=sweep.whole(batch.value, config.sequence_length, config.micro_tokens),
-        optim=optim,
-        schedule=config.schedule,
-    )
-    return [
-        replace(
-            run,
-            setting=name,
-            seed=seed,
-            batch=one.tokens_per_step,
-            optim=one.optim,
-            schedule=one.schedule,
-        )
-        for seed in range(config.seed, config.seed + wanted.seeds)
-        for name, one in {"law": law, **wanted.against}.items()
-    ]
 
 
 def _shapes(config: Config, vocabulary: int) -> dict[str, ModelConfig]:

@@ -4,6 +4,7 @@ figures(SIZES["0.5b"], 10**10, config, length=4096, step=2**20)   # config: of a
 # {"parameters": 494032768, ..., "memory": "9.30 GiB: 7.36 weights, ...", "time": "41.0 days ..."}
 """
 
+import os
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -25,6 +26,9 @@ from baiwen.train.parallel import Parallel
 from baiwen.train.spread import Spread
 
 MFU = 0.4  # share of the matmul rate that a step is taken to reach
+# What a layer's forward and backward cost a CPU however small they are: 2 layers of width 32 took
+# 9 ms for 256 tokens, of which 3 are their FLOPs at the rate of large steps.
+LAYER_SECONDS = 3e-3
 STATE_BYTES = 12  # a parameter's weight and two moments, fp32
 # Of a CPU, measured (benchmarks/memory.py). malloc keeps what is freed (`dist.devices`) and finds
 # no hole of its size for a quarter of the activations; where layers are recomputed, their first
@@ -80,6 +84,24 @@ def figures(
             return told | _on(world, shape, flops, config, step)
     except UserError as error:
         return told | {"memory, time": f"unknown: {error}"}
+
+
+def together(
+    flops: float, layers: int, device: str, dtype: str, threads: int | None, workers: int
+) -> str:
+    """The time of many small runs on `workers` processes; `layers`: those of every step of all."""
+    try:
+        with dist.session(device, dtype, threads=threads, alone=True) as world:
+            rate, cpu = peak_flops(world), world.device.type == "cpu"
+    except UserError as error:
+        return f"unknown: {error}"
+    seconds = flops / (MFU * rate) + cpu * layers * LAYER_SECONDS
+    beside = min(workers, os.cpu_count() or 1) if cpu else 1
+    return (
+        f"{_duration(seconds / beside)} on {beside} at a time, {_duration(seconds)} of one: "
+        f"{MFU:.0%} of {rate / 1e9:,.0f} GFLOP/s"
+        + (f", and {1e3 * LAYER_SECONDS:.0f} ms for each layer of a step" if cpu else "")
+    )
 
 
 def _on(

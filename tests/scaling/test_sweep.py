@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pytest import approx
 
 from baiwen.model import count
-from baiwen.scaling import sweep, table
+from baiwen.scaling import proof, sweep
 from baiwen.scaling.sweep import Experts, Ladder, Run, Spaced
 from baiwen.train.optim import Optim
 from baiwen.train.schedule import Schedule
@@ -120,7 +120,7 @@ def row(setting, seed, loss):
 
 def test_the_proof_compares_seed_by_seed():
     proven = [row("law", 0, 1.0), row("other", 0, 1.5), row("law", 1, 2.0), row("other", 1, 2.1)]
-    told = table.compared([row("", 0, 3.0)], proven)
+    told = proof.compared([row("", 0, 3.0)], proven)
     other = told["settings"]["other"]
     assert (told["times"], told["settings"]["law"]["heldout loss"]) == (3.0, 1.5)
     assert other["lead"] == approx(0.3)
@@ -130,7 +130,7 @@ def test_the_proof_compares_seed_by_seed():
 
 def test_a_setting_that_diverged_has_no_lead():
     proven = [row("law", 0, 1.0), row("other", 0, None)]
-    told = table.compared([row("", 0, 3.0)], proven)["settings"]["other"]
+    told = proof.compared([row("", 0, 3.0)], proven)["settings"]["other"]
     assert (told["heldout loss"], told["lead"], told["losses"]) == (None, None, [None])
 
 

@@ -1,0 +1,186 @@
+"""A sweep as a user runs it: its table and law, kills, halving, divergence, workers."""
+
+import csv
+import multiprocessing
+import random
+
+import pytest
+
+from baiwen import files, stages
+from baiwen.data import shards
+from baiwen.scaling import grid, laws
+from baiwen.stages import scaling
+from baiwen.tokenizer import train as train_tokenizer
+from baiwen.train import proxy
+
+RECIPE = """
+stage = "scaling"
+out = "out"
+shards = "shards"
+tokenizer = "tokenizer"
+heldout = "heldout.jsonl"
+heldout_tokens = 64
+tokens = [128, 256]
+lr = [1e-3, 1e-2]
+tokens_per_step = [32]
+max_flops = 3.5e6
+sequence_length = 16
+micro_tokens = 64
+draws = 4
+threads = 1
+dtype = "float32"
+[ladder]
+widths = [8, 16]
+layers = [1]
+[loop]
+save_every = 99
+"""
+PROOF = """
+[proof]
+size = "w16-l1"
+tokens = 256
+seeds = 2
+[proof.against.other]
+tokens_per_step = 64
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working directory with a source, its tokenizer and held-out documents."""
+    place, rng = tmp_path_factory.mktemp("scaling"), random.Random(0)
+    texts = [" ".join(rng.choices(["cats", "sat", "mats", "dogs"], k=40)) for _ in range(60)]
+    tokenizer = train_tokenizer(texts, 264)
+    tokenizer.save(place / "tokenizer")
+    source = place / "shards" / "text"
+    shards.write_index(source, [shards.write_shard(source, 0, texts[10:], tokenizer)], tokenizer)
+    with files.jsonl_writer(place / "heldout.jsonl") as put:
+        for text in texts[:10]:
+            put({"text": text})
+    return place
+
+
+def recipe(place, monkeypatch, text=RECIPE, **knobs):
+    monkeypatch.chdir(place)
+    files.write("scaling.toml", text)
+    (found,) = stages.load("scaling.toml", [f"{key}={value}" for key, value in knobs.items()])
+    return found
+
+
+def run(place, monkeypatch, text=RECIPE, **knobs):
+    found = recipe(place, monkeypatch, text, **knobs)
+    stages.run(found)
+    with open(found.out / "runs.csv") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def swept(place):
+    with pytest.MonkeyPatch.context() as patch:
+        return run(place, patch, RECIPE + PROOF)
+
+
+def test_every_point_of_the_grid_is_a_row(swept, place, monkeypatch):
+    rates = [(row["size"], row["D"], row["lr"]) for row in swept]
+    cells = [("w8-l1", "128"), ("w8-l1", "256"), ("w16-l1", "128")]
+    assert rates == [(*cell, lr) for cell in cells for lr in ("0.001", "0.01")]
+    assert {row["state"] for row in swept} == {"finished"}
+    config = recipe(place, monkeypatch, RECIPE + PROOF).config
+    assert scaling.plan(config)["runs"] == len(swept)
+    assert sum(float(row["FLOPs"]) for row in swept) == sum(
+        one.flops for one in scaling.planned(config, 264 + 22)
+    )
+
+
+def test_the_table_is_one_that_laws_are_fitted_on(swept, place):
+    runs = grid.read(place / "out/runs.csv")
+    assert len(runs) == 6
+    assert set(runs.batch) == {32.0}
+    laws.write(place / "again.json", laws.fit(place / "out/runs.csv", draws=4))
+    assert (place / "again.json").read_bytes() == (place / "out/laws.json").read_bytes()
+
+
+def test_a_larger_rate_learns_more_of_so_few_tokens(swept):
+    losses = [float(row["heldout loss"]) for row in swept]
+    assert all(fast < slow for slow, fast in zip(losses[::2], losses[1::2], strict=True))
+
+
+def test_the_proof_trains_every_setting_with_every_seed(swept, place):
+    told = files.read_json(place / "out/proof.json")
+    assert list(told["settings"]) == ["law", "other"]
+    assert [len(one["losses"]) for one in told["settings"].values()] == [2, 2]
+    assert told["settings"]["law"]["lr"] == pytest.approx(1e-2, rel=0.01)
+    assert told["settings"]["other"]["lr"] == 3e-4  # the trainer's own
+    assert told["settings"]["other"]["lead"] > 0
+
+
+def test_a_sweep_that_was_killed_ends_in_the_same_bytes(swept, place, monkeypatch):
+    saved, trained = proxy.train, []
+
+    def train(*given, out, until=None, **knobs):
+        trained.append(out.name)
+        if len(trained) == 3:
+            saved(*given, out=out, until=2, **knobs)  # saved there, and the process ends
+            raise KeyboardInterrupt
+        return saved(*given, out=out, until=until, **knobs)
+
+    monkeypatch.setattr(proxy, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        run(place, monkeypatch, RECIPE + PROOF, out="killed")
+    run(place, monkeypatch, RECIPE + PROOF, out="killed")
+    for name in ("runs.csv", "laws.json", "proof.csv", "proof.json"):
+        assert (place / "killed" / name).read_bytes() == (place / "out" / name).read_bytes()
+    assert trained.count(trained[2]) == 2
+    assert len(trained) == 6 + 4 + 1
+    assert not (place / "killed/state").exists()
+
+
+@pytest.mark.slow
+def test_two_workers_make_the_same_bytes(swept, place, monkeypatch):
+    run(place, monkeypatch, out="two", workers=2)
+    for name in ("runs.csv", "laws.json"):
+        assert (place / "two" / name).read_bytes() == (place / "out" / name).read_bytes()
+    assert not multiprocessing.active_children()
+
+
+def test_a_run_that_diverges_is_a_row_without_a_loss(place, monkeypatch):
+    rows = run(place, monkeypatch, out="diverged", lr="[1e-2, 1e30]")
+    wild = [row for row in rows if row["lr"] == "1e+30"]
+    assert {(row["state"], row["smooth loss"], row["heldout loss"]) for row in wild} == {
+        ("diverged", "", "")
+    }
+    assert laws.read(place / "diverged/laws.json").runs == 3
+
+
+def test_at_each_rung_the_better_half_of_a_cell_goes_on(place, monkeypatch):
+    knobs = {"tokens": "[256]", "lr": "[1e-4, 1e-3, 3e-3, 1e-2]", "halving": 2, "rungs": 2}
+    run(place, monkeypatch, out="halved", max_flops=2e6, **knobs)
+    rungs = {}
+    for path in (place / "halved/runs").glob("*.json"):
+        row = files.read_json(path)
+        rungs.setdefault(row["steps"], {})[row["lr"]] = row["state"], row["smooth loss"]
+    assert {step: len(rows) for step, rows in rungs.items()} == {2: 4, 4: 2, 8: 1}
+    for step, above in ((2, 4), (4, 8)):
+        assert {state for state, _ in rungs[step].values()} == {"stopped"}
+        order = sorted(rungs[step], key=lambda lr: rungs[step][lr][1])
+        assert set(order[: len(rungs[above])]) == set(rungs[above])
+    assert [state for state, _ in rungs[8].values()] == ["finished"]
+
+
+def test_a_run_that_halving_lets_go_on_is_the_one_of_a_whole_sweep(swept, place, monkeypatch):
+    test = run(place, monkeypatch, out="some", halving=2, rungs=1)
+    assert test[1] == swept[1]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"max_flops": 1.0}, "every cell is above it"),
+        ({"sizes": '["tinny"]'}, "'tinny' is none of .*tiny"),
+        ({"tokens_per_step": "[40]"}, "tokens_per_step = 40 must be a multiple"),
+        ({"tokens": "[]"}, "needs tokens or tokens_per_parameter"),
+    ],
+)
+def test_what_cannot_be_swept_is_told_at_once(place, monkeypatch, knobs, told):
+    with pytest.raises(ValueError, match=told):
+        recipe(place, monkeypatch, **knobs)
