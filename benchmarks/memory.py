@@ -53,9 +53,9 @@ CASES = (
     Case("tiny-moe", rows=8),
     Case("tiny-moe", rows=8, micro=2, recompute=True),
     Case("0.5b", rows=1, change=_layers(4)),
-    Case("0.5b", rows=4, change=_layers(4)),
-    Case("0.5b", rows=4, change=_layers(4), recompute=True),
-    Case("0.5b", rows=1, micro=2, change=_layers(6, tied=False)),
+    Case("0.5b", rows=2, change=_layers(4)),
+    Case("0.5b", rows=2, change=_layers(4), recompute=True),
+    Case("0.5b", rows=1, micro=2, change=_layers(4, tied=False)),
     Case("1.5b", rows=1, change=_layers(2)),
 )
 LARGE = (Case("0.5b", rows=1),)

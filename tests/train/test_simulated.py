@@ -33,6 +33,13 @@ CASES = [
     ("57b-a14b", {"expert": 16, "tensor": 4}),
 ]
 
+MOVED = [
+    ("tiny", {}),
+    ("tiny", {"replicate": 4}),
+    ("micro", {"context": 2}),
+    ("micro", {"tensor": 2}),
+]
+
 
 def spread(knobs):
     layout = ContextParallel(**knobs).layout
@@ -41,22 +48,47 @@ def spread(knobs):
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
-    """Numbers that rank 0 of 64 holds, of every case."""
+    """Numbers that rank 0 of 64 holds, and bytes that it moves, of every case."""
     out = tmp_path_factory.mktemp("simulated") / "found.json"
     script = Path(__file__).with_name("simulated.py")
-    command = [sys.executable, script, str(RANKS), json.dumps(CASES), out]
+    command = [sys.executable, script, str(RANKS), json.dumps(CASES), json.dumps(MOVED), out]
     root = Path(__file__).parents[2]
     subprocess.run(
         command, check=True, capture_output=True, cwd=root, env={"PYTHONPATH": str(root)}
     )
-    return dict(zip(map(str, CASES), json.loads(out.read_text()), strict=True))
+    held, moved = json.loads(out.read_text())
+    return dict(zip(map(str, CASES), held, strict=True)), dict(
+        zip(map(str, MOVED), moved, strict=True)
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_rank_holds_what_is_planned(case, simulated):
     size, knobs = case
     planned = sum(unit.copies * unit.numbers(spread(knobs)) for unit in units(SIZES[size]))
-    assert planned == simulated[str(case)]
+    assert planned == simulated[0][str(case)]
+
+
+@pytest.mark.parametrize("case", MOVED, ids=str)
+def test_ranks_exchange_what_the_model_of_cost_takes_them_to(case, simulated):
+    """Weights of a block twice, of the root once, gradients once; tensor ranks gather and scatter
+    the rows of a layer twice a pass, and once more at both ends; context ranks all heads, each way.
+    """
+    size, knobs = case
+    shape, parts = SIZES[size], spread(knobs)
+    rows = 4 * 64 * shape.hidden_size  # bytes of all tokens' hidden states
+    ends = (4 * shape.num_hidden_layers + 2) * rows if parts.tensor > 1 else 0
+    gathered = [4 * unit.copies * unit.gathered(parts) for unit in units(shape)]
+    planned = {
+        "_allgather_base_": 2 * sum(gathered) - gathered[0] + ends,
+        "_reduce_scatter_base_": sum(gathered) + ends,
+    }
+    if "replicate" in knobs:
+        planned["allreduce_"] = sum(gathered) // parts.rows
+    if parts.context > 1:  # as many key heads as query heads
+        planned["alltoall_base_"] = 2 * shape.num_hidden_layers * 4 * rows
+    found = simulated[1][str(case)]
+    assert {name: found[name] for name in planned} == pytest.approx(planned, rel=0.02)  # padding
 
 
 @pytest.mark.parametrize("size", SIZES)
