@@ -22,12 +22,11 @@ def local(module: nn.Module, *, alike: bool = False) -> Iterator[None]:
 
     alike: ranks compute the same with what they all have, so that its gradient is that of each.
     """
-    kept: list[tuple[dict[str, Any], str, DTensor]] = [
-        (owner._parameters, name, parameter)
-        for owner in module.modules()
-        for name, parameter in owner._parameters.items()
-        if isinstance(parameter, DTensor) and parameter.device_mesh.mesh_dim_names == ("tensor",)
-    ]
+    kept: list[tuple[dict[str, Any], str, DTensor]] = []
+    for owner in module.modules():
+        for name, parameter in owner._parameters.items():
+            if isinstance(parameter, DTensor) and _is_shared(parameter):
+                kept.append((owner._parameters, name, parameter))
     for parameters, name, parameter in kept:
         parameters[name] = _local(parameter, alike)
     try:
@@ -35,6 +34,11 @@ def local(module: nn.Module, *, alike: bool = False) -> Iterator[None]:
     finally:
         for parameters, name, parameter in kept:
             parameters[name] = parameter
+
+
+def _is_shared(parameter: DTensor) -> bool:
+    """Not what FSDP2 has split, nor experts: they have units of their own."""
+    return parameter.device_mesh.mesh_dim_names == ("tensor",)
 
 
 def _local(parameter: DTensor, alike: bool) -> Tensor:
