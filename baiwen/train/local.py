@@ -24,9 +24,8 @@ def local(module: nn.Module, *, alike: bool = False) -> Iterator[None]:
     """
     kept: list[tuple[dict[str, Any], str, DTensor]] = []
     for owner in module.modules():
-        for name, parameter in owner._parameters.items():
-            if isinstance(parameter, DTensor) and _is_shared(parameter):
-                kept.append((owner._parameters, name, parameter))
+        held: dict[str, Any] = owner._parameters
+        kept += [(held, name, found) for name, found in held.items() if _is_shared(found)]
     for parameters, name, parameter in kept:
         parameters[name] = _local(parameter, alike)
     try:
@@ -36,8 +35,10 @@ def local(module: nn.Module, *, alike: bool = False) -> Iterator[None]:
             parameters[name] = parameter
 
 
-def _is_shared(parameter: DTensor) -> bool:
+def _is_shared(parameter: object) -> bool:
     """Not what FSDP2 has split, nor experts: they have units of their own."""
+    if not isinstance(parameter, DTensor):
+        return False
     return parameter.device_mesh.mesh_dim_names == ("tensor",)
 
 
