@@ -37,7 +37,7 @@ class Ladder(Knobs):
     layers: Annotated[tuple[Count, ...], Field(min_length=1)]  # of each; or one for all
     head_size: Count = 64  # elements of an attention head; a narrower model has one head
     heads_per_key: Count = 2  # query heads that share keys, where they divide; report: 5 to 8
-    feed_forward: Positive = 3.0  # its width over that of the model; report: 2.7 (14B) to 8.4
+    feed_forward: Positive = 3.0  # its width over that of the model; report: 2.7 to 5.8
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -71,8 +71,8 @@ class Experts(Knobs):
 
     experts: Count  # routed ones of a layer; report: 60 and 64
     top_k: Count  # of them that a token passes through; report: 4 and 8
-    width: Positive = 0.25  # of an expert, over that of the dense feed-forward; report: 0.14, 0.25
-    shared: Positive = 0.25  # of the shared expert, over the same; report: 1.1, 1.0
+    width: Positive = 0.25  # of an expert, over that over that of the dense feed-forward; report: 0.25, 0.14
+    shared: Positive = 0.25  # of the shared expert, over the same; report: 1.0, 1.1
 
     def of(self, shape: ModelConfig) -> ModelConfig:
         """The mixture that this makes of a dense `shape`."""

@@ -83,9 +83,9 @@ class Config(Knobs):
     experts: tuple[Experts, ...] = ()  # each size also as these; report: 44M to 1B activated
     tokens: tuple[Count, ...] = ()  # D of the cells; report: 0.8B to 600B
     tokens_per_parameter: tuple[Positive, ...] = ()  # the same, for each active one
-    # Peak learning rates; a list, or { low, high, factor }. Step Law: 2^-10.5 to 2^-7, 2^0.5 apart.
+    # Peak learning rates; a list, or { low, high, factor }. Step Law: 2^-11 to 2^-5.5, 2^0.5 apart.
     lr: Listed = Spaced(low=1e-3, high=1.6e-2)
-    # Tokens of a step, in the same forms, over all ranks. Step Law: 32 to 4,096 rows of 2,048.
+    # Tokens of a step, in the same forms. Step Law's small cells: 16 to 2,048 rows of 2,048.
     tokens_per_step: Listed = Spaced(low=2048, high=16_384)
     max_flops: Positive | None = None  # 6 N D of a run; cells above it are left out
     smooth: Annotated[float, Field(gt=0, lt=1)] = 0.05  # share of the tokens of the smoothed loss
