@@ -32,6 +32,7 @@ from torch.distributed import ProcessGroup, Store
 from baiwen.dist.devices import choose, fast_bf16, keep_freed_memory, place, seed_all
 from baiwen.dist.layout import Layout, Meshes
 from baiwen.dist.meeting import meet
+from baiwen.dist.verdict import BARRIER
 from baiwen.dist.watch import Watch
 
 __all__ = (
@@ -193,7 +194,7 @@ def barrier(world: World) -> None:
         return
     assert world.watch is not None
     before = world.watch.doing
-    world.at("waiting at a barrier")
+    world.at(BARRIER)
     turn = world.store.add(f"barriers of rank {world.rank}", 1)
     opened = f"barrier {turn} is open"
     if world.store.add(f"ranks at barrier {turn}", 1) == world.size:

@@ -15,6 +15,7 @@ from baiwen.dist.meeting import Member, ranks
 
 SILENT = 30.0  # seconds without a beat after which a machine counts as gone
 HURRIED = 5.0  # the same once a connection to a peer has broken
+BARRIER = "waiting at a barrier"  # where a rank waits for as long as it takes
 AGAIN = "Started again, the run goes on from its last checkpoint (torchrun --max-restarts does so)."
 
 
@@ -74,7 +75,8 @@ def _behind(hearts: Mapping[int, Heart], timeout: float) -> list[int]:
     """Ranks that have not come to where the others wait for them, `timeout` seconds long."""
     least = min(heart.count for heart in hearts.values())
     behind = {rank: heart for rank, heart in hearts.items() if heart.count == least}
-    waiting = [heart.still >= timeout for rank, heart in hearts.items() if rank not in behind]
+    ahead = [heart for rank, heart in hearts.items() if rank not in behind]
+    waiting = [heart.still >= timeout and heart.what != BARRIER for heart in ahead]
     late = all(heart.still + heart.silent >= timeout for heart in behind.values())
     return list(behind) if any(waiting) and late else []
 

@@ -1,9 +1,11 @@
 """Who is at fault, judged from what is known of the hearts."""
 
+from dataclasses import replace
+
 import pytest
 
 from baiwen.dist.meeting import Member
-from baiwen.dist.verdict import HURRIED, SILENT, Heart, Verdict, judge
+from baiwen.dist.verdict import BARRIER, HURRIED, SILENT, Heart, Verdict, judge
 
 # Two machines of two ranks each.
 MEMBERS = [Member(rank, f"node-{rank // 2}", 100 + rank, str(rank // 2), "") for rank in range(4)]
@@ -31,6 +33,11 @@ def test_the_rank_with_the_fewest_collectives_is_the_one_that_stands_still():
 def test_a_rank_that_goes_on_is_waited_for():
     slow = Heart(8, "part 9 of 20", 40, still=30.0)
     assert judged(WAITS, slow, WAITS, WAITS) is None
+
+
+def test_nobody_is_late_to_a_barrier():
+    waits, writes = replace(WAITS, what=BARRIER), Heart(8, "writing the model", 40, still=5000.0)
+    assert judged(writes, waits, waits, waits) is None
 
 
 def test_nobody_is_late_before_the_timeout():
