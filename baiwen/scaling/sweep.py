@@ -71,7 +71,7 @@ class Experts(Knobs):
 
     experts: Count  # routed ones of a layer; report: 60 and 64
     top_k: Count  # of them that a token passes through; report: 4 and 8
-    width: Positive = 0.25  # of an expert, over that over that of the dense feed-forward; report: 0.25, 0.14
+    width: Positive = 0.25  # of an expert, over that of the dense feed-forward; report: 0.25, 0.14
     shared: Positive = 0.25  # of the shared expert, over the same; report: 1.0, 1.1
 
     def of(self, shape: ModelConfig) -> ModelConfig:
