@@ -102,16 +102,18 @@ def fit(
 ) -> LossLaw:
     """The law of these runs [runs]; `draws` resampled fits, each from the whole one's numbers.
 
-    UserError for fewer than 6 runs, or runs of one size or of one number of tokens.
+    UserError for fewer than 6 runs or 5 pairs of N and D, for runs of one size or of one number
+    of tokens, and where the loss does not fall with both.
     """
     sizes, data = len(np.unique(parameters)), len(np.unique(tokens))
-    if len(loss) < 6 or min(sizes, data) < 2:
+    design = _design(parameters, tokens)
+    if len(loss) < 6 or min(sizes, data) < 2 or not powers.tells(design):
         raise UserError(
             f"{len(loss)} runs of {sizes} sizes and {data} numbers of "
             "tokens cannot tell the five numbers of a loss law: give 6 runs or more, of 2 sizes "
-            "and 2 numbers of tokens"
+            "and 2 numbers of tokens, in 5 pairs of both"
         )
-    found = powers.fit(_design(parameters, tokens), np.log(loss), GRID, draws, seed)
+    found = powers.fit(design, np.log(loss), GRID, draws, seed)
     ranges = {
         "parameters": (float(np.min(parameters)), float(np.max(parameters))),
         "tokens": (float(np.min(tokens)), float(np.max(tokens))),
@@ -132,7 +134,8 @@ def _design(parameters: np.typing.ArrayLike, tokens: np.typing.ArrayLike) -> np.
 
 def _best(weights: np.ndarray, flops: float) -> np.ndarray:
     """N of the least loss, of weights [5] or of many laws' [5, laws]."""
-    _, a, b, alpha, beta = weights
+    _, a, b, *powers_of = weights
+    alpha, beta = np.maximum(powers_of, powers.LEAST)
     log_ratio = (np.log(alpha) + a - np.log(beta) - b) / (alpha + beta)
     return np.exp(log_ratio + beta / (alpha + beta) * np.log(flops / 6))
 

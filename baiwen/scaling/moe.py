@@ -127,17 +127,19 @@ def fit(
 ) -> MoeLaw:
     """The law of these runs [runs], dense ones among them; `draws` resampled fits.
 
-    UserError for fewer than 7 runs, or runs of one size, one ratio or one number of tokens.
+    UserError for fewer than 7 runs, runs of one size, one ratio or one number of tokens, sizes
+    and ratios that rise together, and where the loss does not fall with size and tokens.
     """
     ratio = total / active
+    design = _design(active, ratio, tokens)
     kinds = [len(np.unique(values)) for values in (active, ratio, tokens)]
-    if len(loss) < 7 or min(kinds) < 2:
+    if len(loss) < 7 or min(kinds) < 2 or not powers.tells(design):
         raise UserError(
             f"{len(loss)} runs of {kinds[0]} active sizes, {kinds[1]} ratios of total to active "
             f"parameters and {kinds[2]} numbers of tokens cannot tell the six numbers of a law of "
-            "mixtures of experts: give 7 runs or more, with 2 of each"
+            "mixtures of experts: give 7 runs or more, with 2 of each that do not rise together"
         )
-    found = powers.fit(_design(active, ratio, tokens), np.log(loss), (*GRID, KAPPAS), draws, seed)
+    found = powers.fit(design, np.log(loss), (*GRID, KAPPAS), draws, seed)
     columns = {"active": active, "ratio": ratio, "tokens": tokens}
     ranges = {name: (float(x.min()), float(x.max())) for name, x in columns.items()}
     return MoeLaw(found.weights, ranges, found.draws, found.residuals, found.huber)
@@ -226,7 +228,7 @@ def _solved(apart: Callable[[float], float], near: float) -> float:
 
 
 def _kappa(weights: np.ndarray) -> np.ndarray:
-    return weights[5] / weights[3]
+    return weights[5] / np.maximum(weights[3], powers.LEAST)
 
 
 def _design(active: np.ndarray, ratio: np.ndarray, tokens: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import stdtrit
 
 from baiwen import log
+from baiwen.errors import UserError
 
 DELTA = 1e-3  # of the Huber loss: Chinchilla and Step Law
 AT_ONCE = 1024  # points of the grid
@@ -27,6 +28,7 @@ STARTS, SHORT = 64, 40  # points of it, the best, from which L-BFGS goes on, by 
 KEPT, LONG = 8, 1000  # the best of those, and the most steps to their end
 COST = itemgetter(0)
 QUANTILES = 200  # of the distances of runs from a law
+LEAST = 1e-6  # an exponent, where a resampled one is not above 0: its variable hardly helps
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,24 @@ def fit(
     draws: int = 0,
     seed: int = 0,
 ) -> Fit:
-    """The weights of these runs: design [terms, runs, weights], log losses [runs].
+    """The weights of these runs, which they tell: design [terms, runs, weights], log losses [runs].
 
     grid: starts of each weight. draws: resampled fits; one that could not tell them is drawn again.
+    UserError where alpha or beta, weights 3 and 4, are not above 0.
     """
+    assert tells(design), "nothing that is resampled would tell the weights"
     every = np.array(list(itertools.product(*grid)))
     parts = np.array_split(every, 1 + len(every) // AT_ONCE)
     costs = np.concatenate([_costs(design, logs, part) for part in parts])
     starts = every[np.argsort(costs, kind="stable")[:STARTS]]
     near = sorted((_descend(start, design, logs, SHORT) for start in starts), key=COST)[:KEPT]
     cost, weights = min((_descend(start, design, logs) for _, start in near), key=COST)
+    for name, power in zip(("N", "D"), weights[3:5], strict=True):
+        if power <= 0:
+            raise UserError(
+                f"the loss does not fall with {name} in these runs: its exponent is {power:.3f}. "
+                "Train each at its own best rate and batch, or over wider ranges of N and D"
+            )
     chosen = log.track(_resamplings(design, draws, seed), "resampled fits")
     resampled = [_descend(weights, design[:, own], logs[own])[1] for own in chosen]
     left = logs - log_loss(design, weights)

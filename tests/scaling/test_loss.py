@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,3 +78,27 @@ def test_the_published_refit_of_chinchillas_runs(shared):
         low, high = law.intervals[name]
         assert low < published < high
         assert law.named[name] == pytest.approx(published, rel=0.03)
+
+
+def test_runs_of_few_pairs_are_refused():
+    """Seven runs of four pairs: no resampling of them would tell five numbers."""
+    n, d = np.array([1e7, 1e7, 1e8, 1e8] * 2)[:7], np.array([1e9, 1e10] * 4)[:7]
+    with pytest.raises(UserError, match="in 5 pairs of both"):
+        loss.fit(n, d, np.linspace(3, 2, 7), draws=1)
+
+
+@pytest.mark.parametrize(("name", "power"), [("N", (0.1, -0.3)), ("D", (-0.3, 0.1))])
+def test_a_loss_that_rises_is_no_law(name, power):
+    n, d = (x.ravel() for x in np.meshgrid(np.geomspace(1e7, 1e9, 3), np.geomspace(1e9, 1e11, 3)))
+    with pytest.raises(UserError, match=f"does not fall with {name}"):
+        loss.fit(n, d, 1 + (n / 1e7) ** power[0] + (d / 1e9) ** power[1])
+
+
+def test_an_optimum_that_resampled_laws_cannot_tell_has_a_wide_interval():
+    """Where data did not help in some draws, all may go into the size."""
+    law = LOSSES["epoch"]
+    draws = np.tile(law.weights, (20, 1))
+    draws[:4, 4] = -0.01
+    size, tokens = replace(law, draws=draws).optimum(1e21)
+    assert size.low == pytest.approx(size.value) and size.high > 1e4 * size.value
+    assert tokens.low < 1e-4 * tokens.value and tokens.high == pytest.approx(tokens.value)

@@ -48,6 +48,13 @@ def test_an_equal_dense_model_has_the_same_loss(law):
     assert moe.parity(law.at, size, 1e10) == pytest.approx(equal)
 
 
+def test_sizes_and_ratios_that_rise_together_are_refused():
+    active, total, tokens, loss = made()
+    along = np.isclose(active, 1e7) & (active == total) | np.isclose(total, 8e9)
+    with pytest.raises(UserError, match="do not rise together"):
+        moe.fit(*(np.tile(x[along], 2) for x in (active, total, tokens, loss)), draws=1)
+
+
 def test_dense_runs_alone_are_refused():
     active, _, tokens, loss = made()
     with pytest.raises(UserError, match="1 ratios of total to active"):
