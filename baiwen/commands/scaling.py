@@ -12,6 +12,7 @@ mixture of experts equals in loss, or which mixtures a dense model.
 """
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -59,12 +60,12 @@ def main(options: argparse.Namespace) -> None:
 
 def number(text: str) -> float:
     """`1.5B`, `300M` or `3e10` as a number."""
-    match = re.fullmatch(r"([\d.]+(?:e\+?\d+)?)([kmbt]?)", text.strip().lower())
+    match = re.fullmatch(r"([\d.]+(?:e[+-]?\d+)?)([kmbt]?)", text.strip().lower())
     try:
         value = float(match[1]) * UNITS[match[2]] if match else 0.0
     except ValueError:
         value = 0.0
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise UserError(f"{text!r} is not a number above 0, such as 1.5B, 300M or 3e10")
     return value
 
@@ -130,7 +131,7 @@ def _fit(options: argparse.Namespace, console: Console) -> Laws:
         console.print("  95 %: kappa {:.3f} to {:.3f}".format(*own.moe.interval))
     for name, why in own.missing.items():
         console.print(f"no law of {name}: {why}")
-    for line in grid.at_edges(grid.read(options.runs)):
+    for line in grid.doubts(grid.read(options.runs)):
         console.print(f"warning: {line}", style="yellow")
     if options.out is not None:
         laws.write(options.out, own)

@@ -13,7 +13,7 @@ same number.
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,21 +57,23 @@ def read(path: Path | str) -> Runs:
 
     With a column `state` (of a sweep of one's own) only those that finished.
     """
-    rows = list(csv.DictReader(io.StringIO(files.read_text(path))))
+    table = csv.DictReader(io.StringIO(files.read_text(path)))
+    rows = dict(enumerate(table, 1))
+    names = table.fieldnames or ()
     if not rows:
         raise UserError(f"{path}: holds no runs")
-    if missing := [name for name in COLUMNS if name not in rows[0]]:
-        raise UserError(f"{path}: has no column {missing[0]!r}; it has: {', '.join(rows[0])}")
-    rows = [row for row in rows if row.get("state", FINISHED) == FINISHED]
+    if missing := [name for name in COLUMNS if name not in names]:
+        raise UserError(f"{path}: has no column {missing[0]!r}; it has: {', '.join(names)}")
+    rows = {n: row for n, row in rows.items() if row.get("state", FINISHED) == FINISHED}
     if not rows:
         raise UserError(f"{path}: not one of its runs has finished")
     columns = {new: _numbers(path, rows, old) for old, new in COLUMNS.items()}
-    length = _numbers(path, rows, "sequence") if "sequence" in rows[0] else SEQUENCE
+    length = _numbers(path, rows, "sequence") if "sequence" in names else SEQUENCE
     columns["batch"] = columns["batch"] * length
-    for name in [name for name in ACTIVE if name in rows[0]][:1]:
+    for name in [name for name in ACTIVE if name in names][:1]:
         columns |= {"parameters": _numbers(path, rows, name), "total": columns["parameters"]}
         for place in np.flatnonzero(columns["parameters"] > columns["total"])[:1]:
-            raise UserError(f"{path}: run {place + 1}: {name} is more than N")
+            raise UserError(f"{path}: run {[*rows][place]}: {name} is more than N")
     return Runs(**columns)
 
 
@@ -93,12 +95,20 @@ def near_best(runs: Runs, share: float = 0.0025) -> np.ndarray:
     return np.concatenate(kept) if kept else np.empty(0, np.int64)
 
 
-def at_edges(runs: Runs) -> Iterator[str]:
-    """A line for each cell whose best run has the least or most rate or batch that was tried.
+def doubts(runs: Runs) -> Iterator[str]:
+    """Why the best runs of the cells may not be the best there are, a line each.
 
-    The best then lies outside, and a law fitted on it bends towards the sweep's own bounds.
+    A run alone in its cell is its best whatever its rate. Where the best has the least or most
+    rate or batch that was tried, a better one lies outside, and a law fitted on it bends towards
+    the sweep's own bounds.
     """
-    for own in cells(runs):
+    every = list(cells(runs))
+    if alone := sum(len(own) == 1 for own in every):
+        yield (
+            f"{alone} of {len(every)} cells have a single run, so nothing says that it is the "
+            "best; runs of one cell have the very same N and D"
+        )
+    for own in every:
         cell = runs[own]
         best = cell.loss.argmin()
         for name, tried in (("learning rate", cell.lr), ("batch", cell.batch)):
@@ -110,15 +120,15 @@ def at_edges(runs: Runs) -> Iterator[str]:
                     )
 
 
-def _numbers(path: Path | str, rows: list[dict[str, str]], column: str) -> np.ndarray:
+def _numbers(path: Path | str, rows: Mapping[int, dict[str, str]], column: str) -> np.ndarray:
     found = np.empty(len(rows))
-    for place, row in enumerate(rows):
+    for place, (number, row) in enumerate(rows.items()):
         try:
             found[place] = float(row[column])
         except (TypeError, ValueError):
             found[place] = math.nan
-        if not found[place] > 0 or math.isinf(found[place]):
-            raise UserError(
-                f"{path}: run {place + 1}: {column} is {row[column]!r}, not a number above 0"
-            )
+        if not 0 < found[place] < math.inf:
+            lost = "; leave out a run that did not finish" if column == "smooth loss" else ""
+            told = f"{column} is {row[column] or ''!r}, not a number above 0{lost}"
+            raise UserError(f"{path}: run {number}: {told}")
     return found

@@ -81,6 +81,8 @@ def fit(runs: Runs, share: float = 0.0025, draws: int = 1000, seed: int = 0) -> 
     draws: resampled fits. A variable of which all runs have the same value is left out of a law.
     UserError where the runs cannot tell a law.
     """
+    if not 0 <= share < math.inf:
+        raise UserError(f"share = {share}: a fraction of a loss, 0 or more; 0.0025 is 0.25 %")
     best = runs[near_best(runs, share)]
     lr = _power(best, best.lr, ("parameters", "tokens", "ratio"), draws, seed)
     return HyperLaws(lr, _power(best, best.batch, ("tokens",), draws, seed), len(best), share)
@@ -98,7 +100,7 @@ def _power(
     if np.linalg.matrix_rank(rows) < rows.shape[1]:
         raise UserError(
             f"{len(runs)} runs near the best of their cells cannot tell {' from '.join(used)}: "
-            "they rise together. Add a cell, for example the smallest size on the most tokens."
+            "they rise together. Add a cell that differs from another in one of them alone."
         )
     logs = np.log(found)
     return Power(used, _least_squares(rows, logs), _resampled(rows, logs, draws, seed), ranges)

@@ -31,7 +31,7 @@ from baiwen import files
 from baiwen.errors import UserError
 from baiwen.files.manifest import sha256
 from baiwen.scaling import grid, hyper, loss, moe
-from baiwen.scaling.hyper import HyperLaws
+from baiwen.scaling.hyper import HyperLaws, Power
 from baiwen.scaling.loss import LossLaw
 from baiwen.scaling.moe import MoeLaw
 
@@ -104,11 +104,23 @@ def read(path: Path | str) -> Laws:
             f"{path}: this is no laws.json: {where}: {first['msg']}. Stage `scaling` and `baiwen "
             "scaling fit TABLE --out laws.json` write one."
         ) from error
-    settings = {"lr": laws.hyper.lr, "batch": laws.hyper.batch}
-    for name, law in (settings | {"loss": laws.loss, "moe": laws.moe}).items():
-        if law is not None and (law.draws is None or law.draws.shape[1:] != law.weights.shape):
-            raise UserError(f"{path}: {name}: draws and weights are not of the same law")
+    one, other = laws.hyper.lr, laws.hyper.batch
+    for name, law, many in (
+        ("lr", one, 1 + len(one.variables)),
+        ("batch", other, 1 + len(other.variables)),
+        ("loss", laws.loss, 5),
+        ("moe", laws.moe, 6),
+    ):
+        if law is not None and not _whole(law, many):
+            raise UserError(f"{path}: {name}: weights, draws and residuals are not of one law")
     return laws
+
+
+def _whole(law: Power | LossLaw | MoeLaw, many: int) -> bool:
+    """Whether a law has `many` weights, draws of as many, and more residuals than those."""
+    if not isinstance(law, Power) and (law.residuals is None or len(law.residuals) <= many):
+        return False
+    return law.draws is not None and law.draws.shape[1:] == law.weights.shape == (many,)
 
 
 _FILE = TypeAdapter(Laws)

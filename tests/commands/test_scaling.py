@@ -6,13 +6,14 @@ from baiwen.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1.5B", 1.5e9), ("300m", 3e8), ("3e10", 3e10), ("18T", 18e12), ("7", 7.0)]
+    ("text", "value"),
+    [("1.5B", 1.5e9), ("300m", 3e8), ("3e10", 3e10), ("18T", 18e12), ("7", 7.0), ("5e-1B", 5e8)],
 )
 def test_numbers_are_read_with_their_units(text, value):
     assert number(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "B", "1.5X", "-3B", "0", "1.2.3M"])
+@pytest.mark.parametrize("text", ["", "B", "1.5X", "-3B", "0", "1.2.3M", "1e999"])
 def test_what_is_no_number_is_named(text):
     with pytest.raises(UserError, match="is not a number above 0"):
         number(text)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from baiwen.errors import UserError
-from baiwen.scaling.grid import Runs, at_edges, cells, near_best, read
+from baiwen.scaling.grid import Runs, cells, doubts, near_best, read
 
 HEAD = "N,D,lr,bs,smooth loss\n"
 
@@ -18,6 +18,17 @@ def test_a_number_that_is_none_is_named(tmp_path, value):
     path = tmp_path / "runs.csv"
     path.write_text(HEAD + f"1e6,1e8,0.01,16,3.5\n1e6,1e8,{value},16,3.5\n")
     with pytest.raises(UserError, match=r"run 2: lr is"):
+        read(path)
+
+
+def test_a_run_is_named_by_its_place_in_the_table(tmp_path):
+    path = tmp_path / "runs.csv"
+    diverged = "1e6,1e8,0.01,16,,diverged\n"
+    path.write_text(f"{HEAD.strip()},state\n{diverged}1e6,1e8,0.01,16,nan,finished\n")
+    with pytest.raises(UserError, match=r"run 2: smooth loss is 'nan'.*leave out"):
+        read(path)
+    path.write_text(f"{HEAD.strip()},state\n{diverged}")
+    with pytest.raises(UserError, match="not one of its runs has finished"):
         read(path)
 
 
@@ -52,6 +63,14 @@ def test_a_best_run_at_the_edge_of_what_was_tried_is_said():
     same = np.ones(3)
     inside = Runs(same, same, lr, batch, np.array([3.1, 3.0, 3.1]))
     outside = Runs(same, same, lr, batch, np.array([3.2, 3.1, 3.0]))
-    assert not list(at_edges(inside))
-    (told,) = at_edges(outside)
+    assert not list(doubts(inside))
+    (told,) = doubts(outside)
     assert "the best learning rate, 0.3, is the most that was tried" in told
+
+
+def test_a_cell_of_one_run_is_said():
+    """As where D is what each run saw, and no two are of one cell."""
+    size, tokens = np.array([1.0, 1, 1, 2]), np.array([5.0, 6, 6, 6])
+    lr = np.array([0.1, 0.1, 0.1, 0.1])
+    (told,) = doubts(Runs(size, tokens, lr, lr, np.array([3.1, 3.0, 3.1, 3.0])))
+    assert told.startswith("2 of 3 cells have a single run")

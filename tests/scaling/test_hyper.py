@@ -60,6 +60,12 @@ def test_sizes_and_tokens_that_rise_together_are_refused():
         hyper.fit(along)
 
 
+@pytest.mark.parametrize("share", [-0.1, np.nan, np.inf])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(UserError, match="a fraction of a loss"):
+        hyper.fit(made([1e8], [1e9]), share)
+
+
 def test_the_same_seed_draws_the_same_interval():
     runs = made([1e8, 1e9], [1e9, 1e10])
     first, again = (hyper.fit(runs, draws=20).lr.predict(1e9, 1e9) for _ in range(2))

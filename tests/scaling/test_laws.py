@@ -70,7 +70,9 @@ def test_mixtures_do_not_count_as_dense_runs(fitted, tmp_path):
     [
         (lambda raw: raw.pop("hyper"), "hyper: Field required"),
         (lambda raw: raw["hyper"]["lr"].update(weights=["much"]), "hyper.lr.weights"),
-        (lambda raw: raw["hyper"]["lr"].update(weights=[1.0]), "lr: draws and weights"),
+        (lambda raw: raw["hyper"]["lr"].update(weights=[1.0]), "lr: weights, draws"),
+        (lambda raw: raw["hyper"]["lr"].update(variables=["tokens"]), "lr: weights, draws"),
+        (lambda raw: raw["loss"].update(residuals=[0.1]), "loss: weights, draws"),
         (lambda raw: raw["loss"].update(huber="little"), "loss.huber"),
     ],
 )
