@@ -87,7 +87,7 @@ def table(works: Mapping[str, Work], found: Mapping[str, Cluster]) -> Table:
     rows = _table("model", "GPUs", "GiB", "tokens/s", "MFU", "days", "GPU-hours", "layout")
     for name, work in works.items():
         for place, one in found.items():
-            best = cluster.plans(work, one)[0]
+            best = _plans(work, one)[0]
             told = _figures(best) if best.fits else [_gib(best), *"----"]
             last = _named(best.layout) if best.fits else f"does not fit; {_enough(work, one)}"
             rows.add_row(name, place, *told, last)
@@ -96,12 +96,12 @@ def table(works: Mapping[str, Work], found: Mapping[str, Cluster]) -> Table:
 
 def _page(work: Work, one: Cluster) -> Iterator[str | Table]:
     """One work on one cluster."""
-    plans = cluster.plans(work, one)
+    plans = _plans(work, one)
     best, fitting = plans[0], [plan for plan in plans if plan.fits]
     flops = count.flops_per_token(work.shape, work.sequence_length)
     yield (
         f"  {count.parameters(work.shape).total:,} parameters, {flops:.3g} FLOPs a token; rows of "
-        f"{work.sequence_length:,} tokens, {work.tokens_per_step:,} a step"
+        f"{work.sequence_length:,} tokens, {best.work.tokens_per_step:,} a step"
     )
     yield (
         f"  {len(fitting)} of {len(plans)} layouts fit in {one.room / GIB:.0f} GiB a GPU; assumed: "
@@ -121,7 +121,18 @@ def _page(work: Work, one: Cluster) -> Iterator[str | Table]:
     yield "\nwith one knob changed:"
     yield _changed(best, plans)
     if fitting:
-        yield "\nfor the recipe:\n" + "\n".join(_toml(best.layout))
+        yield "\nfor the recipe:\n" + "\n".join(_toml(best))
+
+
+def _plans(work: Work, one: Cluster) -> list[Plan]:
+    """All layouts, best first; UserError where the program takes none."""
+    if found := cluster.plans(work, one):
+        return found
+    raise UserError(
+        f"{one.gpus:,} GPUs: no layout divides the model and steps of {work.tokens_per_step:,} "
+        f"tokens in rows of {work.sequence_length:,}. Give tokens_per_step a multiple of "
+        f"{one.gpus * work.sequence_length:,}, or another number of GPUs"
+    )
 
 
 def _changed(best: Plan, plans: list[Plan]) -> Table:
@@ -181,8 +192,11 @@ def _named(layout: Layout) -> str:
     return f"{named}, micro {layout.micro_tokens:,}{recomputing}"
 
 
-def _toml(layout: Layout) -> Iterator[str]:
-    """The lines of a recipe."""
+def _toml(plan: Plan) -> Iterator[str]:
+    """The lines of a recipe; of a law's step the number, which other layouts would round."""
+    layout = plan.layout
+    if plan.work.unit is not None:
+        yield f"tokens_per_step = {plan.work.tokens_per_step}"
     yield f"micro_tokens = {layout.micro_tokens}"
     yield "[parallel]"
     plain = Layout()

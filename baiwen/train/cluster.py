@@ -42,6 +42,14 @@ class Work:
     sequence_length: int  # tokens that see each other
     tokens_per_step: int
     tokens: int | None = None  # of the whole run; None: unknown
+    unit: int | None = None  # each rank has a multiple of it, for a step that a law has told
+
+    def on(self, ranks: int) -> "Work":
+        """The same with a law's step to the nearest that so many ranks divide."""
+        if self.unit is None:
+            return self
+        unit = ranks * self.unit
+        return replace(self, tokens_per_step=max(1, round(self.tokens_per_step / unit)) * unit)
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,7 @@ class Plan:
 
 def plans(work: Work, cluster: Cluster) -> list[Plan]:
     """All layouts: those that fit first, of these the fastest first; of the rest the smallest."""
+    work = work.on(cluster.gpus)
     found = [Plan(work, cluster, layout) for layout in layouts(work, cluster)]
     fitting = sorted(
         (plan for plan in found if plan.fits), key=lambda plan: -plan.tokens_per_second
