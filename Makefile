@@ -49,6 +49,9 @@ bench: $(READY)  ## measure every claim, each beside its peer
 	.venv/bin/python -m benchmarks.prefill --write $(if $(LLAMA_PYTHON),--llama $(LLAMA_PYTHON))
 	.venv/bin/python -m benchmarks.prefill --long --write
 	.venv/bin/python -m benchmarks.serve --write
+	.venv/bin/python -m benchmarks.moe --write
+	.venv/bin/python -m benchmarks.checkpoint --write
+	.venv/bin/python -m benchmarks.memory --write
 	.venv/bin/python -m benchmarks.tiny --write
 	.venv/bin/python -m benchmarks.long --write
 
