@@ -274,29 +274,47 @@ def _upcycle(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0)
 
 
+SCALING = """examples:
+  baiwen scaling predict --params 1.5B --tokens 30B         rates, batches and losses by each law
+  baiwen scaling predict --flops 1e21                       the best size and tokens of a budget
+  baiwen scaling fit runs.csv --out laws.json               the laws of your own runs
+  baiwen scaling predict --model 3b --tokens 1T --laws laws.json
+  baiwen scaling parity --active 2.7B --total 14.3B --tokens 80B
+
+A table has a row for each run: N (parameters without the embeddings), D (tokens trained on), lr
+(peak), bs (sequences of 2,048 tokens in a step, or of a column `sequence`) and smooth loss (nats a
+token at the end); of mixtures of experts also `active N`. Runs of one N and one D are compared.
+docs/scaling.md tells each law's source and range, and how a recipe asks: lr = "law"."""
+
+
 def _scaling(command: argparse.ArgumentParser) -> None:
     kinds = command.add_subparsers(dest="what", metavar="predict|fit|parity", required=True)
+    command.formatter_class, command.epilog = argparse.RawDescriptionHelpFormatter, SCALING
     for name, told in (
         ("predict", "what the published laws say of a target, side by side"),
         ("fit", "the laws of a table of runs (columns N, D, lr, bs, smooth loss)"),
         ("parity", "which dense model equals a mixture of experts in loss, and the other way"),
     ):
         kind = kinds.add_parser(name, help=told, description=f"{told[0].upper()}{told[1:]}.")
+        kind.formatter_class, kind.epilog = argparse.RawDescriptionHelpFormatter, SCALING
         if name == "fit":
             kind.add_argument("runs", help="the table (CSV, .gz, .zst)")
-            near = "how near its cell's best a run counts (0.0025: DeepSeek, Step Law)"
+            near = "how far above its cell's least loss a run counts (0.0025, which is 0.25 %%)"
             kind.add_argument("--share", type=float, default=0.0025, help=near)
             kind.add_argument("--draws", type=int, default=1000, help="resampled fits (1000)")
-            kind.add_argument("--out", help="a laws.json to write")
+            kind.add_argument("--out", metavar="FILE", help="a laws.json to write")
         else:
-            kind.add_argument("--laws", help="a laws.json, told beside the published laws")
+            laws = "a laws.json, told beside the published laws"
+            kind.add_argument("--laws", metavar="FILE", help=laws)
+        target = kind.add_argument_group("a target: --tokens, and a size in one of three ways")
+        target.add_argument("--tokens", metavar="D", help="to train on, as in 30B")
+        target.add_argument("--params", metavar="N", help="without the embeddings, as in 1.5B")
+        target.add_argument("--model", metavar="NAME", help="a published size, as in 1.5b")
+        target.add_argument("--active", metavar="N", help="of a mixture, as in 2B; and")
+        target.add_argument("--total", metavar="N", help="all parameters of it, as in 14B")
         if name != "parity":
-            kind.add_argument("--flops", help="a budget, whose best size and tokens are told")
-        kind.add_argument("--model", help="a size by name, as in 1.5b")
-        kind.add_argument("--params", help="weights without the embeddings, as in 1.5B")
-        kind.add_argument("--active", help="weights of a mixture that one token uses, as in 2B")
-        kind.add_argument("--total", help="all weights of that mixture, as in 14B")
-        kind.add_argument("--tokens", help="to train on, as in 30B")
+            budget = "a budget, as in 1e21, whose best size and tokens are told"
+            kind.add_argument("--flops", metavar="C", help=budget)
 
 
 def _data(command: argparse.ArgumentParser) -> None:

@@ -38,6 +38,8 @@ from baiwen.scaling.presets import hyper as published
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 PLAIN_WIDTH = 140  # of a table where there is no terminal
 SEQUENCE = 4096  # tokens of a row, for the FLOPs of attention
+EMBEDDED = ", N with embeddings"  # after the name of a law that counts them
+SIZE = ("model", "params", "active", "total", "tokens")  # options of a target
 RATIOS = (2, 4, 8, 16)  # total parameters for each active one, of mixtures that equal a dense model
 
 
@@ -48,11 +50,14 @@ def main(options: argparse.Namespace) -> None:
     if options.what == "parity":
         _parity(options, console)
         return
+    flops = None if options.flops is None else number(options.flops)
+    targeted = any(getattr(options, name) is not None for name in SIZE)
+    given = target(options) if targeted or (options.what == "predict" and not flops) else None
     own = _fit(options, console) if options.what == "fit" else _own(options)
-    if options.what == "predict" or _targeted(options):
-        _predict(options, own, console)
-    if options.flops is not None:
-        _optimum(number(options.flops), own, console)
+    if given is not None:
+        _predict(options, given, own, console)
+    if flops is not None:
+        _optimum(flops, own, console)
 
 
 # The command line: what is asked.
@@ -99,11 +104,6 @@ def _size(options: argparse.Namespace) -> Mixture:
     return Mixture(number(options.active), number(options.total))
 
 
-def _targeted(options: argparse.Namespace) -> bool:
-    told = options.model, options.params, options.active, options.tokens
-    return any(one is not None for one in told)
-
-
 def _own(options: argparse.Namespace) -> Laws | None:
     return laws.read(Path(options.laws)) if options.laws else None
 
@@ -139,22 +139,25 @@ def _fit(options: argparse.Namespace, console: Console) -> Laws:
     return own
 
 
-def _predict(options: argparse.Namespace, own: Laws | None, console: Console) -> None:
-    if options.flops is not None and not _targeted(options):
-        return
-    given, shape = target(options), _size(options)
+def _predict(
+    options: argparse.Namespace, given: Target, own: Laws | None, console: Console
+) -> None:
+    shape = _size(options)
     console.print(_described(options, given, shape))
     rates = _table("law", "peak lr", "tokens a step", "beyond its runs")
-    for found in published(given):
+    presets = [*published(given)]
+    for found in presets:
         lr = "-" if found.lr is None else f"{found.lr:.3g}"
         batch = "-" if found.tokens_per_step is None else f"{found.tokens_per_step:,.0f}"
-        rates.add_row(found.source, lr, batch, found.beyond or "")
+        rates.add_row(f"{found.law}: {found.source}", lr, batch, found.beyond or "")
     if own is not None:
         size = given.parameters, given.tokens, given.ratio
         rate, step = own.hyper.lr.predict(*size), own.hyper.batch.predict(*size)
         far = interval.told(rate.beyond)
         rates.add_row("your runs", _ends(rate, ".3g"), _ends(step, ",.0f"), far)
     console.print(rates)
+    for found in presets:
+        console.print(f"  {found.law}: {found.scope}", style="dim")
     losses = _table("loss law", "loss, nats a token", "beyond its runs")
     for name, loss in _losses(given, shape, own):
         losses.add_row(name, _ends(loss, ".3f"), interval.told(loss.beyond))
@@ -165,7 +168,8 @@ def _losses(given: Target, size: Mixture, own: Laws | None) -> Iterator[tuple[st
     """Of a dense model the laws of N and D, of a mixture of experts those of mixtures."""
     if size.ratio == 1:
         for name, law in _dense_laws(own).items():
-            yield name, law.predict(given.parameters, given.tokens)
+            n = given.counted if name.endswith(EMBEDDED) else given.parameters
+            yield name, law.predict(n, given.tokens)
     else:
         for name, mixed in _mixture_laws(own).items():
             yield name, mixed.predict(size, given.tokens)
@@ -173,7 +177,8 @@ def _losses(given: Target, size: Mixture, own: Laws | None) -> Iterator[tuple[st
 
 def _dense_laws(own: Laws | None) -> dict[str, LossLaw | Kaplan]:
     mine = {"your runs": own.loss} if own and own.loss else {}
-    return {**LOSSES, "kaplan": KAPLAN, **mine}
+    counted = {name + EMBEDDED: law for name, law in LOSSES.items()}
+    return {**counted, "kaplan": KAPLAN, **mine}
 
 
 def _mixture_laws(own: Laws | None) -> dict[str, Published | MoeLaw]:

@@ -4,8 +4,8 @@
         print(found.law, found.lr, found.tokens_per_step, found.beyond)
     LOSSES["epoch"].best(flops=5.8e23)
 
-N leaves the embeddings out; D and batches are in tokens; C is FLOPs of training. What a law does
-not speak of is None. Outside its scope a law is a guess, and `beyond` says which way.
+N leaves the embeddings out, but for `LOSSES`; D and batches are in tokens; C is FLOPs of training.
+What a law does not speak of is None. Outside its scope it is a guess, and `beyond` says which way.
 """
 
 from collections.abc import Callable, Iterator
@@ -50,7 +50,9 @@ class Kaplan:
 
 # Of Chinchilla's runs, from 70M to over 16B parameters and from 5B to 500B tokens.
 CHINCHILLA = {"parameters": (70e6, 16e9), "tokens": (5e9, 500e9)}
-LOSSES = {  # E + A / N^alpha + B / D^beta, in nats of their authors' text and tokens
+# E + A / N^alpha + B / D^beta, in nats of their authors' text and tokens. N is with embeddings
+# (Pearce and Song, 2024, arXiv 2406.12907, whose comparison with Kaplan's is of that).
+LOSSES = {
     "chinchilla": LossLaw(np.array([*np.log([1.69, 406.4, 410.7]), 0.34, 0.28]), CHINCHILLA),
     # Besiroglu et al., 2024 (arXiv 2404.10102): the same runs, fitted again
     "epoch": LossLaw(np.array([*np.log([1.8172, 482.01, 2085.43]), 0.3478, 0.3658]), CHINCHILLA),
@@ -65,9 +67,9 @@ class Target:
     parameters: float  # N, without the embeddings; of a mixture of experts the active ones
     tokens: float  # D
     flops_per_token: float | None = None  # as DeepSeek counts them; none: 6 N
-    loss: float | None = None  # that is expected, in nats a token; none: as "epoch" has it
     ratio: float = 1.0  # parameters for each active one; of a mixture of experts more
     experts: float = 1.0  # feed-forward weights for each active one
+    embedded: float | None = None  # N with the embeddings; none: N
 
     @classmethod
     def of(cls, shape: ModelConfig, tokens: float, length: int) -> "Target":
@@ -80,17 +82,18 @@ class Target:
         head = 6 * shape.vocab_size * shape.hidden_size
         rest = 6 * shape.num_hidden_layers * shape.hidden_size * length
         flops = count.flops_per_token(shape, length) - head + rest
-        return cls(size.active, tokens, flops, None, size.ratio, size.expansion)
+        whole = count.parameters(shape).active
+        return cls(size.active, tokens, flops, size.ratio, size.expansion, whole)
+
+    @property
+    def counted(self) -> float:
+        """N as `LOSSES` count it, as far as that is known."""
+        return self.embedded or self.parameters
 
     @property
     def flops(self) -> float:
         """C of the whole run."""
         return (self.flops_per_token or 6 * self.parameters) * self.tokens
-
-    @property
-    def expected(self) -> float:
-        """Its loss at the end."""
-        return self.loss or LOSSES["epoch"].at(self.parameters, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,16 @@ class Preset:
     ranges: Ranges  # of attributes of `Target`
 
 
+def _minicpm_batch(target: Target) -> float:
+    return 1.21e9 / LOSSES["epoch"].at(target.counted, target.tokens) ** 6.24
+
+
 def _kaplan_lr(target: Target) -> float:
     return 0.003239 - 0.0001395 * float(np.log(target.parameters))
+
+
+def _kaplan_batch(target: Target) -> float:
+    return 2.1e8 / KAPLAN.predict(target.parameters, target.tokens).value ** (1 / 0.21)
 
 
 PRESETS = {
@@ -138,9 +149,9 @@ PRESETS = {
     "minicpm": Preset(
         "MiniCPM, arXiv 2404.06395",
         None,  # 0.01 at every size, but under muP
-        lambda target: 1.21e9 / target.expected**6.24,
-        "batch by the loss on C4; N 9M to 0.17B, used to 2.4B; its rate of 0.01 needs muP",
-        {"parameters": (9e6, 2.4e9)},
+        _minicpm_batch,
+        "WSD; batch by the loss on C4, here Epoch's law; N 9M to 0.17B; its rate of 0.01 needs muP",
+        {"parameters": (9e6, 170e6)},
     ),
     "joint": Preset(
         "Ludziejewski et al., arXiv 2502.05172",
@@ -152,9 +163,9 @@ PRESETS = {
     "kaplan": Preset(
         "Kaplan et al., arXiv 2001.08361",
         _kaplan_lr,
-        lambda target: 2.1e8 / target.expected ** (1 / 0.21),
-        "critical batch by the loss on WebText2; Adam; N 768 to 1.5B",
-        {"parameters": (768, 1.5e9)},
+        _kaplan_batch,
+        "Adam, cosine to 0; critical batch by the loss on WebText2, here its law; N 768 to 1.5B",
+        {"parameters": (768, 1.5e9), "tokens": (22e6, 23e9)},
     ),
 }
 

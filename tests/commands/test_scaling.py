@@ -24,6 +24,7 @@ def test_the_presets_stand_side_by_side(capsys):
     told = capsys.readouterr().out
     assert "Step Law" in told and "0.00168" in told
     assert "DeepSeek" in told and "MiniCPM" in told and "Kaplan" in told and "epoch" in told
+    assert "steplaw: AdamW, 2,000 steps of warm-up" in told  # each with its scope
 
 
 def test_a_size_is_known_by_name_without_its_embeddings(capsys):
@@ -46,6 +47,13 @@ def test_a_size_is_known_by_name_without_its_embeddings(capsys):
 def test_half_a_target_is_refused(what, words, told, capsys):
     assert cli.main(["scaling", what, *words]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_half_a_target_is_refused_before_anything_is_fitted(runs, tmp_path, capsys):
+    out = tmp_path / "laws.json"
+    words = ["fit", str(runs), "--params", "1B", "--out", str(out)]
+    assert cli.main(["scaling", *words]) == 2
+    assert "give --tokens" in capsys.readouterr().err and not out.exists()
 
 
 def test_a_budget_has_its_best_size_and_tokens(capsys):

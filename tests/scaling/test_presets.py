@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from baiwen.model.sizes import SIZES
 from baiwen.scaling.presets import KAPLAN, LOSSES, PRESETS, Target, hyper
 
 
@@ -37,6 +38,18 @@ def test_kaplans_law_of_both_is_near_its_laws_of_either():
     for tokens in (1e9, 23e9):
         found = KAPLAN.predict(1e18, tokens).value
         assert found == pytest.approx((5.4e13 / tokens) ** 0.095, rel=0.06)
+
+
+def test_laws_that_count_embeddings_are_given_them():
+    """Those of Chinchilla's runs (arXiv 2406.12907), and a batch by their loss."""
+    target = Target.of(SIZES["0.5b"], 1e10, 4096)
+    assert (target.parameters, target.counted) == (357_898_112, 494_032_768)
+    batches = [
+        {one.law: one.tokens_per_step for one in hyper(given)}["minicpm"]
+        for given in (target, Target(target.parameters, 1e10))
+    ]
+    losses = [LOSSES["epoch"].at(n, 1e10) for n in (target.counted, target.parameters)]
+    assert batches[0] / batches[1] == pytest.approx((losses[1] / losses[0]) ** 6.24)
 
 
 def test_minicpm_has_no_learning_rate_without_mup():
