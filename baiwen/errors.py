@@ -10,3 +10,7 @@ wrong is ours and keeps its traceback.
 
 class UserError(ValueError):
     """A message for a person: what is wrong, where, why, and how to mend it."""
+
+
+class PassingError(UserError):
+    """One that may be gone when the same is tried again: a store or a file system failed."""

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
+from baiwen import progress
 from baiwen import trackers as trackers_of
 
 T = TypeVar("T")
@@ -82,6 +83,7 @@ def track(
     with _Line(total, PATIENCE, PLAIN_EVERY) as line:
         for item in items:
             yield item
+            progress.mark()
             done += counts(item)
             if line.due():
                 line.show(done, _counted(label, done, total, unit, pace))

@@ -23,7 +23,7 @@ TREES = {name: ast.parse(source, filename=name) for name, source in SOURCES.item
 
 # From the ground up. A file imports from floors below its own and from its own folder.
 FLOORS = (
-    ("errors", "last_words", "mistakes", "config", "files", "dist", "trackers", "log"),
+    ("errors", "last_words", "mistakes", "progress", "config", "files", "dist", "trackers", "log"),
     ("tokenizer", "model", "verify", "endpoint"),
     ("data", "train", "engine"),
     ("scaling", "rl", "instruct", "eval", "serve", "export", "report"),
@@ -34,7 +34,8 @@ FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 OPEN = (0, len(FLOORS) - 1)  # the ground and the door: their parts may stand on one another
 LAZY = ("cli.py", "__init__.py")  # import within functions, so that torch comes when it is needed
 WITHOUT_TORCH = (
-    "errors", "last_words", "mistakes", "config", "files", "log", "tokenizer", "verify", "endpoint"
+    "errors", "last_words", "mistakes", "progress", "config", "files", "log", "tokenizer",
+    "verify", "endpoint",
 )  # fmt: skip
 UNWANTED = {"transformers", "trl", "pickle", "dill", "cloudpickle", "joblib", "omegaconf", "hydra"}
 VAGUE = {"util", "utils", "common", "helper", "helpers", "base", "manager", "handler", "misc"}

@@ -32,16 +32,19 @@ from torch.distributed import ProcessGroup, Store
 from baiwen.dist.devices import choose, fast_bf16, keep_freed_memory, place, seed_all
 from baiwen.dist.layout import Layout, Meshes
 from baiwen.dist.meeting import meet
-from baiwen.dist.verdict import BARRIER
+from baiwen.dist.verdict import BARRIER, SLOWER
 from baiwen.dist.watch import Watch
 
 __all__ = (
-    "Layout", "Meshes", "World", "agreed", "barrier", "fast_bf16", "gather", "place", "session",
-    "sum_all", "sum_over",
+    "Layout", "Meshes", "World", "agreed", "barrier", "catch_up", "fast_bf16", "gather", "place",
+    "session", "sum_all", "sum_over",
 )  # fmt: skip
 
-PAUSE = 0.05  # seconds between two looks at whether all ranks have come to a barrier
+# Seconds between two looks at whether all ranks have come to a barrier: at first, and at most, so
+# that rank 0's store has a thousand answers a second to give where a thousand ranks wait for long.
+PAUSES = 0.02, 1.0
 RANKS = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # set by torchrun; else a lone process
+WHOLE = Layout()  # that divides nothing
 SESSIONS = itertools.count()  # of this process; every rank opens them in the same order
 
 
@@ -54,7 +57,7 @@ class World:
     local_rank: int
     device: torch.device
     dtype: torch.dtype  # of matmuls under `autocast`; weights stay in their own
-    layout: Layout = Layout()
+    layout: Layout = WHOLE
     meshes: Meshes | None = None  # None in a single process
     store: Store | None = None  # of words between the ranks; None as for meshes
     watch: Watch | None = None  # over the ranks; None as for meshes
@@ -100,7 +103,7 @@ def session(
     seed: int = 0,
     threads: int | None = None,
     timeout: float = 600.0,
-    layout: Layout = Layout(),
+    layout: Layout = WHOLE,
     alone: bool = False,
 ) -> Iterator[World]:
     """Join the processes of torchrun (or stay alone), seed the generators, choose device and dtype.
@@ -187,20 +190,35 @@ def agreed(world: World, *flags: bool) -> list[bool]:
 def barrier(world: World) -> None:
     """Wait until every rank is here, however long one of them takes to read or write.
 
-    The ranks count themselves in the store of the session: a collective would fail after its
-    timeout. If a rank dies, the watch ends those that wait for it.
+    If a rank dies, the watch ends those that wait for it.
     """
+    _wait(world, BARRIER)
+
+
+def catch_up(world: World) -> None:
+    """Wait until every rank is here, as long as those that are not make marks (`progress.mark`).
+
+    Before a collective after work that takes ranks unlike times, as rollouts do: it would fail
+    after its own timeout. The watch ends the job where a rank makes no mark for `timeout` seconds.
+    """
+    _wait(world, SLOWER)
+
+
+def _wait(world: World, what: str) -> None:
+    """The ranks count themselves in the store of the session."""
     if world.store is None:
         return
     assert world.watch is not None
     before = world.watch.doing
-    world.at(BARRIER)
+    world.watch.arrive(what)
     turn = world.store.add(f"barriers of rank {world.rank}", 1)
     opened = f"barrier {turn} is open"
     if world.store.add(f"ranks at barrier {turn}", 1) == world.size:
         world.store.set(opened, "")
+    pause, longest = PAUSES
     while not world.store.check([opened]):
-        time.sleep(PAUSE)
+        time.sleep(pause)
+        pause = min(1.2 * pause, longest)
     world.at(before)
 
 

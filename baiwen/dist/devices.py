@@ -34,6 +34,7 @@ def fast_bf16() -> bool:
 
 
 def choose(device: str, dtype: str, local_rank: int, size: int) -> tuple[torch.device, torch.dtype]:
+    """Device and precision of this rank; UserError where there is none such here."""
     found = _device(device, local_rank, size)
     return found, _dtype(dtype, found)
 
@@ -80,6 +81,7 @@ def keep_freed_memory() -> None:
 
 
 def seed_all(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

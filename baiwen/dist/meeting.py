@@ -28,7 +28,8 @@ from baiwen.errors import UserError
 
 PATIENCE = 600.0  # seconds that those who are here wait for the others
 MISTAKE = "mistake"  # the word in which a user's mistake outlives those who found it
-PAUSE = 0.05  # seconds between two looks
+PAUSE = 0.05  # seconds between two looks; of many ranks more, so that together they look as often
+LOOKS = 500  # a second, of all ranks together
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def meet() -> Meeting:
     try:
         patience = timedelta(seconds=PATIENCE)
         store, rank, size = next(torch.distributed.rendezvous("env://", timeout=patience))
+    except ValueError as error:  # a variable is missing
+        raise UserError(f"{error}.\ntorchrun sets it; see docs/cluster.md for others.") from error
     except torch.distributed.DistNetworkError as error:
         raise UserError(
             f"nobody answers at {place} (MASTER_ADDR:MASTER_PORT), where rank 0 or its torchrun "
@@ -83,15 +86,20 @@ def gathered(store: Store, mine: Member, size: int, patience: float) -> tuple[st
     """A name for this meeting and all its members, alike on every rank."""
     store.set(f"member {mine.rank}", json.dumps(asdict(mine)))
     deadline = time.monotonic() + patience
+    seen, members = "", list[Member]()
     while True:
         if mine.rank == 0:
             _read_out(store, size)
-        found = _found(store, mine)
-        if found is not None and store.check([f"{found[0]} is complete"]):
-            return found
+        turn = _turn(store)
+        if turn != seen:
+            seen, members = turn, _listed(store, turn)
+            if mine in members:  # rank 0 is told so
+                store.set(_nod(turn, mine.name), "")
+        if mine in members and store.check([f"{turn} is complete"]):
+            return turn, members
         if time.monotonic() > deadline:
             raise UserError(_missing(store, size, patience))
-        time.sleep(PAUSE)
+        time.sleep(max(PAUSE, size / LOOKS))
 
 
 def _read_out(store: Store, size: int) -> None:
@@ -99,30 +107,27 @@ def _read_out(store: Store, size: int) -> None:
     keys = [f"member {rank}" for rank in range(size)]
     if not store.check(keys):
         return
-    words = [text.decode() for text in store.multi_get(keys)]
-    turn, listed = _list(store)
-    if words != listed:
+    members = [Member(**json.loads(text)) for text in store.multi_get(keys)]
+    turn = _turn(store)
+    if members != _listed(store, turn):
         turn = uuid4().hex
-        store.set("members", json.dumps([turn, words]))
-    if store.check([_nod(turn, json.loads(text)["name"]) for text in words]):
+        store.set(_list(turn), json.dumps([asdict(member) for member in members]))
+        store.set("turn", turn)
+    if store.check([_nod(turn, member.name) for member in members]):
         store.set(f"{turn} is complete", "")
 
 
-def _found(store: Store, mine: Member) -> tuple[str, list[Member]] | None:
-    """The list, if this process is on it; then rank 0 is told so."""
-    turn, words = _list(store)
-    members = [Member(**json.loads(text)) for text in words]
-    if mine not in members:
-        return None
-    store.set(_nod(turn, mine.name), "")
-    return turn, members
+def _turn(store: Store) -> str:
+    """The name of the list that counts; none before the first."""
+    return store.get("turn").decode() if store.check(["turn"]) else ""
 
 
-def _list(store: Store) -> tuple[str, list[str]]:
-    if not store.check(["members"]):
-        return "", []
-    turn, words = json.loads(store.get("members"))
-    return turn, words
+def _listed(store: Store, turn: str) -> list[Member]:
+    return [Member(**found) for found in json.loads(store.get(_list(turn)))] if turn else []
+
+
+def _list(turn: str) -> str:
+    return f"members of {turn}"
 
 
 def _nod(turn: str, name: str) -> str:
@@ -131,8 +136,8 @@ def _nod(turn: str, name: str) -> str:
 
 def _missing(store: Store, size: int, patience: float) -> str:
     """Who is here and who is not; of an earlier start's words nothing counts that has no nod."""
-    turn, words = _list(store)
-    listed = [Member(**json.loads(text)) for text in words]
+    turn = _turn(store)
+    listed = _listed(store, turn)
     here = [member for member in listed if store.check([_nod(turn, member.name)])]
     if not listed:
         keys = {rank: f"member {rank}" for rank in range(size)}

@@ -16,6 +16,7 @@ from baiwen.dist.meeting import Member, ranks
 SILENT = 30.0  # seconds without a beat after which a machine counts as gone
 HURRIED = 5.0  # the same once a connection to a peer has broken
 BARRIER = "waiting at a barrier"  # where a rank waits for as long as it takes
+SLOWER = "waiting for slower ranks"  # where it waits for those that make marks
 AGAIN = "Started again, the run goes on from its last checkpoint (torchrun --max-restarts does so)."
 
 
@@ -26,7 +27,8 @@ class Heart:
     step: int = 0
     what: str = "starting"  # since when it is so, `still` says
     count: int = 0  # collectives it has begun
-    still: float = 0.0  # seconds since one of these three changed
+    marks: int = 0  # of getting on, that it has made (`baiwen/progress.py`)
+    still: float = 0.0  # seconds since one of these four changed
     silent: float = 0.0  # seconds since it was heard of
     lost: bool = False  # whether one of its connections broke
 

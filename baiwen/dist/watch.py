@@ -3,17 +3,19 @@
     watch = Watch(meeting, store, timeout=600)
     watch.start()
     watch.at("reading rows", step=120)     # what this process does from here on; costs nothing
+    progress.mark()                        # it gets on with that
     watch.rest()                           # at a clean end
 
 A collective waits for a peer that is gone, and the error that ends it names the one that waited.
 Here every rank's heart, a thread, beats in the store of the job once a second: step, what it does,
-how many collectives it has begun. And it looks at the others:
+how many collectives it has begun, how many marks of getting on the main thread has made. And it
+looks at the others:
 
 | seen | how | within |
 | --- | --- | --- |
 | a process ended without a word (kill -9) | its neighbours hold its pidfd | at once |
 | a machine is gone | no heart on it beats | 30 s; 5 s once a connection broke |
-| a rank stands still | the others have begun collectives that it has not | `timeout` |
+| a rank stands still | no mark; the others have begun collectives that it has not | `timeout` |
 | a process is stopped, or no thread of it runs | its heart does not beat | `timeout` |
 | rank 0's machine, which has the store, is gone | the store does not answer | 30 s |
 
@@ -39,14 +41,14 @@ from typing import Any, NoReturn
 from torch.distributed import DistError, Store
 from torch.distributed import distributed_c10d as c10d
 
-from baiwen import last_words
+from baiwen import last_words, progress
 from baiwen.dist.meeting import MISTAKE, Meeting, Member
 from baiwen.dist.verdict import AGAIN, HURRIED, SILENT, Heart, Verdict, judge
-from baiwen.errors import UserError
+from baiwen.errors import PassingError, UserError
 
 BEAT = 1.0  # seconds between two beats of a heart
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM stopped
-WRITER, FINISH = "checkpoint", 5.0  # a thread that may end its work first; seconds for that
+WRITER, FINISH = "checkpoint", 5.0  # a thread that may end its work first; seconds for threads
 STACK = 12  # innermost calls shown of a rank that stands still
 
 
@@ -59,11 +61,13 @@ class Watch:
         connected: Any = store  # torch's stubs leave `clone` out
         self._store = connected.clone()  # the main thread's connection is taken while that waits
         self._at, self._lost, self._leaving = (0, "starting"), False, False
+        self._barriers = 0  # that this rank has come to
         self._heart, self._beats = Heart(), 0
         self._hearts: dict[int, Heart] = {}  # of the ranks it looks at, and
         self._heard: dict[int, int] = {}  # the beat it heard last
         self._over = threading.Event()
         self._neighbours: dict[int, Member] = {}  # by pidfd
+        self._dead: list[Member] = []  # before this watch began
         self._wake, self._waking = os.pipe()
         self._threads = [
             threading.Thread(target=self._live, name="heart", daemon=True),
@@ -81,8 +85,12 @@ class Watch:
         faulthandler.enable(file=2)  # a crash in native code says where
         for member in self.members:
             if member.house == self.me.house and member != self.me:
-                with suppress(OSError, AttributeError):  # a system without pidfds: silence tells
+                try:
                     self._neighbours[os.pidfd_open(member.pid)] = member
+                except ProcessLookupError:
+                    self._dead.append(member)
+                except (OSError, AttributeError):  # a system without pidfds: silence tells
+                    pass
         for thread in self._threads:
             thread.start()
 
@@ -95,12 +103,17 @@ class Watch:
         """Note what this process does from here on, at which step."""
         self._at = (self._at[0] if step is None else step, what)
 
+    def arrive(self, what: str) -> None:
+        """Note that this process waits at a barrier, which counts as a collective does."""
+        self.at(what)
+        self._barriers += 1
+
     def rest(self) -> bool:
         """End the watch; whether its threads have ended in time."""
         self._over.set()
         os.write(self._waking, b"x")
         for thread in self._threads:
-            thread.join(2 * BEAT)
+            thread.join(FINISH)
         if any(thread.is_alive() for thread in self._threads):
             return False
         for file in (self._wake, self._waking, *self._neighbours):
@@ -120,7 +133,7 @@ class Watch:
         if self.rest():
             with suppress(DistError):  # nobody is left to be told
                 self._post(Verdict(text, (self.me.rank,), _code(error), self.me.house))
-                if isinstance(error, UserError):
+                if isinstance(error, UserError) and not isinstance(error, PassingError):
                     self.meeting.lasting.set(MISTAKE, str(error))
 
     def _live(self) -> None:
@@ -130,6 +143,8 @@ class Watch:
             now = time.monotonic()
             lived, before = min(now - before, 2 * BEAT), now
             try:
+                if self._dead:
+                    self._end(self._post(self._died(self._dead[0])))
                 self._beat(lived)
                 self._look(lived)
                 self._sleep()
@@ -148,7 +163,8 @@ class Watch:
 
     def _beat(self, lived: float) -> None:
         step, what = self._at
-        found = Heart(step, what, max(_collectives(), self._heart.count), lost=self._lost)
+        count = max(_collectives() + self._barriers, self._heart.count)
+        found = Heart(step, what, count, progress.marks(), lost=self._lost)
         if replace(self._heart, still=0.0) == found:
             found = replace(found, still=self._heart.still + lived)
         self._heart, self._beats = found, self._beats + 1

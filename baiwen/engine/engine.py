@@ -24,6 +24,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from baiwen import progress
 from baiwen.engine import capacity, choice, reading
 from baiwen.engine.blocks import Blocks
 from baiwen.engine.capacity import KV
@@ -198,6 +199,7 @@ class Engine:
         chunks = self.scheduler.step(self._guesses, self.ahead)
         if not chunks:
             return []
+        progress.mark()
         self._copy()
         states = self.runner.run(chunks)  # [N, C]
         rows = list(self._read(chunks, states))

@@ -23,6 +23,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from baiwen import progress
 from baiwen.engine.capacity import longest
 from baiwen.errors import UserError
 from baiwen.model.documents import Documents
@@ -52,7 +53,7 @@ def score(
         check(model, ids, f"conversations[{place}]")
     device = model.model.embed_tokens.weight.device
     rows = batches(tokenizer, every, batch_tokens or BATCH[device.type])
-    found = [forward(model, row) for row in rows]
+    found = [forward(model, row) for row in progress.marked(rows)]
     return torch.cat(found) if found else torch.zeros(0, device=device)
 
 

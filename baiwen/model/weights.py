@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from baiwen import files
+from baiwen import files, progress
 from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
 from baiwen.model.reward import RewardModel
@@ -247,6 +247,7 @@ def _read(
         }
 
         def tensor(name: str) -> Tensor:
+            progress.mark()
             value = opened[found[name].file].get_tensor(name).to(device, dtype)
             return _finite(name, value, found[name].file)
 

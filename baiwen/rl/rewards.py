@@ -20,7 +20,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from baiwen import verify
+from baiwen import progress, verify
 from baiwen.config import Input, Knobs
 from baiwen.errors import UserError
 from baiwen.rl.prompts import Prompt, asked
@@ -78,7 +78,7 @@ def judge(
     verdicts: Sequence[Verdict | None] = [None] * len(answers)
     if reward.verified:
         with ThreadPoolExecutor() as pool:  # some verifiers wait for a process
-            verdicts = list(pool.map(_verdict, answers))
+            verdicts = list(progress.marked(pool.map(_verdict, answers)))
     scores: Sequence[float | None] = [None] * len(answers)
     if score is not None and answers:
         scores = score(answers)

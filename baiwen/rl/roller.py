@@ -135,6 +135,7 @@ class Roller:
         plan, ranks = self.plan, self.world.size
         mine = [self.prompts[number] for number in numbers[self.world.rank :: ranks]]
         respond = self.respond
+        self.world.at("rolling out")
         answers = roll_out(
             self.sampler,
             [prompt.ids for prompt in mine],
@@ -152,6 +153,7 @@ class Roller:
         made = groups.judged(mine, answers, plan.reward, plan.max_tokens, self.score, normalised)
         if ranks == 1:
             return made
+        dist.catch_up(self.world)  # some have longer answers
         rows = dist.gather(self.world, [asdict(group) for group in made])
         return [Group.of(rows[place % ranks][place // ranks]) for place in range(len(numbers))]
 

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from baiwen import progress
 from baiwen.engine.engine import Engine
 from baiwen.engine.request import Completion
 from baiwen.engine.sampler import Sampling
@@ -178,7 +179,7 @@ def roll_out(
                 [number // sampling.n for number in ended],
                 [under_way[number] for number in ended],
             )
-            given = dict(zip(ended, said_to, strict=True))
+            given = dict(zip(ended, progress.marked(said_to), strict=True))
         contexts = {}
         for number, ids in given.items():
             context = [*prompts[number // sampling.n], *answers[number].ids, *ids]

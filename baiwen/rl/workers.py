@@ -30,7 +30,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from baiwen import log
+from baiwen import log, progress
 from baiwen.config import Knobs
 from baiwen.dist.devices import DTYPES
 from baiwen.engine.engine import Engine
@@ -42,6 +42,8 @@ from baiwen.model.transformer import Transformer
 from baiwen.rl.rollout import Local
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.tokenizer.vocabulary import Vocabulary
+
+SLICE = 10.0  # seconds between two marks while workers answer
 
 Weights = Iterable[tuple[str, Tensor]]
 Ids = Sequence[int]
@@ -184,8 +186,9 @@ class Cluster:
 
     def _settled(self, under_way: Mapping[Any, Asked]) -> list[Any]:
         """Those that are answered, or that were waited for too long."""
-        first = min(asked.until for asked in under_way.values())
-        done, rest = self._ray.wait(list(under_way), timeout=max(0.0, first - monotonic()))
+        progress.mark()  # their time is bounded here, whatever the other ranks wait for
+        left = min(asked.until for asked in under_way.values()) - monotonic()
+        done, rest = self._ray.wait(list(under_way), timeout=min(max(0.0, left), SLICE))
         return done or [late for late in rest if under_way[late].until <= monotonic()]
 
     def _answers(self, reference: Any, asked: Asked) -> list[Completion] | None:  # noqa: ANN401

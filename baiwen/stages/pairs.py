@@ -28,7 +28,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
-from baiwen import dist, files, log
+from baiwen import dist, files, log, progress
 from baiwen.config import Input, Knobs
 from baiwen.dist import World
 from baiwen.engine import pretrained
@@ -136,6 +136,7 @@ def _sample(config: Config, out: Path, world: World) -> list[Path]:
         work = log.track(work, "answers", sum(map(len, left.values())), "prompts")
     for _ in work:
         pass
+    dist.catch_up(world)
     _note(out, engine.stats()["generated_tokens"], time.monotonic() - began, world)
     return list(parts)
 
@@ -177,7 +178,7 @@ def _answered(
                 yield prompt
             with files.jsonl_writer(path) as write:
                 for prompt in part:
-                    judged = [answer.result() for answer in found[prompt.number]]
+                    judged = [one.result() for one in progress.marked(found[prompt.number])]
                     write(resample.row(prompt, judged, config.start.name))
 
 

@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 
 from baiwen import files
 from baiwen.config import Knobs
-from baiwen.dist import World, agreed, sum_over
+from baiwen.dist import World, agreed, catch_up, sum_over
 from baiwen.errors import UserError
 from baiwen.log import StepLog, say
 from baiwen.model.documents import Documents
@@ -101,6 +101,7 @@ def train(
     KeyboardInterrupt or SystemExit(143) once the state is saved after a signal, and DivergedError
     after `max_skipped` skipped steps in a row, or half of all.
     """
+    catch_up(world)  # each rank has read the data at its own pace
     last = min(until or steps, steps)
     optimizers = build(model, optim, sharded=world.size > 1, dtype=world.dtype)
     # Of a short run half are too many: it would end with weights that nothing has moved, or broken.

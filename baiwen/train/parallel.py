@@ -117,6 +117,7 @@ def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
     if world.meshes is None:
         model.to(world.device)
     else:
+        dist.catch_up(world)  # each rank has read the weights at its own pace
         _fully_shard(model, world.meshes, world.dtype)
     return model
 

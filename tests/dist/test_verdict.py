@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from baiwen.dist.meeting import Member
-from baiwen.dist.verdict import BARRIER, HURRIED, SILENT, Heart, Verdict, judge
+from baiwen.dist.verdict import BARRIER, HURRIED, SILENT, SLOWER, Heart, Verdict, judge
 
 # Two machines of two ranks each.
 MEMBERS = [Member(rank, f"node-{rank // 2}", 100 + rank, str(rank // 2), "") for rank in range(4)]
@@ -38,6 +38,13 @@ def test_a_rank_that_goes_on_is_waited_for():
 def test_nobody_is_late_to_a_barrier():
     waits, writes = replace(WAITS, what=BARRIER), Heart(8, "writing the model", 40, still=5000.0)
     assert judged(writes, waits, waits, waits) is None
+
+
+def test_who_makes_no_mark_while_slower_ranks_are_waited_for_stands_still():
+    waits = replace(WAITS, what=SLOWER)
+    rolls_out = Heart(8, "rolling out", 40, marks=900, still=2.0)
+    assert judged(waits, rolls_out, waits, waits) is None
+    assert judged(waits, replace(rolls_out, still=600.0), waits, waits).ranks == (1,)
 
 
 def test_nobody_is_late_before_the_timeout():

@@ -8,6 +8,7 @@ them an error file, and waits. All jobs run at once, since their ranks do little
 
 import ctypes
 import json
+import math
 import os
 import signal
 import sys
@@ -17,14 +18,14 @@ from pathlib import Path
 import torch
 from torch.distributed import TCPStore
 
-from baiwen import cli, dist
+from baiwen import cli, dist, progress
 from baiwen.commands import doctor, exchange
 from baiwen.dist import verdict, watch
 from baiwen.errors import UserError
 from baiwen.train.guard import stopping
 
-TIMEOUT = 2.5  # seconds that a rank may stand still in these jobs
-LIMIT = 90.0  # seconds after which a job that does not end is killed
+TIMEOUT = 6.0  # seconds that a rank may stand still in these jobs, on a machine that is busy
+LIMIT = 150.0  # seconds after which a job that does not end is killed
 
 
 def killed(world):
@@ -81,17 +82,26 @@ def examined(world):
 
 
 def patient(world):
-    """Nothing is wrong: rank 0 writes for long, rank 1 is slow but goes on, all were suspended."""
+    """Nothing is wrong: rank 0 writes for long, rank 1 rolls out for long, all were suspended."""
     if world.main:
-        time.sleep(1.5 * TIMEOUT)
+        time.sleep(1.3 * TIMEOUT)
     dist.barrier(world)
-    for part in range(3 * world.rank):
-        world.at(f"part {part}")
-        time.sleep(TIMEOUT / 2)
+    world.at("rolling out")
+    for _ in progress.marked(range(13 * world.rank)):
+        time.sleep(TIMEOUT / 10)
+    dist.catch_up(world)
     summing(world, lambda _: None)
     Path(f"{os.environ['JOB']}.ready-{world.rank}").touch()
-    time.sleep(0.5)  # in which the process that plays torchrun suspends the job
+    while not Path(f"{os.environ['JOB']}.resumed").exists():
+        time.sleep(0.05)  # the process that plays torchrun suspends the job
     summing(world, lambda _: None)
+
+
+def stuck(world):
+    """Rank 1 comes to no end of what the others wait for at `catch_up`."""
+    if world.rank == 1:
+        stand_still(world)
+    dist.catch_up(world)
 
 
 def storeless(world):
@@ -103,7 +113,7 @@ def storeless(world):
 
 JOBS = {
     killed: 3, crashed: 2, hung: 3, stopped: 2, mistaken: 2, all_mistaken: 2, failed: 2,
-    asked: 2, examined: 2, patient: 2, storeless: 2,
+    asked: 2, examined: 2, patient: 2, stuck: 2, storeless: 2,
 }  # fmt: skip
 
 
@@ -209,8 +219,10 @@ class Job:
         if not self.suspended and len(list(self.path.parent.glob(f"{self.name}.ready-*"))) == 2:
             self.signal(signal.SIGSTOP)
             self.suspended = time.time()
-        elif self.suspended and time.time() > self.suspended + 1.5 * TIMEOUT:
+        elif self.suspended and time.time() > self.suspended + 1.3 * TIMEOUT:
+            self.suspended = math.inf
             self.signal(signal.SIGCONT)
+            Path(f"{self.path}.resumed").touch()
         return len(self.ends) == len(self.pids)
 
     def signal(self, number):
@@ -245,7 +257,7 @@ def main(folder):
             for job in jobs:
                 job.signal(signal.SIGKILL)
             deadline += LIMIT
-        time.sleep(0.02)
+        time.sleep(0.05)
     for job in jobs:
         os.kill(job.store, signal.SIGKILL)
         (folder / f"{job.name}.json").write_text(json.dumps(job.told()))
