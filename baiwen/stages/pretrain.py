@@ -187,7 +187,10 @@ def work(config: Config, shape: ModelConfig | None = None) -> Work | None:
     found = numbers(config, _asked(config, shape))
     if found is None:
         return None
-    return Work(shape, config.sequence_length, found.tokens_per_step, _planned_tokens(config))
+    step, unit = found.tokens_per_step, None
+    if config.tokens_per_step == "law" and found.setting is not None:
+        step, unit = round(found.setting.batch.value), config.micro_tokens
+    return Work(shape, config.sequence_length, step, _planned_tokens(config), unit)
 
 
 def plan(config: Config) -> dict[str, str | int]:

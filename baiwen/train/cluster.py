@@ -42,7 +42,7 @@ class Work:
     sequence_length: int  # tokens that see each other
     tokens_per_step: int
     tokens: int | None = None  # of the whole run; None: unknown
-    unit: int | None = None  # each rank has a multiple of it, for a step that a law has told
+    unit: int | None = None  # of which each rank has a multiple, where a law has told the step
 
     def on(self, ranks: int) -> "Work":
         """The same with a law's step to the nearest that so many ranks divide."""

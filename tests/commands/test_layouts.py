@@ -43,6 +43,34 @@ def test_a_recipe_is_planned_with_its_own_rows_and_steps(capsys):
     assert "days" in told
 
 
+LAWFUL = """
+stage = "pretrain"
+out = "out"
+shards = "shards"
+tokenizer = "tokenizer"
+size = "0.5b"
+tokens = 10_000_000_000
+tokens_per_step = "law"
+law = "steplaw"
+"""
+
+
+@pytest.mark.parametrize(("gpus", "step"), [(8, 327_680), (64, 524_288)])
+def test_a_step_by_law_is_the_nearest_that_all_gpus_divide(gpus, step, tmp_path, capsys):
+    """The law says 297,460; a micro-batch of each GPU has 8,192."""
+    (tmp_path / "law.toml").write_text(LAWFUL)
+    _, told = plan(capsys, str(tmp_path / "law.toml"), "--gpus", str(gpus), "--gpu", "h200")
+    assert f"{step:,} a step" in told
+    lines = tomllib.loads(told.partition("for the recipe:\n")[2])
+    assert lines["tokens_per_step"] == step
+
+
+def test_a_step_that_no_layout_divides_is_refused(tmp_path, capsys):
+    (tmp_path / "law.toml").write_text(LAWFUL.replace('"law"', "294_912").replace("law =", "#"))
+    code, told = plan(capsys, str(tmp_path / "law.toml"), "--gpus", "64", "--gpu", "h200")
+    assert code == 2 and "multiple of 262,144" in told
+
+
 def test_where_nothing_fits_it_says_how_many_gpus_would_do(capsys):
     _, told = plan(capsys, "--size", "72b", "--gpus", "8", "--gpu", "h100")
     assert "no layout fits; 16 are enough" in told

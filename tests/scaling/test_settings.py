@@ -5,7 +5,7 @@ from baiwen import files
 from baiwen.dist import World
 from baiwen.scaling import laws, settings
 from baiwen.scaling.presets import Target
-from baiwen.stages.pretrain import Config
+from baiwen.stages.pretrain import Config, work
 from baiwen.train.optim import AskedOptim
 
 LAW = {"optim": AskedOptim(lr="law"), "tokens_per_step": "law", "law": "steplaw"}
@@ -13,7 +13,7 @@ STEPLAW = settings.setting("steplaw", Target(357.9e6, 10e9))
 
 
 def config(**knobs):
-    needed = {"out": "o", "shards": "s", "tokenizer": "t", "size": "tiny"}
+    needed = {"out": "o", "shards": "s", "tokenizer": "t", "size": "0.5b"}
     return Config(**needed | {"tokens": 10**10} | knobs)
 
 
@@ -24,12 +24,13 @@ def test_a_published_law_gives_its_worked_values():
     assert found.tokens_per_step % 2048 == 0
 
 
-@pytest.mark.parametrize("shares", [1, 3, 64])
-def test_a_step_is_the_nearest_that_all_ranks_divide(shares):
+@pytest.mark.parametrize(("shares", "micro_batches"), [(1, 36), (3, 12), (8, 5), (64, 1)])
+def test_a_step_is_the_nearest_that_all_ranks_divide(shares, micro_batches):
+    """The law says 297,460, which is 36.3 micro-batches; 64 ranks have one each at least."""
     found = settings.numbers(config(**LAW), STEPLAW, shares)
-    unit = 8192 * shares
-    assert found.tokens_per_step % unit == 0
-    assert abs(found.tokens_per_step - STEPLAW.batch.value) <= max(unit / 2, unit - 297_000)
+    assert found.tokens_per_step == 8192 * shares * micro_batches
+    planned = work(config(**LAW)).on(shares)
+    assert planned.tokens_per_step == found.tokens_per_step
 
 
 def test_only_what_is_asked_is_told_by_the_law():
@@ -51,6 +52,17 @@ def test_a_resume_goes_on_with_what_the_run_began_with(tmp_path):
     other = settings.setting("deepseek", Target(357.9e6, 10e9))
     assert settings.begin(config(**LAW), other, resumed, world()) == begun
     assert settings.begin(config(**LAW), other, fresh, world()) != begun
+
+
+def test_every_rank_has_the_same_numbers_and_one_keeps_them(tmp_path):
+    folders = [tmp_path / name for name in ("first", "second")]
+    found = []
+    for rank, path in enumerate(folders):
+        path.mkdir()
+        folder = files.RunFolder(path, False, False)
+        found.append(settings.begin(config(**LAW), STEPLAW, folder, world(rank, 2)))
+    assert found[0] == found[1] and found[0].tokens_per_step == 2 * 18 * 8192
+    assert [(path / "law.json").exists() for path in folders] == [True, False]
 
 
 def test_beyond_its_runs_a_law_says_so():
@@ -87,5 +99,5 @@ def test_laws_of_ones_own_have_intervals(tmp_path):
     assert found.lr.low <= found.lr.value <= found.lr.high and not found.lr.beyond
 
 
-def world():
-    return World(0, 1, 0, None, None)
+def world(rank=0, ranks=1):
+    return World(rank, ranks, rank, None, None)
