@@ -26,7 +26,7 @@ from torch.distributed import HashStore, PrefixStore
 
 from baiwen import files
 from baiwen.dist import World
-from baiwen.errors import UserError
+from baiwen.errors import PassingError, UserError
 from baiwen.files.durable import explained
 from baiwen.files.manifest import Entry, describe, write_manifest
 from baiwen.train.checkpoint.image import Image
@@ -57,7 +57,7 @@ class Words:
         """Wait until it is said, or rank 0 has said that it is all over."""
         while not self.store.check([key]):
             if self.store.check([VERDICT]) and (verdict := self.hear(VERDICT)):
-                raise UserError(verdict)
+                raise _error(verdict)
             if time.monotonic() > self.deadline:
                 raise UserError(f"a checkpoint was given up: the other ranks are silent ({key})")
             time.sleep(PAUSE)
@@ -133,9 +133,9 @@ class Save:
                 entries |= self._described(folder, [mine, *others])
             self.after()
         except BaseException as error:
-            self.words.tell(VERDICT, str(error) or repr(error))
+            self.words.tell(VERDICT, _told(error))
             raise
-        self.words.tell(VERDICT, "")
+        self.words.tell(VERDICT, None)
 
     def _follow(self) -> None:
         """Any other rank: write what is here, and hear what became of the whole."""
@@ -147,10 +147,10 @@ class Save:
             with explained(self.path, folder):
                 self.words.tell(rank, self._part(folder))
         except BaseException as error:
-            self.words.tell(rank, {"error": f"{rank}: {str(error) or repr(error)}"})
+            self.words.tell(rank, {"error": _told(error, f"{rank}: ")})
             raise
         if verdict := self.words.hear(VERDICT):
-            raise UserError(verdict)
+            raise _error(verdict)
 
     def _copy(self) -> None:
         with _beside(self.world.device, self._ready):
@@ -174,7 +174,7 @@ class Save:
         """Write what concerns all ranks; the manifest's entries of all files."""
         for part in parts:
             if "error" in part:
-                raise UserError(part["error"])
+                raise _error(part["error"])
         randoms = [part["random"] for part in parts]
         files.write_json(folder / STATE, self.record | {"random": randoms})
         _write_index(folder / INDEX, merged(part["index"] for part in parts))
@@ -182,6 +182,17 @@ class Save:
         for name, entry in entries.items():
             _check_shared(folder / name, entry)
         return entries | {name: describe(folder / name) for name in (INDEX, STATE)}
+
+
+def _told(error: BaseException, whose: str = "") -> dict[str, Any]:
+    """What the other ranks hear of an error, and whether it is one that may pass."""
+    mistake = isinstance(error, UserError) and not isinstance(error, PassingError)
+    return {"text": f"{whose}{str(error) or repr(error)}", "passing": not mistake}
+
+
+def _error(told: dict[str, Any]) -> UserError:
+    """The error that `_told` told of."""
+    return (PassingError if told["passing"] else UserError)(told["text"])
 
 
 @contextmanager
