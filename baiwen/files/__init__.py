@@ -1,8 +1,8 @@
 """Files: everything Baiwen reads and writes (design, section 3).
 
-durable    write, writing, writing_folder: all or nothing, also under kill -9 and power loss
+durable    write, writing, remove_folder: all or nothing, also under kill -9 and power loss
 ledger     Ledger: rows under a key that are on the disk as soon as they are added
-manifest   seal, check, complete: SHA-256 and size of every file of a folder
+manifest   writing_folder, seal, check, complete: SHA-256 and size of every file of a folder
 formats    JSON, JSONL (plain, .gz, .zst), text, Parquet
 inputs     fingerprint: what tells one content of an input from another
 runs       run_folder: a folder that belongs to its recipe: fresh, resumable, done or refused
@@ -11,7 +11,7 @@ files.write("out/scores.json", data)
 for row in files.read_jsonl("documents.jsonl.zst"): ...
 """
 
-from baiwen.files.durable import write, writing
+from baiwen.files.durable import remove_folder, write, writing
 from baiwen.files.formats import (
     BOM,
     DAMAGE,
@@ -48,6 +48,7 @@ __all__ = [
     "read_lines",
     "read_parquet",
     "read_text",
+    "remove_folder",
     "run_folder",
     "seal",
     "unpacked",

@@ -84,6 +84,14 @@ def take(path: Path, copy: Path) -> None:
         sync_folder(copy.parent)
 
 
+def remove_folder(folder: Path) -> None:
+    """Delete a folder durably: killed anywhere, it is there whole or not at all."""
+    hidden = partial(folder)
+    os.rename(folder, hidden)
+    sync_folder(folder.parent)
+    shutil.rmtree(hidden)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and its missing parents, each one durable."""
     if folder.is_dir():

@@ -133,6 +133,15 @@ def test_sealing_killed_anywhere_never_leaves_a_wrong_manifest(tmp_path, faults)
             assert content(root) == "x"
 
 
+def test_a_folder_whose_deletion_is_killed_anywhere_is_whole_or_gone(tmp_path, faults):
+    root, path = tmp_path / "disk", tmp_path / "disk" / "out"
+    seen = set()
+    for ending in faults(root, lambda: save(path, "x"), lambda: files.remove_folder(path)):
+        seen.add((ending, path.exists() and content(path)))
+        assert all(child == path or is_partial(child.name) for child in root.iterdir())
+    assert seen == {("killed", "x"), ("killed", False), ("finished", False)}
+
+
 def test_an_exception_while_building_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), files.writing_folder(tmp_path / "out") as folder:
         fill(folder, "x")
