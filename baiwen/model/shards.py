@@ -24,6 +24,7 @@ from baiwen.errors import UserError
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+KINDS = {dtype: name for name, dtype in DTYPES.items()}
 LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 
 
@@ -91,21 +92,23 @@ def write_shard(file: IO[bytes], tensors: Mapping[str, Tensor], dtype: torch.dty
 
 def header(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> bytes:
     """What a file of these tensors begins with, if they follow in `dtype` (None: their own)."""
-    kinds = {dtype: name for name, dtype in DTYPES.items()}
     told: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     place = 0
     for name, tensor in tensors.items():
         kind = dtype or tensor.dtype
         end = place + tensor.numel() * kind.itemsize
-        told[name] = {
-            "dtype": kinds[kind],
-            "shape": list(tensor.shape),
-            "data_offsets": [place, end],
-        }
+        shape = list(tensor.shape)
+        told[name] = {"dtype": KINDS[kind], "shape": shape, "data_offsets": [place, end]}
         place = end
     text = json.dumps(told).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
     return len(text).to_bytes(8, "little") + text
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether no number of a tensor is a NaN or an infinity."""
+    # The extremes of a tensor with a NaN are NaN; this makes no second tensor, as isfinite would.
+    return not tensor.numel() or all(extreme.isfinite() for extreme in tensor.aminmax())
 
 
 def parse_json(text: bytes, file: Path) -> dict[str, Any]:

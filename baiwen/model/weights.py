@@ -25,7 +25,7 @@ from baiwen import files, progress
 from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
 from baiwen.model.reward import RewardModel
-from baiwen.model.shards import INDEX, SINGLE, Entry, entries, parse_json, write_shard
+from baiwen.model.shards import INDEX, SINGLE, Entry, entries, finite, parse_json, write_shard
 from baiwen.model.transformer import Model, Transformer
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -271,8 +271,7 @@ def _read(
 
 def _finite(name: str, tensor: Tensor, place: Path) -> Tensor:
     """The tensor itself; UserError where it holds NaN or infinity."""
-    # The extremes of a tensor with a NaN are NaN; this makes no second tensor, as isfinite would.
-    if tensor.numel() and not all(extreme.isfinite() for extreme in tensor.aminmax()):
+    if not finite(tensor):
         raise UserError(f"{place}: {name} holds NaN or infinite weights; the model is broken")
     return tensor
 

@@ -26,10 +26,11 @@ from torch.distributed.tensor import DTensor
 from baiwen.dist import World, barrier, gather
 from baiwen.errors import UserError
 from baiwen.model import weights
+from baiwen.model.shards import finite
 from baiwen.model.transformer import Model
 from baiwen.tokenizer import control
 from baiwen.tokenizer.tokenizer import Tokenizer
-from baiwen.train.checkpoint import Saved, finite, local
+from baiwen.train.checkpoint import Saved, local
 
 SAMPLING = {
     "do_sample": True,
@@ -79,7 +80,6 @@ def _write(
     broken = [name for name, tensor in state.items() if not finite(local(tensor).to(dtype))]
     for name in itertools.chain.from_iterable(gather(world, broken)):
         raise UserError(f"{folder}: {name} holds NaN or infinite weights, so nothing is written")
-    folder.mkdir(exist_ok=True)
     weights.write(
         state,
         config,

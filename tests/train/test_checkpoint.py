@@ -120,6 +120,17 @@ def test_no_whole_checkpoint_is_an_error_and_no_fresh_start(made):
         checkpoints.resume()
 
 
+def test_a_checkpoint_of_another_version_is_refused_and_kept(made):
+    _, checkpoints = made
+    folder = checkpoints.folder / "step-00000007"
+    folder.mkdir(parents=True)
+    files.write_json(folder / "state.json", {"step": 7})
+    files.seal(folder)
+    with pytest.raises(UserError, match=r"step-00000007 has no tensors\.json: another version"):
+        checkpoints.resume()
+    files.check(folder)
+
+
 def test_a_model_of_another_shape_is_told_which_tensor_differs(made, tiny, world):
     _, checkpoints = made
     save(checkpoints, 1)

@@ -22,7 +22,6 @@ next step's gradients are computed while the state is copied, and its weights ar
 damaged folder is passed over for the one before. Nothing that is not finite is written. No pickle.
 """
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -35,12 +34,12 @@ from torch.optim import Optimizer
 from baiwen import files, log
 from baiwen.dist import World, barrier, gather
 from baiwen.errors import UserError
-from baiwen.train.checkpoint.image import Image, finite
+from baiwen.train.checkpoint.image import Image
 from baiwen.train.checkpoint.pieces import local, part, writes
 from baiwen.train.checkpoint.save import STATE, Save
 from baiwen.train.checkpoint.saved import Index, Saved, described
 
-__all__ = ("Checkpoints", "Saved", "finite", "local", "optimizer_tensors", "part")
+__all__ = ("Checkpoints", "Saved", "local", "optimizer_tensors", "part")
 
 MODEL, OPTIMIZER = "model", "optimizer"
 
@@ -72,7 +71,7 @@ class Checkpoints:
         if error is None:
             self.wait()
         elif self._save is not None:  # the error under way is the one to show
-            self._save.leave()
+            self._save.join()
 
     def resume(self) -> dict[str, Any]:
         """Load the newest whole checkpoint in place; its state, or {} where there is none.
@@ -121,16 +120,26 @@ class Checkpoints:
 
         All ranks call it, and what it raises it raises on all.
         """
-        if self._save is not None:
-            save, self._save = self._save, None
-            save.wait()
+        if (save := self._save) is not None:
+            save.join()
+            self._save = None
+            if save.error is not None:
+                raise save.error
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints on disk, oldest first."""
         return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
 
     def best(self) -> Path | None:
-        """The checkpoint with the least held-out loss; None where none was measured."""
+        """The checkpoint with the least held-out loss, as rank 0 sees them; None without any.
+
+        All ranks call it.
+        """
+        best = self._best() if self.world.main else None
+        name = gather(self.world, best and best.name)[0]
+        return name and self.folder / name
+
+    def _best(self) -> Path | None:
         states = {path: files.read_json(path / STATE) for path in map(self._path, self.steps())}
         measured = {path: s["heldout"] for path, s in states.items() if s["heldout"] is not None}
         return min(measured, key=measured.__getitem__, default=None)
@@ -149,7 +158,7 @@ class Checkpoints:
                 continue
             if self.world.main:
                 for later in damaged:
-                    shutil.rmtree(self._path(later))
+                    files.remove_folder(self._path(later))
             return step
         if damaged:
             raise UserError(
@@ -181,9 +190,10 @@ class Checkpoints:
 
     def _prune(self) -> None:
         """Delete all but the last `keep` and the one with the least held-out loss."""
+        best = self._best()
         for step in self.steps()[: -self.keep]:
-            if self._path(step) != self.best():
-                shutil.rmtree(self._path(step))
+            if self._path(step) != best:
+                files.remove_folder(self._path(step))
 
 
 def optimizer_tensors(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from baiwen.errors import UserError
 from baiwen.files.manifest import Entry
-from baiwen.model.shards import header
+from baiwen.model.shards import finite, header
 
 BLOCK = 1 << 24  # bytes hashed and written at a time
 
@@ -70,9 +70,3 @@ class Image:
             file.flush()
             os.fsync(file.fileno())
         return {"sha256": digest.hexdigest(), "bytes": size}
-
-
-def finite(tensor: Tensor) -> bool:
-    """Whether no number of a tensor is a NaN or an infinity."""
-    # The extremes of a tensor with a NaN are NaN; this makes no second tensor, as isfinite would.
-    return not tensor.numel() or all(extreme.isfinite() for extreme in tensor.aminmax())

@@ -2,7 +2,8 @@
 
     save = Save(path, images, index, record, world, after=prune)       # copies in the background
     save.settle()                     # returns once the copy is made: weights may change
-    save.wait()                       # once it is on the disk for all ranks, or for none
+    save.join()                       # once it is on the disk for all ranks, or for none
+    save.error                        # what went wrong on any of them
 
 A thread copies this rank's part of the state to host memory and writes its files; rank 0 makes the
 folder under a temporary name, hears from each rank what it has written, seals it all with a
@@ -13,7 +14,6 @@ loop's could overtake. What went wrong on one of them is raised on all.
 """
 
 import json
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,8 +33,9 @@ from baiwen.train.checkpoint.image import Image
 from baiwen.train.checkpoint.saved import INDEX, Index, merged
 
 STATE = "state.json"
-PAUSE = 0.1  # seconds between two looks at what the other ranks have said
-GRACE = 60.0  # seconds for which one who leaves after an error waits for the others
+# Seconds between two looks at what the other ranks have said: at first, and at most.
+PAUSES = 0.02, 1.0
+GRACE = 60.0  # seconds in which a folder that rank 0 has made is seen by all
 VERDICT, FOLDER = "verdict", "folder"
 SHARED = "`out` must be on a file system that all machines share"
 
@@ -47,20 +48,22 @@ class Words:
         turn = store.add(f"saves of rank {world.rank}", 1)  # they all come to each in turn
         # A connection of its own: the main thread's is taken while that waits for something.
         self.store = PrefixStore(f"save {turn}", store.clone() if world.store else store)
-        self.deadline = math.inf  # after which nobody is waited for
 
     def tell(self, key: str, value: Any) -> None:  # noqa: ANN401 - JSON is any of its types
         """Say it once, for all."""
         self.store.set(key, json.dumps(value))
 
     def hear(self, key: str) -> Any:  # noqa: ANN401
-        """Wait until it is said, or rank 0 has said that it is all over."""
+        """Wait until it is said, or rank 0 has said that it is all over.
+
+        If a rank dies, the watch of the session ends those that wait for it.
+        """
+        pause, longest = PAUSES
         while not self.store.check([key]):
             if self.store.check([VERDICT]) and (verdict := self.hear(VERDICT)):
                 raise _error(verdict)
-            if time.monotonic() > self.deadline:
-                raise UserError(f"a checkpoint was given up: the other ranks are silent ({key})")
-            time.sleep(PAUSE)
+            time.sleep(pause)
+            pause = min(1.2 * pause, longest)
         return json.loads(self.store.get(key))
 
     def forget(self, key: str) -> None:
@@ -83,7 +86,7 @@ class Save:
         self.path, self.images, self.index, self.record = path, images, index, record
         self.world, self.after, self.words = world, after, Words(world)
         self._copied = threading.Event()
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         self._ready = None
         if world.device.type == "cuda":  # when the step before has changed all that it changes
             self._ready = torch.cuda.current_stream(world.device).record_event()
@@ -94,15 +97,8 @@ class Save:
         """Return once the live tensors are copied."""
         self._copied.wait()
 
-    def wait(self) -> None:
-        """Return once the checkpoint is there for all ranks; raises what went wrong on any."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def leave(self) -> None:
-        """Let the thread end, but not for long where other ranks may be dead."""
-        self.words.deadline = time.monotonic() + GRACE
+    def join(self) -> None:
+        """Return once the checkpoint is there for all ranks, or there is an `error`."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -112,7 +108,7 @@ class Save:
             else:
                 self._follow()
         except BaseException as error:  # handed to the loop, which raises it
-            self._error = error
+            self.error = error
         finally:
             self._copied.set()
             self.images = {}
@@ -221,7 +217,7 @@ def _await_folder(folder: Path, rank: str) -> None:
     while not folder.is_dir():
         if time.monotonic() > limit:
             raise UserError(f"{rank} does not see {folder}, which rank 0 has made: {SHARED}")
-        time.sleep(PAUSE)
+        time.sleep(PAUSES[0])
 
 
 def _check_shared(path: Path, entry: Entry) -> None:

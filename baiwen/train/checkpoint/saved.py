@@ -25,11 +25,10 @@ from torch import Tensor
 
 from baiwen import files
 from baiwen.errors import UserError
-from baiwen.model.shards import DTYPES
+from baiwen.model.shards import DTYPES, KINDS
 from baiwen.train.checkpoint.pieces import Piece, local, pieces, placed
 
 INDEX = "tensors.json"
-NAMES = {dtype: name for name, dtype in DTYPES.items()}  # those of the files: F32, BF16
 Index = dict[str, dict[str, Any]]
 
 
@@ -46,7 +45,7 @@ def described(named: Iterable[tuple[str, Tensor]], file: str) -> tuple[dict[str,
             place = {"offsets": list(piece.offsets), "shape": list(piece.shape)}
             boxes.append({"file": file, "key": key, **place})
         assert here.numel() == sum(math.prod(box["shape"]) for box in boxes)
-        index[name] = {"dtype": NAMES[here.dtype], "shape": list(tensor.shape), "pieces": boxes}
+        index[name] = {"dtype": KINDS[here.dtype], "shape": list(tensor.shape), "pieces": boxes}
     return parts, index
 
 
@@ -65,6 +64,11 @@ class Saved:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        if not (folder / INDEX).is_file():
+            raise UserError(
+                f"{folder} has no {INDEX}: another version of Baiwen wrote it.\n"
+                f"Go on with that version, or delete {folder.parent} to train from the beginning."
+            )
         self.index: Index = files.read_json(folder / INDEX)
         self._stack = ExitStack()
         self._open: dict[str, Any] = {}
@@ -122,8 +126,8 @@ class Saved:
             source.append(slice(first - offset, last - offset))
             shift = place.start - there.start
             target.append(slice(first + shift, last + shift))
-        file = self._file(box["file"])
-        found = file.get_slice(box["key"])[tuple(source)] if source else file.get_tensor(box["key"])
+        # Memory-mapped: nothing is read but what is copied.
+        found = self._file(box["file"]).get_tensor(box["key"])[tuple(source)]
         here[tuple(target)].copy_(found)
         return found.numel()
 
