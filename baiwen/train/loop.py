@@ -144,8 +144,10 @@ def train(
                 saves.start()
                 gc.collect()
             if asked:
-                state.wait()
-                raise stop.error()
+                break
+        state.wait()
+        if agreed(world, stop.signal != 0)[0]:  # also by a signal that came during the last write
+            raise stop.error()
     return state.best() if loop.keep_best else None
 
 

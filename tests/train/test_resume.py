@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from baiwen.train.checkpoint.image import Image
+
 HERE = Path(__file__).parent
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -43,6 +45,20 @@ def test_a_run_stopped_at_any_step_goes_on_in_the_same_bits(
     monkeypatch.undo()
     assert len(tiny.metrics(tmp_path)) == stop + 1
     tiny.run(tmp_path, steps=23)
+    same(tiny, whole, tmp_path)
+
+
+def test_a_run_stopped_in_its_last_write_finishes_it_and_stops(tiny, whole, tmp_path, monkeypatch):
+    write = Image.write
+
+    def stopped(self, path):
+        if path.name.startswith("model"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return write(self, path)
+
+    monkeypatch.setattr(Image, "write", stopped)
+    with pytest.raises(SystemExit, match="143"):
+        tiny.run(tmp_path, steps=23, save_every=23)
     same(tiny, whole, tmp_path)
 
 
