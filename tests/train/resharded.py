@@ -2,9 +2,9 @@
 
     python tests/train/resharded.py FOLDER
 
-Leaves in FOLDER/KIND.jsonl, for each session of ranks, a digest of every whole tensor that it has
-read, and in FOLDER/KIND-NUMBER what some of them publish. FOLDER/faults.json says what two ranks do
-where one of them cannot write, or a file is gone; FOLDER/kills.jsonl what is left of kills.
+Leaves in FOLDER/read.jsonl, for each session of ranks, a digest of every whole tensor that it has
+read, and in FOLDER/published-NUMBER what some of them publish. FOLDER/faults.json says what two
+ranks do where one of them cannot write, or a file is gone; FOLDER/kills.jsonl what kills leave.
 """
 
 import dataclasses
@@ -27,7 +27,6 @@ from torch.distributed.tensor import DTensor
 from baiwen import dist, files
 from baiwen.dist import Layout
 from baiwen.errors import UserError
-from baiwen.model.reward import RewardModel
 from baiwen.tokenizer import bpe
 from baiwen.train.checkpoint import Checkpoints, local, optimizer_tensors
 from baiwen.train.optim import Optim, build
@@ -42,16 +41,15 @@ WAYS = [
     (2, Layout(tensor=2)),
     (2, Layout(replicate=2)),
 ]
-DENSE = ("dense", "reward")
-UNEVEN = {"vocab_size": 98, "intermediate_size": 46}  # what tensor ranks have does not halve
+# A mixture has weights of every kind: on either mesh, whole on tensor ranks, and of one row, of
+# which only one rank has any. What tensor ranks have of these does not halve.
+UNEVEN = {"vocab_size": 98, "shared_expert_intermediate_size": 22}
+SPARSE = dataclasses.replace(tiny.MOE, **UNEVEN)
 
 
-def spread(kind, world, seed):
+def spread(config, world, seed=0):
     """A model; one of another seed has other weights."""
-    config = dataclasses.replace(tiny.MOE if kind == "moe" else tiny.CONFIG, **UNEVEN)
     model = tiny.model(config, seed)
-    if kind == "reward":
-        model = RewardModel.on(model)
     layout = world.layout
     knobs = Parallel(replicate=layout.replicate, tensor=layout.tensor, expert=layout.expert)
     return shard(model, knobs, world)
@@ -79,20 +77,18 @@ def digests(model, optimizers):
 def go_on(out, turn):
     """Read what the turn before has written; write it in this one's layout."""
     layout = WAYS[turn][1]
-    for kinds, spread_so in ((DENSE, dataclasses.replace(layout, expert=1)), (["moe"], layout)):
-        with dist.session("cpu", "float32", threads=1, timeout=60, layout=spread_so) as world:
-            for kind in kinds:
-                found = passed_on(out / kind, kind, turn, world)
-                if world.main:
-                    with (out / f"{kind}.jsonl").open("a") as file:
-                        file.write(json.dumps(found) + "\n")
+    with dist.session("cpu", "float32", threads=1, timeout=60, layout=layout) as world:
+        found = passed_on(out, turn, world)
+        if world.main:
+            with (out / "read.jsonl").open("a") as file:
+                file.write(json.dumps(found) + "\n")
 
 
-def passed_on(folder, kind, turn, world):
+def passed_on(out, turn, world):
     """Read, and write; digests of what was read."""
-    model = spread(kind, world, seed=turn)
+    model = spread(SPARSE, world, seed=turn)
     optimizers = build(model, Optim(), sharded=world.size > 1)
-    with Checkpoints(folder, model, optimizers, world) as checkpoints:
+    with Checkpoints(out / "state", model, optimizers, world) as checkpoints:
         assert checkpoints.resume().get("step", 0) == turn
         if turn == 0:
             stepped(model, optimizers)
@@ -101,8 +97,8 @@ def passed_on(folder, kind, turn, world):
     if world.size != 2:
         local(model.model.norm.weight).add_(1)
         knobs = {"dtype": torch.bfloat16, "chat": True, "shard_bytes": 10_000}
-        out, tokenizer = folder.parent / f"{kind}-{turn}", bpe.train(["a"], 256)
-        publish(model, tokenizer, out, world, best=checkpoints.best(), **knobs)
+        folder, tokenizer = out / f"published-{turn}", bpe.train(["a"], 256)
+        publish(model, tokenizer, folder, world, best=checkpoints.best(), **knobs)
     return found
 
 
@@ -110,7 +106,7 @@ def faults(out):
     """Two ranks of which the second has a full disk, then a NaN; then a file is gone."""
     told = {}
     with dist.session("cpu", "float32", threads=1, timeout=60) as world:
-        model = spread("dense", world, seed=0)
+        model = spread(tiny.CONFIG, world)
         checkpoints = Checkpoints(out / "faults", model, build(model, Optim()), world)
         checkpoints.save(1, {"heldout": None})
         checkpoints.wait()
@@ -147,24 +143,13 @@ def told_by_all(world, checkpoints, step, full=False):
     return dist.gather(world, found)
 
 
-def trained(out):
-    """Two ranks train, and again from the middle."""
-    with dist.session("cpu", "float32", threads=1, timeout=60) as world:
-        tiny.train_in(out / "whole", world, steps=4, save_every=2)
-        if world.main:
-            shutil.copytree(out / "whole", out / "resumed")
-            shutil.rmtree(out / "resumed/state/step-00000004")
-        dist.barrier(world)
-        tiny.train_in(out / "resumed", world, steps=4, save_every=2)
-
-
 def marked(folder, step, victim=-1, moment=0):
     """A checkpoint whose numbers tell its step; one rank is killed at a moment of its writing."""
     with dist.session("cpu", "float32", threads=1, timeout=60) as world:
-        model = spread("dense", world, seed=0)
+        model = spread(tiny.CONFIG, world)
         for parameter in model.parameters():
             local(parameter).fill_(step)
-        checkpoints = Checkpoints(folder, model, build(model, Optim()), world)
+        checkpoints = Checkpoints(folder, model, build(model, Optim()), world, keep=1)
         if world.rank == victim:
             die_at(moment)
         checkpoints.save(step, {"heldout": None})
@@ -186,18 +171,19 @@ def die_at(moment):
     os.fsync, os.rename, os.replace = map(before, (os.fsync, os.rename, os.replace))
 
 
-def found(folder, rows, trial):
+def found(rows, trials):
     """One process goes on: from which checkpoint, and whether it is that one throughout."""
-    with dist.session("cpu", "float32", threads=1) as world:
-        model = spread("dense", world, seed=0)
-        step = Checkpoints(folder, model, build(model, Optim()), world).resume()["step"]
-        whole = all(bool((parameter == step).all()) for parameter in model.parameters())
-        with rows.open("a") as file:
+    with dist.session("cpu", "float32", threads=1) as world, rows.open("w") as file:
+        for folder, trial in trials.items():
+            model = spread(tiny.CONFIG, world)
+            step = Checkpoints(folder, model, build(model, Optim()), world).resume()["step"]
+            whole = all(bool((parameter == step).all()) for parameter in model.parameters())
             file.write(json.dumps({**trial, "step": step, "whole": whole}) + "\n")
 
 
 def kills(out):
     """Each moment at which one process writes; of two ranks a few moments of either."""
+    trials = {}
     for ranks, victim, moments in ((1, 0, range(99)), (2, 0, (1, 11)), (2, 1, (0,))):
         before = out / f"marked-{ranks}"
         if not before.exists():
@@ -209,10 +195,10 @@ def kills(out):
                 fork(ranks, marked, folder, 2, victim, moment)
             except SystemExit:
                 died = True
-            trial = {"ranks": ranks, "victim": victim, "moment": moment, "died": died}
-            fork(1, found, folder, out / "kills.jsonl", trial)
+            trials[folder] = {"ranks": ranks, "victim": victim, "died": died}
             if not died:
                 break
+    fork(1, found, out / "kills.jsonl", trials)
 
 
 if __name__ == "__main__":
@@ -220,5 +206,4 @@ if __name__ == "__main__":
     for turn, (ranks, _) in enumerate(WAYS):
         fork(ranks, go_on, place, turn)
     fork(2, faults, place)
-    fork(2, trained, place)
     kills(place)

@@ -1,6 +1,5 @@
 """Checkpoints of many ranks: what one layout writes another reads, and what none of them loses."""
 
-import json
 import math
 import os
 import re
@@ -33,43 +32,35 @@ def faults(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["dense", "moe", "reward"])
-def test_weights_and_moments_pass_through_layouts_bit_for_bit(folder, kind):
-    """fsdp + tensor (+ expert) on 4 ranks -> fsdp on 2 -> 1 -> tensor on 2 -> replicas on 2."""
-    rows = [json.loads(line) for line in (folder / f"{kind}.jsonl").read_text().splitlines()]
+def test_weights_and_moments_pass_through_layouts_bit_for_bit(folder):
+    """fsdp + tensor + expert on 4 ranks -> fsdp on 2 -> 1 -> tensor on 2 -> replicas on 2."""
+    rows = list(files.read_jsonl(folder / "read.jsonl"))
     assert len(rows) == 5 and all(row == rows[0] for row in rows)
-    for key in ("", "|exp_avg", "|exp_avg_sq", "|step"):
-        assert f"model.layers.1.self_attn.q_proj.weight{key}" in rows[0]
+    for name in ("self_attn.q_proj.weight", "mlp.experts.up_proj", "mlp.shared_expert_gate.weight"):
+        for key in ("", "|exp_avg", "|exp_avg_sq", "|step"):
+            assert f"model.layers.1.{name}{key}" in rows[0]
     assert len(set(rows[0].values())) > len(rows[0]) / 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["dense", "moe", "reward"])
-def test_many_ranks_publish_the_bytes_of_one(folder, kind):
-    one, four = (bytes_of(folder / f"{kind}-{turn}") for turn in (2, 0))
+def test_many_ranks_publish_the_bytes_of_one(folder):
+    one, four = (bytes_of(folder / f"published-{turn}") for turn in (2, 0))
     assert four == one
     assert len([name for name in one if name.startswith("model-")]) >= 3
     assert one["best/config.json"] == one["config.json"]
     differ = [name for name in one if f"best/{name}" in one and one[name] != one[f"best/{name}"]]
     assert len(differ) == 1  # the file of the one weight that the best has otherwise
-    load = weights.load_reward if kind == "reward" else weights.load
-    load(folder / f"{kind}-0")
+    weights.load(folder / "published-0")
 
 
 @pytest.mark.slow
 def test_no_byte_is_written_twice(folder):
-    checkpoint = folder / "dense/step-00000005"  # of two copies
+    checkpoint = folder / "state/step-00000005"  # of two copies
     index = files.read_json(checkpoint / "tensors.json")
     numbers = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors")) // 4
     boxes = [box["shape"] for entry in index.values() for box in entry["pieces"]]
     whole = sum(math.prod(entry["shape"]) for entry in index.values())
     assert sum(map(math.prod, boxes)) == whole < numbers < 1.5 * whole  # beside headers
-
-
-@pytest.mark.slow
-def test_two_ranks_that_go_on_end_in_the_same_bytes(folder):
-    whole, resumed = (folder / f"{name}/state/step-00000004" for name in ("whole", "resumed"))
-    assert bytes_of(whole) == bytes_of(resumed)
 
 
 @pytest.mark.slow
@@ -100,9 +91,10 @@ def test_a_rank_killed_at_any_moment_of_a_save_leaves_the_checkpoint_before_it(f
     trials = list(files.read_jsonl(folder / "kills.jsonl"))
     assert all(trial["whole"] for trial in trials)
     alone = [trial for trial in trials if trial["ranks"] == 1]
-    assert len(alone) > 10 and [trial["died"] for trial in alone[-2:]] == [True, False]
+    assert [trial["died"] for trial in alone] == [True] * (len(alone) - 1) + [False]
     steps = [trial["step"] for trial in alone]
-    assert steps == [1] * (len(alone) - 2) + [2, 2]  # renamed, and renamed for good
+    assert steps.count(1) > 10 and steps.count(2) > 3  # as well while the first one is deleted
+    assert steps == sorted(steps)
     beside = [trial for trial in trials if trial["ranks"] == 2]
     assert {trial["victim"] for trial in beside} == {0, 1}
     assert all(trial["died"] and trial["step"] == 1 for trial in beside)
