@@ -39,6 +39,7 @@ UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 PLAIN_WIDTH = 140  # of a table where there is no terminal
 SEQUENCE = 4096  # tokens of a row, for the FLOPs of attention
 EMBEDDED = ", N with embeddings"  # after the name of a law that counts them
+WANTING = {"loss": "the loss", "moe": "mixtures of experts"}  # laws that runs may not tell
 SIZE = ("model", "params", "active", "total", "tokens")  # options of a target
 RATIOS = (2, 4, 8, 16)  # total parameters for each active one, of mixtures that equal a dense model
 
@@ -130,7 +131,7 @@ def _fit(options: argparse.Namespace, console: Console) -> Laws:
     if own.moe is not None:
         console.print("  95 %: kappa {:.3f} to {:.3f}".format(*own.moe.interval))
     for name, why in own.missing.items():
-        console.print(f"no law of {name}: {why}")
+        console.print(f"no law of {WANTING[name]}: {why}")
     for line in grid.doubts(grid.read(options.runs)):
         console.print(f"warning: {line}", style="yellow")
     if options.out is not None:
@@ -162,6 +163,7 @@ def _predict(
     for name, loss in _losses(given, shape, own):
         losses.add_row(name, _ends(loss, ".3f"), interval.told(loss.beyond))
     console.print(losses)
+    _say_missing(own, "loss" if shape.ratio == 1 else "moe", console)
 
 
 def _losses(given: Target, size: Mixture, own: Laws | None) -> Iterator[tuple[str, Predicted]]:
@@ -212,6 +214,7 @@ def _optimum(flops: float, own: Laws | None, console: Console) -> None:
 def _parity(options: argparse.Namespace, console: Console) -> None:
     size, own = _size(options), _own(options)
     tokens = number(options.tokens)
+    _say_missing(own, "moe", console)
     if size.ratio == 1:
         _mixtures(size, tokens, own, console)
         return
@@ -234,6 +237,13 @@ def _mixtures(size: Mixture, tokens: float, own: Laws | None, console: Console) 
             far = interval.told(law.parity(found, tokens).beyond)
             table.add_row(name, f"{ratio}", f"{found.active:.3g}", f"{found.total:.3g}", far)
     console.print(table)
+
+
+def _say_missing(own: Laws | None, name: str, console: Console) -> None:
+    """Why the law of own runs that a table would have had is not in it."""
+    if own is not None and getattr(own, name) is None:
+        why = own.missing.get(name, "none of them is one")
+        console.print(f"your runs tell no law of {WANTING[name]}: {why}")
 
 
 def _ends(found: Predicted, form: str) -> str:

@@ -96,6 +96,11 @@ def misasked(config: Asking) -> str | None:
             '"law" needs `law`: the laws.json of a scaling stage, or a published one by name, '
             '"steplaw" or "deepseek"'
         )
+    if isinstance(config.law, Path) and config.law.suffix != ".json":
+        return (
+            f'law = "{config.law}" is neither a laws.json nor a published law of learning rate and '
+            f'batch, "steplaw" or "deepseek"'
+        )
     if config.start is not None:
         return (
             "laws are of models trained from fresh weights: with start, give optim.lr and "

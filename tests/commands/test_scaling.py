@@ -108,3 +108,19 @@ def test_runs_give_laws_and_what_they_say_of_a_target(runs, tmp_path, capsys):
     assert cli.main(["scaling", "parity", *words]) == 0
     (own,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("your")]
     assert "2.00x" in own
+
+
+def test_a_law_that_own_runs_do_not_tell_is_said_and_why(tmp_path, capsys):
+    rows = [f"{n},{d},0.01,16,{3 / n}" for n in (1, 2) for d in (1e8, 1e9)]
+    (tmp_path / "runs.csv").write_text("\n".join(["N,D,lr,bs,smooth loss", *rows]))
+    laws = str(tmp_path / "laws.json")
+    assert (
+        cli.main(["scaling", "fit", str(tmp_path / "runs.csv"), "--draws", "9", "--out", laws]) == 0
+    )
+    assert "4 of 4 cells have a single run" in capsys.readouterr().out
+    target = ["--params", "1B", "--tokens", "1B", "--laws", laws]
+    assert cli.main(["scaling", "predict", *target]) == 0
+    assert "your runs tell no law of the loss: 4 runs of 2 sizes" in capsys.readouterr().out
+    assert cli.main(["scaling", "parity", *target]) == 0
+    told = "your runs tell no law of mixtures of experts: none of them is one"
+    assert told in capsys.readouterr().out

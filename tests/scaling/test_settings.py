@@ -75,6 +75,7 @@ def test_beyond_its_runs_a_law_says_so():
     [
         ({"law": "steplaw"}, "law is asked for nothing"),
         ({"tokens_per_step": "law"}, '"law" needs `law`'),
+        (LAW | {"law": "minicpm"}, 'law = "minicpm" is neither a laws.json nor'),
         (LAW | {"tokens": None, "steps": 5}, "needs tokens or epochs"),
         (LAW | {"start": "base"}, "laws are of models trained from fresh weights"),
         ({"tokens_per_step": "much"}, "Input should be 'law'"),
