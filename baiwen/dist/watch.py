@@ -15,7 +15,7 @@ looks at the others:
 | --- | --- | --- |
 | a process ended without a word (kill -9) | its neighbours hold its pidfd | at once |
 | a machine is gone | no heart on it beats | 30 s; 5 s once a connection broke |
-| a rank stands still | no mark; the others have begun collectives that it has not | `timeout` |
+| a rank stands still | no mark; others have begun collectives that it has not | `timeout` |
 | a process is stopped, or no thread of it runs | its heart does not beat | `timeout` |
 | rank 0's machine, which has the store, is gone | the store does not answer | 30 s |
 
@@ -43,12 +43,13 @@ from torch.distributed import distributed_c10d as c10d
 
 from baiwen import last_words, progress
 from baiwen.dist.meeting import MISTAKE, Meeting, Member
-from baiwen.dist.verdict import AGAIN, HURRIED, SILENT, Heart, Verdict, judge
+from baiwen.dist.verdict import AGAIN, HURRIED, SILENT, Heart, Verdict, judge, watched
 from baiwen.errors import PassingError, UserError
 
 BEAT = 1.0  # seconds between two beats of a heart
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM stopped
 WRITER, FINISH = "checkpoint", 5.0  # a thread that may end its work first; seconds for threads
+LATER = 3.0  # seconds after which others judge who stands still, if rank 0 has not
 STACK = 12  # innermost calls shown of a rank that stands still
 
 
@@ -56,14 +57,16 @@ class Watch:
     """This rank's heart, and its eyes on the others."""
 
     def __init__(self, meeting: Meeting, store: Store, timeout: float) -> None:
-        self.meeting, self.timeout = meeting, timeout
+        # Rank 0 sees all, and has the first word; the others, who see some, speak if it does not.
+        self.meeting, self.timeout = meeting, timeout + LATER * (meeting.rank > 0)
         self.members, self.me = meeting.members, meeting.members[meeting.rank]
         connected: Any = store  # torch's stubs leave `clone` out
         self._store = connected.clone()  # the main thread's connection is taken while that waits
         self._at, self._lost, self._leaving = (0, "starting"), False, False
         self._barriers = 0  # that this rank has come to
         self._heart, self._beats = Heart(), 0
-        self._hearts: dict[int, Heart] = {}  # of the ranks it looks at, and
+        self._watched = watched(self.members, meeting.rank)
+        self._hearts: dict[int, Heart] = {}  # of these ranks, and
         self._heard: dict[int, int] = {}  # the beat it heard last
         self._over = threading.Event()
         self._neighbours: dict[int, Member] = {}  # by pidfd
@@ -73,12 +76,6 @@ class Watch:
             threading.Thread(target=self._live, name="heart", daemon=True),
             threading.Thread(target=self._guard, name="guard", daemon=True),
         ]
-
-    @property
-    def watched(self) -> list[int]:
-        """The ranks it looks at: rank 0 at all, the others at those on rank 0's machine."""
-        first, mine = self.members[0].house, self.me.rank
-        return [m.rank for m in self.members if m.rank != mine and (mine == 0 or m.house == first)]
 
     def start(self) -> None:
         """Begin to beat and to look."""
@@ -177,9 +174,8 @@ class Watch:
             verdict = Verdict.read(self._store.get("verdict"))
             if not (self._leaving and verdict.house):  # this rank has words of its own, too
                 self._end(verdict)
-        watched = self.watched
-        if len(self._hearts) < len(watched):  # some have not begun to beat
-            begun = [rank for rank in watched if self._store.check([f"heart {rank}"])]
+        if len(self._hearts) < len(self._watched):  # some have not begun to beat
+            begun = [rank for rank in self._watched if self._store.check([f"heart {rank}"])]
             self._hearts |= {rank: Heart() for rank in begun if rank not in self._hearts}
         if not self._hearts:
             return

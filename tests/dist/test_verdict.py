@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from baiwen.dist.meeting import Member
-from baiwen.dist.verdict import BARRIER, HURRIED, SILENT, SLOWER, Heart, Verdict, judge
+from baiwen.dist.verdict import BARRIER, HURRIED, SILENT, SLOWER, Heart, Verdict, judge, watched
 
 # Two machines of two ranks each.
 MEMBERS = [Member(rank, f"node-{rank // 2}", 100 + rank, str(rank // 2), "") for rank in range(4)]
@@ -77,3 +77,11 @@ def test_a_broken_connection_shortens_the_wait_for_a_machine(lost):
 def test_a_verdict_survives_its_words():
     verdict = Verdict("text", (1, 2), 2, "house", silent=True)
     assert Verdict.read(verdict.words().encode()) == verdict
+
+
+def test_rank_0_is_looked_at_from_every_machine_but_not_by_every_rank():
+    members = [Member(rank, "node", 100 + rank, str(rank // 4), "") for rank in range(12)]
+    looking = [rank for rank in range(12) if 0 in watched(members, rank)]
+    assert looking == [1, 2, 3, 4, 8]
+    assert watched(members, 0) == list(range(1, 12))
+    assert watched(members, 4) == [0, 1, 2, 3] and watched(members, 5) == []
