@@ -5,15 +5,18 @@
 
 So a module computes with its part as it would with the whole, by whichever kernel fits, and knows
 nothing of ranks. Gradients come back as DTensors: of a weight that is split that of the part, of
-one that ranks have whole the sum over them, since each has other tokens.
+one that ranks have whole the sum over them, in fp32 as FSDP2 sums, since each has other tokens.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, Partial, Placement, Replicate
+from torch.autograd.function import once_differentiable
+from torch.distributed import ProcessGroup
+from torch.distributed.tensor import DTensor
 
 
 @contextmanager
@@ -43,7 +46,25 @@ def _is_shared(parameter: object) -> bool:
 
 
 def _local(parameter: DTensor, alike: bool) -> Tensor:
-    def gradient(placement: Placement) -> Placement:
-        return Partial() if isinstance(placement, Replicate) and not alike else placement
+    part = parameter.to_local(grad_placements=parameter.placements)
+    if alike or not parameter.placements[0].is_replicate():
+        return part
+    out = _Whole.apply(part, parameter.device_mesh.get_group())
+    assert isinstance(out, Tensor)
+    return out
 
-    return parameter.to_local(grad_placements=[gradient(one) for one in parameter.placements])
+
+class _Whole(torch.autograd.Function):
+    """What each rank has, for tokens of its own: itself; its gradient is the sum over ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> Tensor:  # noqa: ANN401
+        ctx.group = group
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        total = grad.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total, group=ctx.group)
+        return total.to(grad.dtype), None

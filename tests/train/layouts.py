@@ -1,10 +1,11 @@
-"""All objectives under all layouts of ranks, and as one process: twenty steps of the real loop.
+"""All objectives under all layouts of ranks, and as one process: steps of the real loop.
 
     python tests/train/layouts.py OUT          # OUT/KIND/NAME/metrics.jsonl of each run
 
 In a run that is "all" each step has another objective: text, text of which little is learned, pairs
 of answers, rollouts. Its model has a dense and a sparse layer; the step's rows divide among ranks
-or not, as they come. A context is for rows alone.
+or not, as they come. A context is for rows alone. A layout takes a turn of all objectives and what
+follows it; those that have all dimensions between them take twenty steps.
 """
 
 import dataclasses
@@ -15,12 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import tiny
+import torch
+from safetensors.torch import save_file
 from shared_rows import fork
 
 from baiwen import dist
 from baiwen.data.trees import Tree, batches
 from baiwen.model.reward import RewardModel
+from baiwen.train import tensor
 from baiwen.train.context import share
+from baiwen.train.local import local
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
 from baiwen.train.optim import Optim
@@ -30,7 +35,7 @@ from baiwen.train.preference import dpo
 from baiwen.train.ranking import ranking
 from baiwen.train.schedule import Schedule
 
-STEPS = 20
+STEPS, FEW = 20, 4
 MIXED = dataclasses.replace(tiny.MOE, decoder_sparse_step=2)
 UNTIED = dataclasses.replace(tiny.CONFIG, tie_word_embeddings=False, num_key_value_heads=4)
 CONFIGS = {"all": MIXED, "rows": MIXED, "untied": UNTIED, "ranking": tiny.CONFIG}
@@ -57,7 +62,6 @@ RUNS = {  # number of ranks -> kind and name of a run -> its knobs
         ("ranking", "tensor"): {"tensor": 2},
     },
     4: {
-        ("all", "shard-tensor"): {"tensor": 2},
         ("all", "replicate-tensor"): {"replicate": 2, "tensor": 2},
         ("all", "replicate-shard-expert"): {"replicate": 2, "expert": 2},
         ("all", "shard-tensor-expert"): {"tensor": 2, "expert": 4},
@@ -65,8 +69,11 @@ RUNS = {  # number of ranks -> kind and name of a run -> its knobs
         ("untied", "four-tensor"): {"tensor": 4},
     },
 }
-MOVED = {4: ({"tensor": 2}, 7), 2: ({"tensor": 2}, 14), 1: ({}, STEPS)}  # one run, and until when
-CASES = [case for ranks in (2, 4) for case in RUNS[ranks]] + [("all", "moved")]
+LONG = [("all", "shard-tensor-expert"), ("rows", "context")]
+MOVED = {4: ({"tensor": 2}, 2), 2: ({"tensor": 2}, 4), 1: ({}, 6)}  # one run, and until when
+CASES = {case: STEPS if case in LONG else FEW for ranks in (2, 4) for case in RUNS[ranks]}
+CASES |= {("all", "moved"): MOVED[1][1]}
+ONE = {kind: max(n for case, n in CASES.items() if case[0] == kind) for kind in CONFIGS}
 
 
 def trees(kind, world, rng):
@@ -102,7 +109,7 @@ def given(kind, parallel, world, step, seed=0):
     return some
 
 
-def run(out, kind, knobs, until=STEPS):
+def run(out, kind, knobs, until):
     """Train in `out` up to step `until`, resuming, as these ranks."""
     parallel = ContextParallel(**knobs, activation_checkpointing=kind == "all")
     with dist.session("cpu", "float32", threads=1, timeout=60, layout=parallel.layout) as world:
@@ -118,18 +125,37 @@ def run(out, kind, knobs, until=STEPS):
             until=until,
             optim=Optim(lr=1e-3),
             schedule=Schedule(warmup=0),
-            loop=Loop(save_every=STEPS, eval_every=STEPS),
+            loop=Loop(save_every=STEPS, eval_every=FEW),
             world=world,
             out=out,
             heldout=given(kind, parallel, world, 0, seed=9),
         )
 
 
+def part(rank):
+    """A gradient in bf16, of a rank's tokens."""
+    return torch.randn(64, 64, generator=torch.Generator().manual_seed(rank)).bfloat16()
+
+
+def whole(out):
+    """The gradient of a matrix that four ranks have whole, in bf16."""
+    layout = dist.Layout(tensor=4)
+    with dist.session("cpu", "bfloat16", threads=1, timeout=60, layout=layout) as world:
+        layer = torch.nn.Linear(64, 64, bias=False, dtype=torch.bfloat16)
+        tensor.distribute(layer, world.meshes)
+        with local(layer):
+            (layer.weight * part(world.rank)).sum().backward()
+        if world.main:
+            save_file({"sum": layer.weight.grad.to_local()}, out / "whole")
+
+
 def work(out, ranks):
     """All that so many ranks have to do."""
     for (kind, name), knobs in RUNS[ranks].items():
-        run(out / kind / name, kind, knobs)
+        run(out / kind / name, kind, knobs, CASES.get((kind, name), ONE[kind]))
     run(out / "all" / "moved", "all", *MOVED[ranks])
+    if ranks == 4:
+        whole(out)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from baiwen.errors import UserError
 from baiwen.model.sizes import SIZES
@@ -28,15 +30,23 @@ def folder(tmp_path_factory):
 
 @pytest.mark.slow
 def test_every_layout_of_ranks_has_the_losses_of_one_process(tiny, layouts, folder):
-    """Of every objective, for twenty steps; and of a run that four, two and one rank went on."""
-    for kind, name in layouts.CASES:
-        rows = [tiny.metrics(folder / kind / run) for run in ("one", name)]
-        assert [row["step"] for row in rows[0]] == list(range(1, layouts.STEPS + 1))
+    """Of every objective, up to twenty steps; and of a run that four, two and one rank went on."""
+    for (kind, name), steps in layouts.CASES.items():
+        rows = [tiny.metrics(folder / kind / run)[:steps] for run in ("one", name)]
+        assert [row["step"] for row in rows[1]] == list(range(1, steps + 1))
         for one, many in zip(*rows, strict=True):
             assert one.keys() == many.keys()
             for key in one:
                 told = f"{key} of step {one['step']} of {kind} {name}"
                 assert many[key] == pytest.approx(one[key], rel=1e-5, abs=1e-6), told
+
+
+@pytest.mark.slow
+def test_gradients_of_what_ranks_have_whole_are_summed_in_fp32(layouts, folder):
+    parts = [layouts.part(rank) for rank in range(4)]
+    expected = torch.stack(parts).float().sum(0).bfloat16()
+    assert not sum(parts).equal(expected)
+    torch.testing.assert_close(load_file(folder / "whole")["sum"], expected, rtol=1e-6, atol=1e-6)
 
 
 def test_every_objective_and_dimension_is_asked_for(layouts):
