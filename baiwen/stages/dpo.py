@@ -91,7 +91,7 @@ class Config(Knobs):
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Align the model and write it."""
-    with session(config) as world:
+    with session(config, weights.read_config(config.start)) as world:
         tokenizer = Tokenizer.load(config.start)
         model = weights.load(config.start, dtype=torch.float32)
         pretrained.check(model.config, tokenizer, f"start = {config.start}")

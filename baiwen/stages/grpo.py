@@ -139,7 +139,7 @@ def check(config: Config, to_come: Sequence[Path]) -> None:
 def run(config: Config, folder: files.RunFolder) -> None:
     """Teach the model by its own answers and write it."""
     with (
-        session(config) as world,
+        session(config, weights.read_config(config.start)) as world,
         ExitStack() as stack,
     ):
         tokenizer = Tokenizer.load(config.start)

@@ -152,8 +152,9 @@ class Settled(Config):
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Train and write the model."""
-    with session(config) as world:
-        own = _settled(config, begin(config, _asked(config, _shape(config)), folder, world))
+    shape = _shape(config)
+    with session(config, shape) as world:
+        own = _settled(config, begin(config, _asked(config, shape), folder, world))
         tokenizer = Tokenizer.load(own.tokenizer)
         pools = mixture.pools(own.shards, tokenizer.fingerprint, own.sequence_length, own.mixture)
         loader = Loader(pools, Split.of(own, world), own.seed)

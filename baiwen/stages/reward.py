@@ -95,7 +95,7 @@ class Config(Knobs):
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Teach the reward model, write it, and measure it."""
-    with session(config) as world:
+    with session(config, weights.read_config(config.start)) as world:
         model, tokenizer = _model(config)
         limits = _limits(config, model.config)
         learned, held = _data(config, limits, folder.path, world)

@@ -86,7 +86,7 @@ class Config(Knobs):
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Teach the model and write it."""
-    with session(config) as world:
+    with session(config, weights.read_config(config.start)) as world:
         tokenizer = Tokenizer.load(config.start)
         loader = Loader(
             _pools(config, _files(config), config.mixture), Split.of(config, world), config.seed

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
-from baiwen.dist import World
+from baiwen.dist import Layout, World
 from baiwen.errors import UserError
 from baiwen.model import dca
 from baiwen.model.attention import Attention, attend
@@ -98,23 +98,24 @@ def share(batch: B, form: Form, world: World) -> B:
 
 
 def install(model: Model, form: Form, world: World) -> None:
-    """Let the attention of `model` run over the ranks that share rows, on batches of `share`.
-
-    Raises UserError where the heads do not divide.
-    """
+    """Let the attention of `model` run over the ranks that share rows, on batches of `share`."""
     assert world.context is not None
-    heads, ranks = model.config.num_attention_heads // world.layout.tensor, world.context.size()
+    by_heads = partial(_by_heads, group=world.context, config=model.config)
+    by_ring = partial(_by_ring, group=world.context)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.attend = by_heads if form == "ulysses" else by_ring
+
+
+def check(config: ModelConfig, form: Form, layout: Layout) -> None:
+    """Raise UserError where ranks that share rows cannot divide the heads of a model."""
+    heads, ranks = config.num_attention_heads // layout.tensor, layout.context
     if form == "ulysses" and heads % ranks:
         raise UserError(
             f"parallel.context = {ranks} ranks share the {heads} heads of the model that a rank "
             f"has, which do not divide; use {math.gcd(heads, ranks)}, or "
             'parallel.context_form = "ring"'
         )
-    by_heads = partial(_by_heads, group=world.context, config=model.config)
-    by_ring = partial(_by_ring, group=world.context)
-    for module in model.modules():
-        if isinstance(module, Attention):
-            module.attend = by_heads if form == "ulysses" else by_ring
 
 
 def _by_ring(

@@ -64,7 +64,9 @@ def figures(
 
     length: tokens that see each other, on which the FLOPs of attention depend. step: tokens of a
     step. Where the device of `config` is not here, it says so in the place of memory and time.
+    Raises UserError where the model does not divide among ranks as `parallel` has it.
     """
+    config.parallel.fits(shape)
     weights = count.parameters(shape)
     saved = getattr(torch, config.save_dtype).itemsize * weights.total
     state = STATE_BYTES * weights.total * (config.loop.keep + 2)  # the best, one being written

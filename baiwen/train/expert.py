@@ -31,6 +31,7 @@ from torch.nn import Parameter
 from baiwen.dist import World
 from baiwen.errors import UserError
 from baiwen.model import kernels
+from baiwen.model.config import ModelConfig
 from baiwen.model.mixture import Order, Weights, count
 from baiwen.model.moe import Experts
 from baiwen.model.transformer import Model
@@ -39,26 +40,27 @@ Parts = list[int]  # rows to, or from, each rank
 
 
 def install(model: Model, world: World) -> None:
-    """Leave each rank its part of the experts of `model`, which run over the ranks of a group.
-
-    Raises UserError where the experts do not divide, or there are none.
-    """
+    """Leave each rank its part of the experts of `model`, which run over the ranks of a group."""
     assert world.meshes is not None
-    mesh, experts = world.meshes.experts["expert"], model.config.num_experts
-    if not experts:
-        raise UserError(
-            f"parallel.expert = {mesh.size()}, but the model is dense: it has no experts to "
-            "spread.\nSet parallel.expert = 1."
-        )
-    if experts % mesh.size():
-        raise UserError(
-            f"parallel.expert = {mesh.size()} does not divide the {experts} experts of a layer: "
-            "use a divisor of both these and the ranks of a replica."
-        )
+    mesh = world.meshes.experts["expert"]
     for module in model.modules():
         if isinstance(module, Experts):
             _split(module, mesh)
             module.mix = partial(by_ranks, group=mesh.get_group())
+
+
+def check(config: ModelConfig, ranks: int) -> None:
+    """Raise UserError where so many ranks cannot share the experts of a model of this shape."""
+    if ranks > 1 and not config.num_experts:
+        raise UserError(
+            f"parallel.expert = {ranks}, but the model is dense: it has no experts to spread.\n"
+            "Set parallel.expert = 1."
+        )
+    if config.num_experts % ranks:
+        raise UserError(
+            f"parallel.expert = {ranks} does not divide the {config.num_experts} experts of a "
+            "layer: use a divisor of both these and the ranks of a replica."
+        )
 
 
 def place(parameter: Parameter, *, ranks: int) -> Shard:

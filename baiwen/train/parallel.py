@@ -24,6 +24,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from baiwen import dist
 from baiwen.config import Knobs
 from baiwen.dist import Layout, Meshes, World
+from baiwen.model.config import ModelConfig
 from baiwen.model.moe import MoE
 from baiwen.model.transformer import Model
 from baiwen.train import context, expert, tensor
@@ -59,6 +60,11 @@ class Parallel(Knobs):
         """How the ranks divide the work."""
         return Layout(replicate=self.replicate, tensor=self.tensor, expert=self.expert)
 
+    def fits(self, shape: ModelConfig) -> None:
+        """Raise UserError where a model of this shape does not divide so."""
+        tensor.check(shape, self.tensor)
+        expert.check(shape, self.expert)
+
 
 class ContextParallel(Parallel):
     """Also rows that ranks share: for losses that are sums over tokens."""
@@ -70,6 +76,11 @@ class ContextParallel(Parallel):
     def layout(self) -> Layout:
         """How the ranks divide the work."""
         return replace(super().layout, context=self.context)
+
+    def fits(self, shape: ModelConfig) -> None:
+        """Raise UserError where a model of this shape does not divide so."""
+        super().fits(shape)
+        context.check(shape, self.context_form, self.layout)
 
     def check(self, sequence_length: int) -> None:
         """Raise ValueError where a row does not divide among the ranks that share it."""
@@ -94,8 +105,12 @@ class Placed(Protocol):
         """Or one with more knobs."""
 
 
-def session(config: Placed) -> AbstractContextManager[World]:
-    """The session of a training stage: its device, precision and seed, its ranks as laid out."""
+def session(config: Placed, shape: ModelConfig) -> AbstractContextManager[World]:
+    """The session of a training stage: its device, precision and seed, its ranks as laid out.
+
+    Raises UserError where a model of this shape does not divide among them, before it is loaded.
+    """
+    config.parallel.fits(shape)
     place = config.device, config.dtype, config.seed, config.threads
     parallel = config.parallel
     return dist.session(*place, timeout=parallel.timeout, layout=parallel.layout)
@@ -103,6 +118,7 @@ def session(config: Placed) -> AbstractContextManager[World]:
 
 def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
     """Prepare `model` in place for training on `world`; parameter names stay as they are."""
+    parallel.fits(model.config)
     model.checkpoint_blocks = parallel.activation_checkpointing
     if world.context is not None:
         assert isinstance(parallel, ContextParallel)

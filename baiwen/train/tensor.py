@@ -63,15 +63,11 @@ SPLIT = {
 
 
 def install(model: Model, world: World) -> None:
-    """Let `model` run over the ranks that share matrices, once `distribute` has split its units.
-
-    Raises UserError where its sizes do not divide.
-    """
+    """Let `model` run over the ranks that share matrices, once `distribute` has split its units."""
     assert world.meshes is not None
     # It tells every rank that gathering what is split twice takes two steps; this happens seldom.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     group = world.meshes.weights.get_group("tensor")
-    check(model.config, group.size())
     decoder = model.model
     scored = isinstance(model, RewardModel)  # by every rank alike, from whole states
     _wrap(model, "states", _states, group, scored)

@@ -4,7 +4,6 @@ import itertools
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -108,14 +107,9 @@ def test_ranks_that_share_rows_cannot_be_compiled():
 
 
 def test_heads_that_do_not_divide_are_told_with_what_does(tiny):
-    class Six:
-        """What of a group of ranks is asked."""
-
-        context = types.SimpleNamespace(size=lambda: 6)
-        layout = dist.Layout(context=6)
-
     with pytest.raises(UserError, match=r'4 heads .* use 2, or parallel\.context_form = "ring"'):
-        context.install(tiny.model(), "ulysses", Six())
+        context.check(tiny.CONFIG, "ulysses", dist.Layout(context=6))
+    context.check(tiny.CONFIG, "ring", dist.Layout(context=6))
 
 
 def test_processes_that_do_not_divide_are_told_with_the_knob():
