@@ -2,8 +2,11 @@
 
 import functools
 
+import pytest
 import torch
 
+from baiwen.errors import UserError
+from baiwen.stages import pretrain
 from baiwen.train.losses import head_loss
 from baiwen.train.parallel import Parallel, shard
 
@@ -22,3 +25,13 @@ def test_compiled_blocks_give_the_same_gradients(tiny, world, monkeypatch):
     assert plain.keys() == compiled.keys()
     for name, grad in plain.items():
         torch.testing.assert_close(grad, compiled[name], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("knobs", [{"tensor": 4}, {"expert": 2}, {"context": 3}])
+def test_a_model_that_ranks_cannot_divide_is_told_of_by_its_plan(knobs):
+    config = pretrain.Config(
+        out="a", shards="b", tokenizer="c", size="0.5b", tokens=2**30, parallel=knobs,
+        sequence_length=6, tokens_per_step=96, micro_tokens=96,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=rf"parallel\.{next(iter(knobs))} = "):
+        pretrain.plan(config)
