@@ -89,16 +89,21 @@ def choose(probs: Tensor, k: int, kept: Tensor | None = None) -> Tensor:
 
 def record(logits: Tensor, probs: Tensor, experts: Tensor, real: Tensor | None) -> Routing:
     """The record of a layer: logits, probs [N, E], experts [B, T, k]; real [B, T] (None: all)."""
-    kept = probs.new_ones(len(probs)) if real is None else real.flatten().to(probs.dtype)  # [N]
+    kept = None if real is None else real.flatten().to(probs.dtype)  # [N]
+
+    def total(x: Tensor) -> Tensor:
+        """The sum over tokens of [N] or [E, N]."""
+        # Not the matmul that it is: autocast would round that to its own dtype.
+        return (x if kept is None else kept * x).sum(-1)
+
     normaliser = logits.logsumexp(-1)  # [N]
-    # Sums, not the matmuls that they are: autocast would round those to its own dtype.
     entropy = normaliser.detach() - (probs.detach() * logits.detach()).sum(-1)  # [N]
     return Routing(
-        counts=count(experts.flatten(0, 1), probs.shape[1], kept),
-        probs=(kept[:, None] * probs).sum(0),
-        z=(kept * normaliser.square()).sum(),
-        entropy=(kept * entropy).sum(),
-        tokens=kept.sum(),
+        counts=count(experts.flatten(0, 1), probs.shape[1], kept).to(probs.dtype),
+        probs=total(probs.T),
+        z=total(normaliser.square()),
+        entropy=total(entropy),
+        tokens=probs.new_full((), len(probs)) if kept is None else kept.sum(),
         experts=experts.to(kept_as(probs.shape[1])),
     )
 

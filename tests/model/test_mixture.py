@@ -82,6 +82,15 @@ def test_a_mixture_of_no_tokens_has_gradients_of_zero(native, monkeypatch):
     assert all(grad.eq(0).all() for grad in grads)
 
 
+@pytest.mark.parametrize("tokens", range(kernels.PAIRS // K + 1))
+def test_few_tokens_without_gradients_equal_the_same_among_many(tokens):
+    (x, weights, *experts), chosen = drawn()
+    with torch.no_grad():
+        many = by_kernel(x, weights, *experts, chosen)
+        few = by_kernel(x[:tokens], weights[:tokens], *experts, chosen[:tokens])
+    torch.testing.assert_close(few, many[:tokens], rtol=1e-4, atol=1e-5)
+
+
 def test_taking_and_giving_are_transposes():
     """<take x, y> = <x, give y>, in values and gradients."""
     order = Order.of(drawn()[1])
