@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from baiwen import progress
 from baiwen.engine.sampler import Sampling
 from baiwen.rl.rollout import roll_out, whole
 
@@ -55,6 +56,14 @@ def test_rollouts_of_one_seed_are_the_same_and_of_another_are_others(sampler):
     assert roll_out(sampler, PROMPTS, SAMPLING, room=64) == first
     other = Sampling(temperature=0.8, max_tokens=10, n=4, seed=8)
     assert roll_out(sampler, PROMPTS, other, room=64) != first
+
+
+def test_a_rollout_makes_a_mark_for_each_token_of_its_longest_answer(sampler):
+    """So a rank that rolls out for long is not taken for one that stands still."""
+    before = progress.marks()
+    answers = roll_out(sampler, PROMPTS, SAMPLING, room=64)
+    longest = max(len(answer.ids) for group in answers for answer in group)
+    assert progress.marks() - before >= longest
 
 
 def test_a_prompt_is_read_once_for_its_group(sampler):
