@@ -219,7 +219,7 @@ def test_a_plan_tells_the_memory_of_a_rank_that_has_its_share_of_a_row(place):
         )
 
     # And a little: what attention gave stays on both sides of the exchange.
-    assert activations(4) == pytest.approx(activations(1) / 4, rel=0.1)
+    assert activations(2) == pytest.approx(activations(1) / 2, rel=0.1)
 
 
 def test_rows_that_ranks_share_must_divide_and_ranks_be_there(base):
