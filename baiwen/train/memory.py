@@ -66,7 +66,8 @@ def peak(
     sends = 4 * root.gathered(spread) if kernels.sharded else 0
     ends = {"gradients": stays + whole + sends + formed, "activations": 0, "logits": 0}
     state = {"weights": 4 * every, "moments": 8 * every, "gathered weights": gathered}
-    if not kernels.reuses:
+    if not kernels.reuses:  # but for the loss's, where the tables' other gradients come
+        begins["logits"] -= min(begins["logits"], (2 if shape.tie_word_embeddings else 1) * table)
         return state | {name: max(begins[name], ends[name]) for name in begins}
     return state | max(begins, ends, key=lambda moment: sum(moment.values()))
 
