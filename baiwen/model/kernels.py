@@ -280,7 +280,7 @@ def mixture(x: Tensor, chosen: Tensor, weights: Tensor, experts: Weights) -> Ten
     A token's weight is applied to the hidden layer, so that what single experts give is not kept.
     Autocast does not know grouped matmuls: its dtype is taken here.
     """
-    if x.is_cpu and not torch.is_grad_enabled() and chosen.numel() <= PAIRS:
+    if x.is_cpu and not torch.is_grad_enabled() and 0 < chosen.numel() <= PAIRS:
         return _pair_by_pair(x, chosen, weights, experts)
     dtype, order = _compute_dtype(x), Order.of(chosen)
     ends = count(chosen, len(experts.gate)).cumsum(0).to(torch.int32)  # of each expert's pairs
@@ -293,11 +293,10 @@ def mixture(x: Tensor, chosen: Tensor, weights: Tensor, experts: Weights) -> Ten
 
 def _pair_by_pair(x: Tensor, chosen: Tensor, weights: Tensor, experts: Weights) -> Tensor:
     """`mixture` of few tokens, without gradients: what is not chosen costs nothing."""
-    (count, k), size = chosen.shape, x.shape[1]
     done = []
     for pair, expert in enumerate(chosen.flatten().tolist()):
-        row = x[pair // k]  # [C]
+        row = x[pair // chosen.shape[1]]  # [C]
         hidden = F.silu(F.linear(row, experts.gate[expert])) * F.linear(row, experts.up[expert])
         done.append(F.linear(hidden, experts.down[expert]))
-    given = torch.stack(done).view(count, k, size) if done else x.new_empty(count, k, size)
+    given = torch.stack(done).view(*chosen.shape, -1)  # [N, k, C]
     return (given * weights[..., None]).sum(1).to(given.dtype)  # summed in fp32
