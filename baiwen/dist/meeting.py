@@ -68,7 +68,8 @@ def meet() -> Meeting:
         patience = timedelta(seconds=PATIENCE)
         store, rank, size = next(torch.distributed.rendezvous("env://", timeout=patience))
     except ValueError as error:  # a variable is missing
-        raise UserError(f"{error}.\ntorchrun sets it; see docs/cluster.md for others.") from error
+        told = f"{error}.\ntorchrun sets it; other launchers must: docs/cluster.md."
+        raise UserError(told) from error
     except torch.distributed.DistNetworkError as error:
         raise UserError(
             f"nobody answers at {place} (MASTER_ADDR:MASTER_PORT), where rank 0 or its torchrun "
