@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -47,6 +48,9 @@ class Pool:
         """workers: processes; 0 is one a core, and one is none but this."""
         self.workers = workers or cores()
         self._processes: ProcessPoolExecutor | None = None
+        # Spawned, not forked: the parent may hold threads (torch, tokenizers, a progress bar).
+        self._context = multiprocessing.get_context("spawn")
+        self._stopped = self._context.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -77,10 +81,11 @@ class Pool:
                     yield self._first(function, waiting)
             while waiting:
                 yield self._first(function, waiting)
-        except (KeyboardInterrupt, SystemExit):
-            # What is under way may take hours; a worker that can save its state does so and ends.
-            for process in multiprocessing.active_children():
-                process.terminate()
+        except (KeyboardInterrupt, SystemExit) as stop:
+            self._stopped.set()  # what a worker has in its queue is not begun
+            if isinstance(stop, SystemExit):  # of Ctrl-C the terminal tells the workers too
+                for process in multiprocessing.active_children():
+                    process.terminate()
             raise
         finally:
             for _, future in waiting:
@@ -114,17 +119,18 @@ class Pool:
 
     def _submit(self, function: Callable[[T], R], task: T) -> Future[R]:
         try:
-            return self._started().submit(function, task)
+            return self._started().submit(_unless_stopped, function, task)
         except BrokenProcessPool:  # a process died since
             self._stop()
-            return self._started().submit(function, task)
+            return self._started().submit(_unless_stopped, function, task)
 
     def _started(self) -> ProcessPoolExecutor:
         if self._processes is None:
-            # Spawned, not forked: the parent may hold threads (torch, tokenizers, a progress bar).
-            context = multiprocessing.get_context("spawn")
             self._processes = ProcessPoolExecutor(
-                self.workers, mp_context=context, initializer=_follow_parent
+                self.workers,
+                mp_context=self._context,
+                initializer=_follow_parent,
+                initargs=(self._stopped,),
             )
         return self._processes
 
@@ -139,11 +145,22 @@ def _short(task: Any) -> str:  # noqa: ANN401
     return told if len(told) <= 200 else f"{told[:200]} ..."
 
 
-def _follow_parent() -> None:
+def _unless_stopped(function: Callable[[T], R], task: T) -> R:
+    """In a worker: the answer, or the end that the parent is at."""
+    if _STOPPED[0].is_set():
+        raise KeyboardInterrupt
+    return function(task)
+
+
+_STOPPED: list[Event] = []  # of a worker: whether its parent begins nothing more
+
+
+def _follow_parent(stopped: Event) -> None:
     """End this worker when its parent ends, also by kill -9, which tells no child.
 
     Ctrl-C goes to all processes of a terminal: what it means is for the parent to say.
     """
+    _STOPPED.append(stopped)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

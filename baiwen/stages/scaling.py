@@ -5,14 +5,10 @@
     shards = "runs/mine/shards"
     tokenizer = "runs/mine/tokenizer"
     heldout = "runs/mine/data/heldout.jsonl.zst"
-    tokens = [250_000, 500_000, 1_000_000]      # D of the cells
-    lr = { low = 2e-3, high = 3.2e-2 }          # each twice the one before
+    sizes = ["micro", "tiny"]                   # N of the cells
+    tokens = [1_000_000, 3_000_000]             # D of the cells
+    lr = { low = 1e-3, high = 1.6e-2 }          # each twice the one before
     tokens_per_step = { low = 256, high = 2048 }
-    workers = 2
-
-    [ladder]                     # N of the cells
-    widths = [32, 64, 128]
-    layers = [2]
 
 Trains a fresh model for every point of the grid in every cell (N, D), by the loop of pre-training,
 cheapest first, and writes
@@ -21,10 +17,10 @@ cheapest first, and writes
     laws.json      the laws fitted on them, which `lr = "law"` reads (baiwen/scaling/laws.py)
     proof.json     with [proof]: a larger run as the law wants it beside other settings
     runs/NAME.json the row of each run as soon as it is finished
-    timing.jsonl   seconds of each run: the one file that no second sweep gives again
+    timing.jsonl   seconds of each run, of the clock and of the CPU: no second sweep gives them again
 
-A run that is finished is not done again; those that were interrupted go on in `state/`. A run that
-diverges is a row without a loss. Under `torchrun` every rank trains runs of
+A finished run is not done again, an interrupted one goes on in `state/`. One that diverges is a row
+without a loss. Under `torchrun` every rank trains runs of
 its own.
 """
 
@@ -33,7 +29,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -133,23 +129,35 @@ class Config(Knobs):
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Train what is not finished, write the table, fit the laws and prove them."""
-    vocabulary, out = len(Tokenizer.load(config.tokenizer)), folder.path
-    rows = _swept(config, out, planned(config, vocabulary))
+    with nullcontext() if _rank() == 0 else log.hushed():
+        rows = _sweep(config, folder.path)
+        if config.proof is not None:
+            _prove(config, config.proof, rows, folder.path)
+
+
+def _sweep(config: Config, out: Path) -> list[Result]:
+    """The table of the grid, written with its laws."""
+    rows = _swept(config, out, planned(config, len(Tokenizer.load(config.tokenizer))))
     if _rank() == 0:
         files.write(out / "runs.csv", table.text(rows))
-        laws.write(out / "laws.json", laws.fit(out / "runs.csv", config.share, config.draws))
-        for line in laws.told(laws.read(out / "laws.json")):
+        found = laws.fit(out / "runs.csv", config.share, config.draws)
+        laws.write(out / "laws.json", found)
+        for line in laws.told(found):
             log.say(line)
-    if config.proof is not None:
-        _await([out / "laws.json"])
-        target = config.proof.size, config.proof.tokens
-        run = _run(config, target[0], _shapes(config, vocabulary)[target[0]], target[1])
-        found = laws.read(out / "laws.json").hyper
-        runs = proof.rivals(run, found, config.proof, config.micro_tokens)
-        proven = _finished(config, out, [(one, one.steps) for one in runs])
-        if _rank() == 0:
-            files.write(out / "proof.csv", table.text(proven, ("setting", *table.COLUMNS)))
-            files.write_json(out / "proof.json", proof.compared(rows, proven))
+    return rows
+
+
+def _prove(config: Config, wanted: Proof, rows: Sequence[Result], out: Path) -> None:
+    """Train and compare the runs of the proof."""
+    _await([out / "laws.json"])
+    found = laws.read(out / "laws.json").hyper
+    shape = _shapes(config, len(Tokenizer.load(config.tokenizer)))[wanted.size]
+    target = _run(config, wanted.size, shape, wanted.tokens)
+    runs = proof.rivals(target, found, wanted, config.micro_tokens)
+    proven = _finished(config, out, [(one, one.steps) for one in runs])
+    if _rank() == 0:
+        files.write(out / "proof.csv", table.text(proven, ("setting", *table.COLUMNS)))
+        files.write_json(out / "proof.json", proof.compared(rows, proven))
 
 
 def planned(config: Config, vocabulary: int) -> list[Run]:
@@ -168,9 +176,9 @@ def plan(config: Config) -> dict[str, str | int]:
     vocabulary = len(Tokenizer.load(config.tokenizer)) if there else SIZES["tiny"].vocab_size
     shapes, runs = _shapes(config, vocabulary), planned(config, vocabulary)
     told: dict[str, str | int] = {"runs": len(runs)}
-    for (size, tokens), own in sweep.by_cell(runs).items():
-        each = f"{own[0].flops:.3g} FLOPs each"
-        told[f"{size}, D {tokens:,}"] = f"{len(own)} runs, N {own[0].active:,}, {each}"
+    for (size, tokens), (first, *others) in sweep.by_cell(runs).items():
+        each = f"N {first.active:,}, {first.flops:.3g} FLOPs each"
+        told[f"{size}, D {tokens:,}"] = f"{1 + len(others)} runs, {each}"
     if config.proof is not None:
         settings = 1 + len(config.proof.against)
         told["proof"] = f"{config.proof.seeds * settings} runs, D {config.proof.tokens:,}"
@@ -230,7 +238,7 @@ def _finished(config: Config, out: Path, tasks: Sequence[Task]) -> list[Result]:
 def _train(config: Config, out: Path, task: Task) -> Task:
     """Train a run up to a step and write what it has shown; the task again, once that is there."""
     run, until = task
-    home, began = out / "state" / run.name, time.monotonic()
+    home, began, worked = out / "state" / run.name, time.monotonic(), time.process_time()
     place = config.device, config.dtype, run.seed, config.threads
     with log.hushed(), dist.session(*place, alone=True) as world, suppress(DivergedError):
         tokenizer = Tokenizer.load(config.tokenizer)
@@ -251,7 +259,8 @@ def _train(config: Config, out: Path, task: Task) -> Task:
         )
     metrics = list(files.read_jsonl(home / "metrics.jsonl"))
     with files.Ledger(out / "timing.jsonl") as timing:
-        timing.add(_path(out, task).stem, {"seconds": round(time.monotonic() - began, 3)})
+        spent = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - worked}
+        timing.add(_path(out, task).stem, {key: round(value, 3) for key, value in spent.items()})
     files.write_json(_path(out, task), table.row(run, metrics, config.smooth))
     if until == run.steps:
         shutil.rmtree(home)
