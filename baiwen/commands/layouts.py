@@ -18,7 +18,7 @@ from baiwen.errors import UserError
 from baiwen.mistakes import nearest
 from baiwen.model import count
 from baiwen.model.sizes import SIZES
-from baiwen.train import cluster, devices
+from baiwen.train import clock, cluster, devices
 from baiwen.train.cluster import KNOBS, Cluster, Layout, Plan, Work
 
 GIB = 2**30
@@ -105,7 +105,7 @@ def _page(work: Work, one: Cluster) -> Iterator[str | Table]:
     )
     yield (
         f"  {len(fitting)} of {len(plans)} layouts fit in {one.room / GIB:.0f} GiB a GPU; assumed: "
-        f"{best.share:.0%} of the peak while computing, {cluster.LINKS:.0%} of the links'"
+        f"{best.share:.0%} of the peak while computing, {clock.LINKS:.0%} of the links'"
     )
     if fitting:
         rows = _table("  layout", "GiB", "tokens/s", "MFU", "days", "GPU-hours")

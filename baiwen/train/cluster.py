@@ -21,13 +21,12 @@ from functools import cached_property
 from baiwen.model import count
 from baiwen.model.config import ModelConfig
 from baiwen.train import memory
+from baiwen.train.clock import Clock
 from baiwen.train.devices import Device
-from baiwen.train.spread import Spread, Unit, divides, units
+from baiwen.train.spread import Spread, divides
 
 # Assumptions, until a run on the cluster measures them (its log has `mfu`).
 DENSE, MIXTURE = 0.5, 0.35  # shares of the peak that a dense model and a mixture compute at
-LINKS = 0.8  # share of a link's peak that large collectives reach
-HOP = 5e-6  # seconds that a step of a ring takes however little it carries
 FULL = 0.94  # share of the memory that may be planned: the rest is fragments
 PROGRAM = 2 * 2**30  # bytes of the CUDA context and NCCL's buffers
 MOST_TOKENS = 2**18  # of a micro-batch
@@ -137,7 +136,18 @@ class Plan:
     @cached_property
     def seconds(self) -> dict[str, float]:
         """Of a step, by what they go to; communication only as far as it is not hidden."""
-        return Clock(self).step()
+        layout, work = self.layout, self.work
+        clock = Clock(
+            work.shape,
+            work.sequence_length,
+            layout.spread,
+            layout.replicate,
+            layout.activation_checkpointing,
+            layout.micro_tokens,
+            self.cluster.device,
+            self.share,
+        )
+        return clock.step(self.micro_batches)
 
     @property
     def tokens_per_second(self) -> float:
@@ -216,115 +226,3 @@ def _variants(work: Work, layout: Layout) -> Iterator[Layout]:
 
 def _divisors(number: int) -> list[int]:
     return [part for part in range(1, number + 1) if number % part == 0]
-
-
-class Clock:
-    """Seconds of a plan's step, by what they go to."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.layout, self.device = plan, plan.layout, plan.cluster.device
-        self.shape, self.spread = plan.work.shape, plan.layout.spread
-
-    def step(self) -> dict[str, float]:
-        """Of a whole step."""
-        root, *blocks = units(self.shape)
-        compute, waits = (
-            self._head(),
-            dict.fromkeys(("weights", "tensor", "context", "expert"), 0.0),
-        )
-        for unit in blocks:
-            busy, gather, scatter = self._compute(unit), self._gather(unit), self._scatter(unit)
-            exchanges = self._exchanges(unit)
-            again = 2 if self.layout.activation_checkpointing else 1
-            first, second = (sum(exchanges.values()) * times for times in (1, again))
-            forward, backward = busy + first, (1 + again) * busy + second
-            hidden = self.device.overlap
-            late = max(0.0, gather - hidden * forward) + max(
-                0.0, gather + scatter - hidden * backward
-            )
-            compute += unit.copies * (2 + again) * busy
-            waits["weights"] += unit.copies * late
-            for name, seconds in exchanges.items():
-                waits[name] += unit.copies * (1 + again) * seconds
-        waits["weights"] += self._gather(root, 4) + self._scatter(root)
-        parts = {"compute": compute} | waits
-        spent = {name: self.plan.micro_batches * seconds for name, seconds in parts.items()}
-        return spent | {"optimizer": self._optimizer()}
-
-    @property
-    def _tokens(self) -> float:
-        """Of a micro-batch, a rank's."""
-        return self.layout.micro_tokens / (self.layout.context * self.layout.tensor)
-
-    @property
-    def _rate(self) -> float:
-        return self.plan.share * self.device.flops
-
-    def _compute(self, unit: Unit) -> float:
-        """Of a unit's forward pass."""
-        chosen, experts = self.shape.num_experts_per_tok, self.shape.num_experts
-        if unit.name == "experts":
-            return 2 * unit.total * chosen / experts * self._tokens / self._rate
-        attention = 2 * self.shape.hidden_size * self.plan.work.sequence_length
-        return (2 * unit.total + attention) * self._tokens / self._rate
-
-    def _head(self) -> float:
-        """Of the loss, forward and backward."""
-        return 6 * self.shape.vocab_size * self.shape.hidden_size * self._tokens / self._rate
-
-    def _optimizer(self) -> float:
-        """Reading weights, gradients and moments, writing all but the gradients; and the norm."""
-        own = sum(unit.copies * unit.numbers(self.spread) for unit in units(self.shape))
-        return 32 * own / (1e9 * self.device.hbm)
-
-    def _gather(self, unit: Unit, size: int = 2) -> float:
-        return self._ring(size * unit.gathered(self.spread), *self._group(unit))
-
-    def _scatter(self, unit: Unit) -> float:
-        """Of fp32 gradients, and their sum over replicas."""
-        ranks, stride = self._group(unit)
-        sent = 4 * unit.gathered(self.spread)
-        copies = self._ring(2 * sent / ranks, self.layout.replicate, self.spread.ranks)
-        return self._ring(sent, ranks, stride) + copies
-
-    def _group(self, unit: Unit) -> tuple[int, int]:
-        """How many ranks divide a unit's weights, and how far apart they are."""
-        if unit.name == "experts":
-            return self.spread.alike, self.spread.expert
-        return self.spread.rows, self.spread.tensor
-
-    def _exchanges(self, unit: Unit) -> dict[str, float]:
-        """What a unit's forward pass waits for."""
-        hidden, layout = self.shape.hidden_size, self.layout
-        if unit.name == "experts":
-            sent = 2 * 2 * self._tokens * self.shape.num_experts_per_tok * hidden
-            return {"expert": self._all_to_all(sent, layout.expert, 1)}
-        keys = self.shape.num_key_value_heads * self.shape.head_dim
-        copies = max(1, layout.context * layout.tensor // self.shape.num_key_value_heads)
-        heads = 2 * self._tokens * (2 * hidden + 2 * keys * copies)
-        rows = 2 * hidden * self._tokens * layout.tensor  # bytes of the rows' hidden states
-        times = 4 if unit.name == "dense" else 2  # gathers and scatters around two parts, or one
-        return {
-            "context": self._all_to_all(heads, layout.context, layout.tensor),
-            "tensor": times * self._ring(rows, layout.tensor, 1),
-        }
-
-    def _ring(self, size: float, ranks: int, stride: int) -> float:
-        """Of a gather or a scatter of `size` bytes in all, among ranks that are `stride` apart."""
-        if ranks == 1:
-            return 0.0
-        near = max(1, min(ranks, self.device.node // stride))  # in a node
-        rate = self.device.link
-        if near < ranks:  # all groups of the node share its adapters
-            rate = min(rate, near * self.device.network)
-        return size * (ranks - 1) / ranks / (LINKS * 1e9 * rate) + HOP * (ranks - 1)
-
-    def _all_to_all(self, size: float, ranks: int, stride: int) -> float:
-        """Of `size` bytes that a rank has, an equal part for each."""
-        if ranks == 1:
-            return 0.0
-        near = max(1, min(ranks, self.device.node // stride))
-        each = size / ranks / (LINKS * 1e9)
-        return HOP * (ranks - 1) + max(
-            each * (near - 1) / self.device.link, each * (ranks - near) / self.device.network
-        )

@@ -1,7 +1,7 @@
 """Bytes of one training process at its peak, by what holds them, by arithmetic alone (no torch).
 
     peak(SIZES["7b"], Spread(shard=8), 16384, CUDA, recompute=True)
-    # {"weights": 3807910400, "moments": 7615820800, "gradients": ..., "activations": ..., ...}
+    # {"weights": 3807808256, "moments": 7615616512, "gathered weights": 5758340096, ...}
 
 Weights, gradients and AdamW's two moments are fp32 and divided as `spread.py` says. A step is
 fullest at one of two moments: where the backward pass begins, with all that the layers keep, or

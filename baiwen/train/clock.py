@@ -1,0 +1,135 @@
+"""Seconds of a training step on a cluster, by what they go to (no torch).
+
+    Clock(SIZES["7b"], 4096, Spread(shard=8), 1, False, 8192, DEVICES["h100"], 0.5).step(4)
+    # {"compute": 2.97, "weights": 0.09, "tensor": 0.0, "context": 0.0, "expert": 0.0, ...}
+
+The rules are told in docs/cluster.md; `tests/train/test_simulated.py` counts what is exchanged.
+"""
+
+from dataclasses import dataclass
+
+from baiwen.model.config import ModelConfig
+from baiwen.train.devices import Device
+from baiwen.train.spread import Spread, Unit, units
+
+# Assumptions, until a run on the cluster measures them.
+LINKS = 0.8  # share of a link's peak that large collectives reach
+HOP = 5e-6  # seconds that a step of a ring takes however little it carries
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What the seconds of a micro-batch depend on."""
+
+    shape: ModelConfig
+    length: int  # tokens that see each other
+    spread: Spread
+    replicate: int
+    recompute: bool
+    micro_tokens: int  # of the ranks that share rows
+    device: Device
+    share: float  # of the peak while computing
+
+    def step(self, micro_batches: int) -> dict[str, float]:
+        """Of a whole step."""
+        root, *blocks = units(self.shape)
+        compute, waits = (
+            self._head(),
+            dict.fromkeys(("weights", "tensor", "context", "expert"), 0.0),
+        )
+        for unit in blocks:
+            busy, gather, scatter = self._compute(unit), self._gather(unit), self._scatter(unit)
+            exchanges = self._exchanges(unit)
+            again = 2 if self.recompute else 1
+            first, second = (sum(exchanges.values()) * times for times in (1, again))
+            forward, backward = busy + first, (1 + again) * busy + second
+            hidden = self.device.overlap
+            late = max(0.0, gather - hidden * forward) + max(
+                0.0, gather + scatter - hidden * backward
+            )
+            compute += unit.copies * (2 + again) * busy
+            waits["weights"] += unit.copies * late
+            for name, seconds in exchanges.items():
+                waits[name] += unit.copies * (1 + again) * seconds
+        waits["weights"] += self._gather(root, 4) + self._scatter(root)
+        parts = {"compute": compute} | waits
+        spent = {name: micro_batches * seconds for name, seconds in parts.items()}
+        return spent | {"optimizer": self._optimizer()}
+
+    @property
+    def _tokens(self) -> float:
+        """Of a micro-batch, a rank's."""
+        return self.micro_tokens / (self.spread.context * self.spread.tensor)
+
+    @property
+    def _rate(self) -> float:
+        return self.share * self.device.flops
+
+    def _compute(self, unit: Unit) -> float:
+        """Of a unit's forward pass."""
+        chosen, experts = self.shape.num_experts_per_tok, self.shape.num_experts
+        if unit.name == "experts":
+            return 2 * unit.total * chosen / experts * self._tokens / self._rate
+        attention = 2 * self.shape.hidden_size * self.length
+        return (2 * unit.total + attention) * self._tokens / self._rate
+
+    def _head(self) -> float:
+        """Of the loss, forward and backward."""
+        return 6 * self.shape.vocab_size * self.shape.hidden_size * self._tokens / self._rate
+
+    def _optimizer(self) -> float:
+        """Reading weights, gradients and moments, writing all but the gradients; and the norm."""
+        own = sum(unit.copies * unit.numbers(self.spread) for unit in units(self.shape))
+        return 32 * own / (1e9 * self.device.hbm)
+
+    def _gather(self, unit: Unit, size: int = 2) -> float:
+        return self._ring(size * unit.gathered(self.spread), *self._group(unit))
+
+    def _scatter(self, unit: Unit) -> float:
+        """Of fp32 gradients, and their sum over replicas."""
+        ranks, stride = self._group(unit)
+        sent = 4 * unit.gathered(self.spread)
+        copies = self._ring(2 * sent / ranks, self.replicate, self.spread.ranks)
+        return self._ring(sent, ranks, stride) + copies
+
+    def _group(self, unit: Unit) -> tuple[int, int]:
+        """How many ranks divide a unit's weights, and how far apart they are."""
+        if unit.name == "experts":
+            return self.spread.alike, self.spread.expert
+        return self.spread.rows, self.spread.tensor
+
+    def _exchanges(self, unit: Unit) -> dict[str, float]:
+        """What a unit's forward pass waits for."""
+        hidden, layout = self.shape.hidden_size, self.spread
+        if unit.name == "experts":
+            sent = 2 * 2 * self._tokens * self.shape.num_experts_per_tok * hidden
+            return {"expert": self._all_to_all(sent, layout.expert, 1)}
+        keys = self.shape.num_key_value_heads * self.shape.head_dim
+        copies = max(1, layout.context * layout.tensor // self.shape.num_key_value_heads)
+        heads = 2 * self._tokens * (2 * hidden + 2 * keys * copies)
+        rows = 2 * hidden * self._tokens * layout.tensor  # bytes of the rows' hidden states
+        times = 4 if unit.name == "dense" else 2  # gathers and scatters around two parts, or one
+        return {
+            "context": self._all_to_all(heads, layout.context, layout.tensor),
+            "tensor": times * self._ring(rows, layout.tensor, 1),
+        }
+
+    def _ring(self, size: float, ranks: int, stride: int) -> float:
+        """Of a gather or a scatter of `size` bytes in all, among ranks that are `stride` apart."""
+        if ranks == 1:
+            return 0.0
+        near = max(1, min(ranks, self.device.node // stride))  # in a node
+        rate = self.device.link
+        if near < ranks:  # all groups of the node share its adapters
+            rate = min(rate, near * self.device.network)
+        return size * (ranks - 1) / ranks / (LINKS * 1e9 * rate) + HOP * (ranks - 1)
+
+    def _all_to_all(self, size: float, ranks: int, stride: int) -> float:
+        """Of `size` bytes that a rank has, an equal part for each."""
+        if ranks == 1:
+            return 0.0
+        near = max(1, min(ranks, self.device.node // stride))
+        each = size / ranks / (LINKS * 1e9)
+        return HOP * (ranks - 1) + max(
+            each * (near - 1) / self.device.link, each * (ranks - near) / self.device.network
+        )
