@@ -52,7 +52,6 @@ bench: $(READY)  ## measure every claim, each beside its peer
 	.venv/bin/python -m benchmarks.serve --write
 	.venv/bin/python -m benchmarks.moe --write
 	.venv/bin/python -m benchmarks.checkpoint --write
-	.venv/bin/python -m benchmarks.memory --write
 	.venv/bin/python -m benchmarks.tiny --write
 	.venv/bin/python -m benchmarks.long --write
 
