@@ -17,11 +17,10 @@ cheapest first, and writes
     laws.json      the laws fitted on them, which `lr = "law"` reads (baiwen/scaling/laws.py)
     proof.json     with [proof]: a larger run as the law wants it beside other settings
     runs/NAME.json the row of each run as soon as it is finished
-    timing.jsonl   seconds of each run, of the clock and of the CPU: no second sweep gives them again
+    timing.jsonl   seconds of each run; no second sweep gives them again
 
 A finished run is not done again, an interrupted one goes on in `state/`. One that diverges is a row
-without a loss. Under `torchrun` every rank trains runs of
-its own.
+without a loss. Under `torchrun` every rank trains runs of its own.
 """
 
 import math
@@ -48,7 +47,7 @@ from baiwen.model.config import ModelConfig
 from baiwen.model.sizes import SIZES
 from baiwen.scaling import laws, proof, sweep, table
 from baiwen.scaling.proof import Proof
-from baiwen.scaling.sweep import Experts, Ladder, Listed, Run, Spaced
+from baiwen.scaling.sweep import Count, Experts, Ladder, Listed, Positive, Run, Spaced
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
 from baiwen.train.loop import DivergedError, Loop
@@ -57,8 +56,6 @@ from baiwen.train.parallel import Parallel
 from baiwen.train.proxy import taught
 from baiwen.train.schedule import Schedule
 
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0)]
 Result = dict[str, Any]  # of a run, as in its file
 Task = tuple[Run, int]  # a run, and the step up to which it is wanted
 
@@ -151,8 +148,8 @@ def _prove(config: Config, wanted: Proof, rows: Sequence[Result], out: Path) -> 
     """Train and compare the runs of the proof."""
     _await([out / "laws.json"])
     found = laws.read(out / "laws.json").hyper
-    shape = _shapes(config, len(Tokenizer.load(config.tokenizer)))[wanted.size]
-    target = _run(config, wanted.size, shape, wanted.tokens)
+    vocabulary = len(Tokenizer.load(config.tokenizer))
+    target = _cell(config, vocabulary, wanted.size, wanted.tokens)
     runs = proof.rivals(target, found, wanted, config.micro_tokens)
     proven = _finished(config, out, [(one, one.steps) for one in runs])
     if _rank() == 0:
@@ -163,10 +160,8 @@ def _prove(config: Config, wanted: Proof, rows: Sequence[Result], out: Path) -> 
 def planned(config: Config, vocabulary: int) -> list[Run]:
     """The runs of the grid, in their order."""
     shapes = _shapes(config, vocabulary)
-    cells = [
-        _run(config, name, shapes[name], tokens)
-        for name, tokens in sweep.budgets(shapes, config.tokens, config.tokens_per_parameter)
-    ]
+    budgets = sweep.budgets(shapes, config.tokens, config.tokens_per_parameter)
+    cells = [_cell(config, vocabulary, *cell) for cell in budgets]
     return sweep.planned(cells, config.lr, config.tokens_per_step, config.max_flops)
 
 
@@ -174,17 +169,17 @@ def plan(config: Config) -> dict[str, str | int]:
     """What all runs together would take on this machine."""
     there = config.tokenizer.exists()
     vocabulary = len(Tokenizer.load(config.tokenizer)) if there else SIZES["tiny"].vocab_size
-    shapes, runs = _shapes(config, vocabulary), planned(config, vocabulary)
+    runs = planned(config, vocabulary)
     told: dict[str, str | int] = {"runs": len(runs)}
     for (size, tokens), (first, *others) in sweep.by_cell(runs).items():
         each = f"N {first.active:,}, {first.flops:.3g} FLOPs each"
         told[f"{size}, D {tokens:,}"] = f"{1 + len(others)} runs, {each}"
-    if config.proof is not None:
-        settings = 1 + len(config.proof.against)
-        told["proof"] = f"{config.proof.seeds * settings} runs, D {config.proof.tokens:,}"
-        target = _run(config, config.proof.size, shapes[config.proof.size], config.proof.tokens)
+    if (wanted := config.proof) is not None:
+        number = wanted.seeds * (1 + len(wanted.against))
+        told["proof"] = f"{number} runs, D {wanted.tokens:,}"
         # At the batch of the largest run: the law's is not known.
-        runs += [replace(target, batch=runs[-1].batch)] * (config.proof.seeds * settings)
+        target = _cell(config, vocabulary, wanted.size, wanted.tokens)
+        runs += number * [replace(target, batch=runs[-1].batch)]
     flops = sum(run.flops for run in runs)
     layers = sum(run.steps * run.shape.num_hidden_layers for run in runs)
     place = config.device, config.dtype, config.threads
@@ -273,9 +268,9 @@ def _shapes(config: Config, vocabulary: int) -> dict[str, ModelConfig]:
     )
 
 
-def _run(config: Config, size: str, shape: ModelConfig, tokens: int) -> Run:
+def _cell(config: Config, vocabulary: int, size: str, tokens: int) -> Run:
     """A run of a cell, before it has a setting."""
-    length = config.sequence_length
+    shape, length = _shapes(config, vocabulary)[size], config.sequence_length
     return Run(size, shape, tokens, length, length, config.optim, config.schedule, config.seed)
 
 
