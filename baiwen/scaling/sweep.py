@@ -1,8 +1,9 @@
 """Planning a sweep: which runs a recipe asks for, what they cost, in which order they go.
 
-    shapes = sizes(("tiny",), Ladder(widths=(32, 64), layers=(2, 2)), experts=(), length=128)
-    runs = planned(shapes, budgets(shapes, tokens=(250_000,)), Grid(...), ...)
-    runs[0].name, runs[0].flops, runs[0].steps
+    shapes = sizes(("tiny",), Ladder(widths=(32, 64), layers=(2,)), (), 128, vocabulary=4118)
+    budgets(shapes, tokens=(250_000,), per_parameter=(20.0,))     # [("tiny", 250000), ...]
+    runs = planned(cells, Spaced(low=1e-3, high=8e-3), (512.0,))  # a run for each point of the grid
+    runs[0].name, runs[0].steps, runs[0].flops
 
 A cell is one size on one number of tokens; in each, every learning rate meets every batch, as in
 Step Law (arXiv 2503.04715). All of it is a pure function of the recipe, so a sweep that is killed
