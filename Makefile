@@ -35,6 +35,7 @@ bench: $(READY)  ## measure every claim, each beside its peer
 	.venv/bin/python -m benchmarks.train_step --write --share
 	.venv/bin/python -m benchmarks.memory --write
 	.venv/bin/python -m benchmarks.memory --write --large
+	.venv/bin/python -m benchmarks.clock --write
 	.venv/bin/python -m benchmarks.sft --write $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
 	.venv/bin/python -m benchmarks.dpo --write $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
 	.venv/bin/python -m benchmarks.reward --write $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))

@@ -53,7 +53,8 @@ def test_a_folder_runs_in_order(folder):
 def test_the_data_recipes_can_be_planned_before_anything_is_there(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     recipes = stages.load(ROOT / "recipes" / "data")
-    plan.main(argparse.Namespace(recipe=ROOT / "recipes" / "data", overrides=[]))
+    alone = {"gpus": None, "gpu": None, "size": None, "mfu": None}
+    plan.main(argparse.Namespace(recipe=ROOT / "recipes" / "data", overrides=[], **alone))
     told = capsys.readouterr().out
     assert all(f"{recipe.path.name}: {recipe.stage}" in told for recipe in recipes)
     assert "mine/corpus" in told

@@ -137,6 +137,8 @@ def _items(name: str, annotation: ast.expr, module: Module) -> Iterator[Knob]:
         if isinstance(inner, Table):
             for knob in _knobs(inner):
                 yield replace(knob, key=f"{name}{step}.{knob.key}")
+        elif inner is not None:  # another name for a type
+            yield from _items(f"{name}{step}", inner, module)
 
 
 def _held(annotation: ast.expr) -> Iterator[tuple[str, str]]:

@@ -89,9 +89,9 @@ class Experts(Knobs):
 class Spaced(Knobs):
     """Numbers from `low` to at most `high`, each `factor` times the one before."""
 
-    low: Positive
-    high: Positive
-    factor: Annotated[float, Field(gt=1)] = 2.0
+    low: Positive  # the first
+    high: Positive  # that none is above
+    factor: Annotated[float, Field(gt=1)] = 2.0  # of one over the one before
 
     def values(self) -> tuple[float, ...]:
         """All of them; both ends too, where the factor meets them."""

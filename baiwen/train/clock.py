@@ -29,6 +29,7 @@ class Clock:
     micro_tokens: int  # of the ranks that share rows
     device: Device
     share: float  # of the peak while computing
+    itemsize: int = 2  # bytes of a number that is computed with: bf16
 
     def step(self, micro_batches: int) -> dict[str, float]:
         """Of a whole step."""
@@ -82,8 +83,9 @@ class Clock:
         own = sum(unit.copies * unit.numbers(self.spread) for unit in units(self.shape))
         return 32 * own / (1e9 * self.device.hbm)
 
-    def _gather(self, unit: Unit, size: int = 2) -> float:
-        return self._ring(size * unit.gathered(self.spread), *self._group(unit))
+    def _gather(self, unit: Unit, itemsize: int | None = None) -> float:
+        size = (itemsize or self.itemsize) * unit.gathered(self.spread)
+        return self._ring(size, *self._group(unit))
 
     def _scatter(self, unit: Unit) -> float:
         """Of fp32 gradients, and their sum over replicas."""
@@ -102,12 +104,12 @@ class Clock:
         """What a unit's forward pass waits for."""
         hidden, layout = self.shape.hidden_size, self.spread
         if unit.name == "experts":
-            sent = 2 * 2 * self._tokens * self.shape.num_experts_per_tok * hidden
-            return {"expert": self._all_to_all(sent, layout.expert, 1)}
+            sent = self.itemsize * self._tokens * self.shape.num_experts_per_tok * hidden
+            return {"expert": self._all_to_all(2 * sent, layout.expert, 1)}
         keys = self.shape.num_key_value_heads * self.shape.head_dim
         copies = max(1, layout.context * layout.tensor // self.shape.num_key_value_heads)
-        heads = 2 * self._tokens * (2 * hidden + 2 * keys * copies)
-        rows = 2 * hidden * self._tokens * layout.tensor  # bytes of the rows' hidden states
+        heads = self.itemsize * self._tokens * (2 * hidden + 2 * keys * copies)
+        rows = self.itemsize * hidden * self._tokens * layout.tensor  # bytes of hidden states
         times = 4 if unit.name == "dense" else 2  # gathers and scatters around two parts, or one
         return {
             "context": self._all_to_all(heads, layout.context, layout.tensor),

@@ -91,6 +91,7 @@ def test_with_none_the_model_sees_no_tools(ask, http):
 )
 def test_a_forced_call_is_made_whatever_the_model_would_say(ask, weather, choice):
     cities = {**weather["function"]["parameters"], "properties": {"city": {"enum": ["Oslo"]}}}
+    cities["additionalProperties"] = False
     known = {"type": "function", "function": {**weather["function"], "parameters": cities}}
     message, finish = ask("thanks", tools=[known], tool_choice=choice, parallel_tool_calls=False)
     assert finish == "tool_calls" and message["content"] is None
