@@ -28,7 +28,7 @@ RANKS = 2
 ITEMSIZE = 4  # of fp32: a CPU without bf16 instructions would measure their absence
 # Wide enough that matmuls and exchanges, not calls, take the time; small enough for two cores.
 CHANGE = {
-    "0.5b": {"num_hidden_layers": 4, "vocab_size": 8192},
+    "0.5b": {"num_hidden_layers": 2, "vocab_size": 8192},
     "tiny-moe": {"hidden_size": 384, "num_attention_heads": 6, "num_key_value_heads": 2},
 }
 LAYOUTS: list[tuple[str, dict[str, int]]] = [
@@ -59,8 +59,8 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = page.parser(__doc__)
-    parser.add_argument("--rows", type=int, default=2, help="of 512 tokens, in a micro-batch")
-    parser.add_argument("--steps", type=int, default=5, help="whose median counts")
+    parser.add_argument("--rows", type=int, default=1, help="of 512 tokens, in a micro-batch")
+    parser.add_argument("--steps", type=int, default=3, help="whose median counts")
     return parser.parse_args()
 
 
