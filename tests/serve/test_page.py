@@ -832,7 +832,9 @@ def test_the_policy_stops_what_the_page_would_never_do(browser, served, attempt)
             told.push(event.effectiveDirective);
           });
           try { ATTEMPT } catch (error) { told.push(String(error)) }
-          await new Promise((done) => setTimeout(done, 50));
+          const rest = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+          for (let i = 0; i < 100 && !told.length; i++) await rest(20);
+          await rest(50);
           return told.join();
         })()""".replace("ATTEMPT", attempt)
     )
