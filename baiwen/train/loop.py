@@ -109,7 +109,7 @@ def train(
     state = Checkpoints(out / "state", model, optimizers, world, keep=loop.keep)
     start = _resume(state, guard, source, world)
     routers, loads = routers or Routers(model.config, world), Loads(out, start, world)
-    meter, saves = Meter(world, flops_per_token), Timer(loop.save_minutes)
+    meter, saves = Meter(world, flops_per_token), Saves(state, guard, source, loop, last, world)
     if world.main:
         files.write_json(out / "device.json", meter.describe())
     with (
@@ -134,16 +134,7 @@ def train(
             log.step(step, metrics)
             if guard.exhausted:
                 raise _hopeless(step, guard, state)
-            asked, late = agreed(world, stop.signal != 0, saves.rings())
-            due = late or step % loop.save_every == 0 or step == last
-            # A doubtful step must not push out the checkpoints before it.
-            if asked or (due and not guard.in_a_row):
-                world.at("saving a checkpoint")
-                kept = {"guard": guard.state(), "heldout": metrics.get("heldout_loss")}
-                state.save(step, kept | ({"source": source.state()} if source else {}))
-                saves.start()
-                gc.collect()
-            if asked:
+            if saves.after(step, metrics.get("heldout_loss"), stop.signal != 0):
                 break
         state.wait()
         if agreed(world, stop.signal != 0)[0]:  # also by a signal that came during the last write
@@ -257,20 +248,39 @@ def _moved(fields: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return moved
 
 
-class Timer:
-    """Rings once `minutes` have passed since it was started."""
+class Saves:
+    """When the state is written: every so many steps and minutes, at the end, and before a stop."""
 
-    def __init__(self, minutes: float) -> None:
-        self.seconds = 60 * minutes
-        self.start()
-
-    def start(self) -> None:
-        """Count from this moment on."""
+    def __init__(
+        self,
+        state: Checkpoints,
+        guard: Guard,
+        source: Source | None,
+        loop: Loop,
+        last: int,
+        world: World,
+    ) -> None:
+        self.state, self.guard, self.source = state, guard, source
+        self.every, self.seconds, self.last = loop.save_every, 60 * loop.save_minutes, last
+        self.world = world
         self.began = time.monotonic()
 
-    def rings(self) -> bool:
-        """Whether the time is over."""
-        return time.monotonic() - self.began >= self.seconds
+    def after(self, step: int, heldout_loss: float | None, asked: bool) -> bool:
+        """Write the state of `step` if it is due; whether some rank was `asked` to stop."""
+        rings = time.monotonic() - self.began >= self.seconds
+        asked, late = agreed(self.world, asked, rings)
+        due = late or step % self.every == 0 or step == self.last
+        # A doubtful step must not push out the checkpoints before it.
+        if asked or (due and not self.guard.in_a_row):
+            self.world.at("saving a checkpoint")
+            kept = {"guard": self.guard.state(), "heldout": heldout_loss}
+            self.state.save(step, kept | self._source())
+            self.began = time.monotonic()
+            gc.collect()
+        return asked
+
+    def _source(self) -> dict[str, Any]:
+        return {"source": self.source.state()} if self.source else {}
 
 
 def _totals(batches: Sequence[Batch], world: World) -> tuple[Tensor, Tensor]:
