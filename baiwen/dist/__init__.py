@@ -1,6 +1,7 @@
 """Processes and devices: one process, or the many that torchrun starts, behind one record.
 
 layout     Layout, Meshes: how ranks divide rows, tokens, weights and experts
+store      where the words of a job are kept, and how a rank gets there
 meeting    where ranks find each other: who is here, who has not come
 watch      who died or stands still, and the end of the others
 devices    place, fast_bf16: what this process computes on

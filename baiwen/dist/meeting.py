@@ -16,14 +16,13 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
-import torch.distributed
 from torch.distributed import PrefixStore, Store
 
+from baiwen.dist.store import Patience, connected
 from baiwen.errors import UserError
 
 PATIENCE = 600.0  # seconds that those who are here wait for the others
@@ -63,30 +62,20 @@ def meet() -> Meeting:
 
     UserError where the store of the job cannot be reached, or where ranks do not come.
     """
-    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-    try:
-        patience = timedelta(seconds=PATIENCE)
-        store, rank, size = next(torch.distributed.rendezvous("env://", timeout=patience))
-    except ValueError as error:  # a variable is missing
-        told = f"{error}.\ntorchrun sets it; other launchers must: docs/cluster.md."
-        raise UserError(told) from error
-    except torch.distributed.DistNetworkError as error:
-        raise UserError(
-            f"nobody answers at {place} (MASTER_ADDR:MASTER_PORT), where rank 0 or its torchrun "
-            f"should be: {str(error).splitlines()[0]}"
-        ) from error
+    found = connected(PATIENCE)
+    store, rank = found.store, found.rank
     mine = Member(rank, socket.gethostname(), os.getpid(), _house(), uuid4().hex)
-    turn, members = gathered(store, mine, size, PATIENCE)
+    turn, members = gathered(store, mine, found.size, PATIENCE)
     if store.check([MISTAKE]):
         told = store.get(MISTAKE).decode()
         raise UserError(f"{told}\n(torchrun started the job again, but no restart mends this.)")
-    return Meeting(rank, tuple(members), PrefixStore(turn, store), store, place)
+    return Meeting(rank, tuple(members), PrefixStore(turn, store), store, found.place)
 
 
 def gathered(store: Store, mine: Member, size: int, patience: float) -> tuple[str, list[Member]]:
     """A name for this meeting and all its members, alike on every rank."""
     store.set(f"member {mine.rank}", json.dumps(asdict(mine)))
-    deadline = time.monotonic() + patience
+    waiting = Patience(patience)
     seen, members = "", list[Member]()
     while True:
         if mine.rank == 0:
@@ -98,8 +87,14 @@ def gathered(store: Store, mine: Member, size: int, patience: float) -> tuple[st
                 store.set(_nod(turn, mine.name), "")
         if mine in members and store.check([f"{turn} is complete"]):
             return turn, members
-        if time.monotonic() > deadline:
-            raise UserError(_missing(store, size, patience))
+        if not waiting.left:
+            absent, here = _presence(store, size)
+            raise UserError(
+                f"{ranks(absent)} of {size} did not come within {patience:.0f} s. Here: {here}.\n"
+                "Look at what the missing ones, or the torchrun of their machine, have printed."
+            )
+        if mine.rank == 0:
+            waiting.tell(lambda: f"{ranks(_presence(store, size)[0])} of {size} are not here yet")
         time.sleep(max(PAUSE, size / LOOKS))
 
 
@@ -135,8 +130,8 @@ def _nod(turn: str, name: str) -> str:
     return f"{name} is on {turn}"
 
 
-def _missing(store: Store, size: int, patience: float) -> str:
-    """Who is here and who is not; of an earlier start's words nothing counts that has no nod."""
+def _presence(store: Store, size: int) -> tuple[list[int], str]:
+    """Who is not here, and who is; of an earlier start's words nothing counts that has no nod."""
     turn = _turn(store)
     listed = _listed(store, turn)
     here = [member for member in listed if store.check([_nod(turn, member.name)])]
@@ -145,11 +140,7 @@ def _missing(store: Store, size: int, patience: float) -> str:
         there = [key for key in keys.values() if store.check([key])]
         here = [Member(**json.loads(store.get(key))) for key in there]
     absent = sorted(set(range(size)) - {member.rank for member in here})
-    return (
-        f"{ranks(absent)} of {size} did not come within {patience:.0f} s. Here: "
-        f"{', '.join(map(str, here[:16]))}{', ...' if len(here) > 16 else ''}.\n"
-        "Look at what the missing ones, or the torchrun of their machine, have printed."
-    )
+    return absent, f"{', '.join(map(str, here[:16]))}{', ...' if len(here) > 16 else ''}"
 
 
 def ranks(numbers: Sequence[int]) -> str:
