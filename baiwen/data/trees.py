@@ -43,8 +43,9 @@ class Tree:
     masks: Sequence[Sequence[float]] | None = None  # weight of each answer token; None: all 1
     # name -> for each answer a number, or as many numbers as it has tokens
     values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    # Of each answer the experts of its prompt's tokens and its own but the last [., L, k]; None: a
-    # mixture's router chooses. Those of the trunk are the first answer's.
+    # Of each answer the experts of its prompt's tokens and its own but the last [., L, k], or none
+    # [0, L, k]; None: of no answer. Those of the trunk are the first's that has any; where they are
+    # not known, a mixture's router chooses.
     routes: Sequence[Tensor] | None = None
 
     def __post_init__(self) -> None:
@@ -75,7 +76,8 @@ class TreeBatch:
     last: Tensor  # int64 [A]: place in the row of each answer's last token
     lengths: Tensor  # float32 [A]: the sum of each answer's mask
     values: dict[str, Tensor]  # float32: [N] of tokens, [A] of answers
-    chosen: Tensor | None = None  # [L, 1, T, k]: the experts that tokens go to; None: by the router
+    # [L, 1, T, k]: the experts that tokens go to, `unknown` where the router chooses; None: always
+    chosen: Tensor | None = None
 
 
 def batches(
@@ -181,17 +183,25 @@ def _documents(
 
 
 def _chosen(trees: Sequence[Tree]) -> Tensor | None:
-    """The experts of the tokens of the row; of an answer's last one, which no engine read, none."""
+    """The experts of the tokens of the row; none where they are not known, as of last tokens.
+
+    No engine has read an answer's last token. Where no answer has routes there is nothing to say.
+    """
+    known = [route for tree in trees for route in tree.routes or () if len(route)]
+    if not known:
+        return None
+    nowhere = unknown(known[0][:1])  # [1, L, k]
     parts = []
     for tree in trees:
-        if tree.routes is None:
-            return None
         shared = len(tree.prompt) - 1
-        parts.append(tree.routes[0][:shared])
-        for route, answer in zip(tree.routes, tree.answers, strict=True):
-            assert len(route) == shared + len(answer)
-            parts += [route[shared:], unknown(route[:1])]
-    return torch.cat(parts).transpose(0, 1)[:, None] if parts else None
+        routes = tree.routes or [nowhere[:0]] * len(tree.answers)
+        trunk = next((route for route in routes if len(route)), nowhere.expand(shared, -1, -1))
+        parts.append(trunk[:shared])
+        for route, answer in zip(routes, tree.answers, strict=True):
+            assert len(route) in (0, shared + len(answer))
+            mine = route[shared:] if len(route) else nowhere.expand(len(answer), -1, -1)
+            parts += [mine, nowhere]
+    return torch.cat(parts).transpose(0, 1)[:, None]
 
 
 def _values(trees: Sequence[Tree], name: str, counted: np.ndarray) -> Tensor:

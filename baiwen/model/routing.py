@@ -70,8 +70,10 @@ def unknown(tokens: Tensor) -> Tensor:
 def read(data: bytes | bytearray, config: ModelConfig) -> Tensor:
     """The choice for tokens one after the other, from its bytes: [., L, k]."""
     layers = sum(map(config.sparse, range(config.num_hidden_layers)))
-    flat = torch.frombuffer(bytearray(data), dtype=kept_as(config.num_experts))
-    return flat.view(-1, layers, config.num_experts_per_tok)
+    dtype, each = kept_as(config.num_experts), (layers, config.num_experts_per_tok)
+    if not data:
+        return torch.empty(0, *each, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=dtype).view(-1, *each)
 
 
 @torch.no_grad()

@@ -169,7 +169,7 @@ def _tree(group: Group, prompt: Prompt, numbers: Sequence[int], shape: ModelConf
     if group.old is not None:
         values["old_logprobs"] = [group.old[number] for number in numbers]
     routes = None
-    if answers[0].routes:
+    if any(answer.routes for answer in answers):
         routes = [routing.read(b64decode(answer.routes), shape) for answer in answers]
     ids, masks = [answer.ids for answer in answers], [answer.mask for answer in answers]
     return Tree(prompt.ids, ids, masks, values, routes)

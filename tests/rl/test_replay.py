@@ -97,6 +97,33 @@ def test_experts_survive_json_and_the_split_of_a_group(mixture, tokenizer):
         assert torch.equal(free[:, :, known(part.chosen)], part.chosen[:, :, known(part.chosen)])
 
 
+@pytest.mark.parametrize("lost", [0, 2])
+def test_an_answer_without_experts_leaves_the_others_theirs(mixture, tokenizer, lost):
+    """Its own tokens alone are the router's; the prompt's are those of an answer that has some."""
+    group = rolled(mixture, tokenizer)
+    [whole] = batch_of(group, mixture.config)
+    answers = list(group.answers)
+    answers[lost] = replace(answers[lost], routes="")
+    [batch] = batch_of(replace(group, answers=answers), mixture.config)
+    there = known(batch.chosen)
+    assert torch.equal(batch.chosen[:, :, there], whole.chosen[:, :, there])
+    missing = (known(whole.chosen) & ~there).nonzero()[:, 0].tolist()
+    end = int(whole.last[lost])
+    assert missing == list(range(end - len(answers[lost].ids), end))
+
+
+def test_a_prompt_without_experts_leaves_the_others_of_the_batch_theirs(mixture, tokenizer):
+    prompt = Prompt(0, IDS, [], None, None, None)
+    [tree] = groups.trees_of(rolled(mixture, tokenizer), prompt, 4000, mixture.config)
+    made = [tree, replace(tree, routes=None)]
+    [batch] = trees.batches(made, 4000, count="answers")
+    [whole] = trees.batches([tree], 4000, count="answers")
+    assert torch.equal(batch.chosen[:, :, : tree.tokens], whole.chosen)
+    assert not known(batch.chosen)[tree.tokens :].any()
+    [without] = trees.batches(made[1:], 4000, count="answers")
+    assert without.chosen is None
+
+
 def test_the_mismatch_shrinks_where_the_sampler_is_coarser(mixture, tokenizer):
     coarse = copy.deepcopy(mixture)
     pack(coarse, "int8")
