@@ -5,6 +5,7 @@ store      where the words of a job are kept, and how a rank gets there
 meeting    where ranks find each other: who is here, who has not come
 watch      who died or stands still, and the end of the others
 devices    place, fast_bf16: what this process computes on
+crew       Crew, Placed: workers that Ray places, here and on other machines
 
     with session(seed=1) as world:
         model.to(world.device)
