@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from baiwen.model import dca
+from baiwen.model import dca, few
 from baiwen.model.attention import Attention
 from baiwen.model.config import ModelConfig
 from baiwen.model.dca import Turns
@@ -67,6 +67,10 @@ class Block(nn.Module):
         """[B, T, C] -> [B, T, C], and what a sparse layer's router did; chosen: as `MoE` has it."""
         if self.fused is not None and cache is not None:
             return self.fused(x, rope, cache), None
+        if cache is not None and isinstance(self.mlp, MLP):
+            parts = self.input_layernorm, self.self_attn, self.post_attention_layernorm, self.mlp
+            if few.fits_block(x, *parts):
+                return few.block(x, *parts, rope, cache), None
         x, normed = self.input_layernorm.add(x, None)
         attended = self.self_attn(normed, rope, documents, cache, turns)
         x, normed = self.post_attention_layernorm.add(x, attended)
@@ -171,9 +175,10 @@ class Transformer(Model):
 
     def project(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., C] after the final norm -> logits [..., V]."""
-        if self.lm_head is not None:
-            return self.lm_head(hidden)
-        return F.linear(hidden, self.model.embed_tokens.weight)
+        head = self.lm_head or self.model.embed_tokens
+        if few.fits(hidden, head):
+            return few.linear(hidden, head)
+        return head(hidden) if self.lm_head else F.linear(hidden, head.weight)
 
 
 def _recomputed(

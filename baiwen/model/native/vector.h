@@ -122,12 +122,25 @@ static inline vi lanes() {
     return x;
 }
 
+// The upper half onto the lower one until one number is left.
 static inline float sum(vf x) {
+#if defined(__AVX__)
+#if defined(__AVX512F__)
+    const __m256 upper = _mm256_castpd_ps(_mm512_extractf64x4_pd((__m512d)x, 1));
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256((__m512)x), upper);
+#else
+    const __m256 eight = (__m256)x;
+#endif
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+#else
     float lanes[W];
     store(lanes, x);
     for (int width = W / 2; width; width /= 2)
         for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
     return lanes[0];
+#endif
 }
 
 // The larger of two; NaN where x is NaN.
@@ -187,6 +200,17 @@ static inline vf held(vf x) {
     asm("" : "+v"(x));
 #endif
     return x;
+}
+
+// sum + a * b, rounded once where the CPU can: a compiler's choice depends on the code around it.
+static inline vf plus_product(vf sum, vf a, vf b) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif defined(__AVX__) && defined(__FMA__)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#else
+    return sum + a * b;
+#endif
 }
 
 // sums[M][N vectors] = a[M][depth] * b[depth][N vectors]; `across`: a is stored [depth][M].

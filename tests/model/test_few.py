@@ -1,0 +1,101 @@
+"""Few tokens by weights where they lie, against PyTorch's products and blocks without a cache."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baiwen.model import few
+from baiwen.model.layout import Layout
+from baiwen.model.native.build import library
+from baiwen.model.paged import PagedCache, Step
+from baiwen.model.sizes import SIZES
+from baiwen.model.transformer import Transformer
+
+BLOCK = 16
+SHAPE = replace(SIZES["tiny"], num_hidden_layers=2)
+
+pytestmark = pytest.mark.skipif(library("few") is None, reason="no C++ compiler")
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@torch.no_grad()
+def layer(inputs: int, outputs: int) -> nn.Linear:
+    made = nn.Linear(inputs, outputs)
+    made.weight.copy_(draw(outputs, inputs))
+    made.bias.copy_(draw(outputs))
+    return made
+
+
+@torch.no_grad()
+def model() -> Transformer:
+    made = Transformer(SHAPE)
+    made.init_weights(seed=0)
+    for name, parameter in made.named_parameters():
+        if name.endswith("bias"):
+            parameter.copy_(draw(len(parameter)))
+    return made
+
+
+@torch.no_grad()
+def answer(model: Transformer, tokens: Tensor, counts: list[int]) -> Tensor:
+    """Logits [T, V] of one sequence that is read in pieces."""
+    cache = PagedCache(model.config, 8, BLOCK, "cpu", torch.float32)
+    table, found = np.array([[3, 1, 6, 2]], np.int32), []
+    for count, end in zip(counts, np.cumsum(counts), strict=True):
+        layout = Layout.of(table, [end - count], [count], BLOCK, "cpu")
+        hidden = model(tokens[None, end - count : end], cache=Step(cache, layout)).hidden
+        found.append(model.project(hidden)[0])
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 6, few.MOST])
+@pytest.mark.parametrize("inputs, outputs", [(64, 48), (100, 37), (3, 1)])
+@torch.no_grad()
+def test_products_are_those_of_pytorch(rows: int, inputs: int, outputs: int) -> None:
+    x, by = draw(2, rows, inputs)[:1], layer(inputs, outputs)
+    truth = F.linear(x.double(), by.weight.double(), by.bias.double()).float()
+    assert few.fits(x, by)
+    torch.testing.assert_close(few.linear(x, by), truth, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_token_has_the_same_bits_in_any_batch_and_on_any_threads() -> None:
+    x, by, threads = draw(41, 256), layer(256, 700), torch.get_num_threads()
+    together = few.linear(x, by)
+    try:
+        torch.set_num_threads(2)
+        assert torch.equal(few.linear(x, by), together)
+    finally:
+        torch.set_num_threads(threads)
+    for size in (1, 2, 3, 5):
+        assert torch.equal(torch.cat([few.linear(some, by) for some in x.split(size)]), together)
+
+
+@pytest.mark.parametrize("counts", [[33] + [1] * 7, [5] * 8])
+@torch.no_grad()
+def test_a_sequence_read_in_few_tokens_has_the_logits_of_a_whole_one(counts: list[int]) -> None:
+    whole, tokens = model(), torch.arange(40) * 7 % SHAPE.vocab_size
+    truth = whole.logits(tokens[None])[0]
+    torch.testing.assert_close(answer(whole, tokens, counts), truth, rtol=1e-4, atol=1e-5)
+
+
+def test_what_trains_or_is_no_plain_layer_computes_for_itself() -> None:
+    class Adapted(nn.Linear):
+        pass
+
+    x, by = draw(2, 64), layer(64, 32)
+    assert not few.fits(x, by)  # its gradient is asked for
+    with torch.no_grad():
+        assert few.fits(x, by)
+        assert not few.fits(x, by, Adapted(64, 32))
+        assert not few.fits(draw(few.MOST + 1, 64), by)
+        assert not few.fits(x, by.double())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not few.fits(x, layer(64, 32))
