@@ -6,6 +6,7 @@ with the least space that still holds it. Items are never cut.
     [row.tolist() for row in best_fit([3, 4, 1, 2, 2], size=4)]        # [[1], [0, 2], [3, 4]]
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,7 +61,7 @@ class _OpenRows:
     WORD = 512  # bits; with as many words, both levels are short integers up to 262,144 tokens
 
     def __init__(self, size: int) -> None:
-        self.stacks: list[list[int]] = [[] for _ in range(size + 1)]
+        self.stacks: defaultdict[int, list[int]] = defaultdict(list)  # by the space left
         self.words = [0] * (size // self.WORD + 1)
         self.filled = 0
 
