@@ -23,6 +23,7 @@ def test_the_server_keeps_to_its_own_description(served, settled, tmp_path):
     words += ["--exclude-checks", "positive_data_acceptance", "--no-color", "--seed", "1"]
     words += ["--phases", "examples,coverage,fuzzing,stateful", "--suppress-health-check", "all"]
     words += ["--generation-allow-x00", "true", "--warnings", "off"]
+    words += ["--request-timeout", "120"]  # on a busy machine an answer of many tokens takes long
     words += ["--max-examples", "500" if os.environ.get("ABUSE") else "3"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=3600)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
