@@ -2,13 +2,13 @@
 
     for block in scaling([Run("sweep", Path("runs/scaling/sweep"))]): ...
 
-From what the stage `scaling` writes: runs.csv, laws.json, proof.json.
+From what the stage `scaling` writes: runs.csv, laws.json, parity.json, proof.json.
 """
 
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from baiwen import files
@@ -30,6 +30,7 @@ def scaling(runs: Sequence[Run]) -> Iterator[Block]:
         if finished:
             yield from _cells(run, rows, finished)
             yield from _laws(run, finished)
+            yield from _parity(run)
             yield from _proof(run)
 
 
@@ -38,13 +39,13 @@ def _cells(run: Run, rows: Sequence[Row], finished: Sequence[Row]) -> Iterator[B
     cells = _by_cell(finished)
     drawn = [
         Valley(
-            f"N {short(n)}, D {short(d)}",
+            f"{_size(own[0])}, D {short(own[0]['D'])}",
             [row["lr"] for row in own],
             [row["batch"] for row in own],
             [row["smooth loss"] for row in own],
-            (_power(laws["lr"], n, d), _power(laws["batch"], n, d)) if laws else None,
+            (_value(laws["lr"], own[0]), _value(laws["batch"], own[0])) if laws else None,
         )
-        for (n, d), own in cells.items()
+        for own in cells
     ]
     alt = f"Loss over learning rate and batch in {len(drawn)} cells of {run.name}"
     yield Figure(f"valleys-{run.name}.svg", valleys.valleys(drawn), alt, run.source("runs.csv"))
@@ -54,11 +55,11 @@ def _cells(run: Run, rows: Sequence[Row], finished: Sequence[Row]) -> Iterator[B
     )
     head = [f"cell of {run.name}", "N", "D", "runs", "no loss", "stopped", "best", "lr"]
     table = [
-        [own[0]["size"], count(n), count(d), count(len(own))]
-        + [count(_states(rows, n, d, state)) for state in ("diverged", "stopped")]
+        [own[0]["size"], _counted(own[0]), count(own[0]["D"]), count(len(own))]
+        + [count(_states(rows, own[0], state)) for state in ("diverged", "stopped")]
         + [f"{(best := _best(own))['smooth loss']:.4f}", f"{best['lr']:.3g}"]
         + [count(best["batch"]), count(sum(_near(own, row) for row in own))]
-        for (n, d), own in cells.items()
+        for own in cells
     ]
     yield Table([*head, "tokens a step", "within 0.25 %"], table, run.source("runs.csv"))
 
@@ -67,18 +68,36 @@ def _laws(run: Run, rows: Sequence[Row]) -> Iterator[Block]:
     told = run.table("laws.json")
     if not told:
         return
-    near = [row for own in _by_cell(rows).values() for row in own if _near(own, row)]
-    best = [_best(own) for own in _by_cell(rows).values()]
+    near = [row for own in _by_cell(rows) for row in own if _near(own, row)]
+    best = [_best(own) for own in _by_cell(rows)]
     lr, batch = told["hyper"]["lr"], told["hyper"]["batch"]
+    loss = told.get("moe") or told.get("loss")
     panels = [
-        _panel("rate over N", "N", "peak learning rate", near, "lr", "D", lr),
-        _panel("batch over D", "D", "tokens a step", near, "batch", "N", batch),
-        _panel("loss over D", "D", "smoothed loss", best, "smooth loss", "N", told.get("loss")),
+        _panel("rate over N", ("active N", "lr"), "peak learning rate", near, _tokens, lr),
+        _panel("batch over D", ("D", "batch"), "tokens a step", near, _size, batch),
+        _panel("loss over D", ("D", "smooth loss"), "smoothed loss", best, _size, loss),
     ]
     source = run.source("runs.csv", "laws.json")
     alt = f"Learning rate, batch and loss of {run.name} by N and D, and the fitted laws"
     yield Figure(f"laws-{run.name}.svg", valleys.laws(panels), alt, source)
     yield Table([f"laws of {run.name}"], [[line] for line in told["told"]], source)
+
+
+def _parity(run: Run) -> Iterator[Block]:
+    """The dense model that each mixture of experts equals."""
+    told = run.table("parity.json")
+    if not told:
+        return
+    rows = [
+        [
+            *(name, f"{one['sparsity']:.3g}", count(one["active N"]), count(one["N"])),
+            *(count(one["dense N"]), f"{count(one['low'])} to {count(one['high'])}"),
+            f"{one['dense N'] / one['active N']:.2f}x",
+        ]
+        for name, one in told.items()
+    ]
+    head = ["mixture of experts", "sparsity", "N", "with every expert", "dense N of equal loss"]
+    yield Table([*head, "95 %", "of its N"], rows, run.source("runs.csv", "parity.json"))
 
 
 def _proof(run: Run) -> Iterator[Block]:
@@ -121,16 +140,37 @@ def _rows(run: Run) -> list[Row]:
     return found
 
 
-def _by_cell(rows: Sequence[Row]) -> dict[tuple[float, float], list[Row]]:
-    """Rows by active N and D, small ones first."""
-    cells: dict[tuple[float, float], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (row["active N"], row["D"])):
-        cells.setdefault((row["active N"], row["D"]), []).append(row)
-    return cells
+def _by_cell(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows by what a token meets, all parameters and D, small ones first."""
+    cells: dict[tuple[float, ...], list[Row]] = {}
+    for row in sorted(rows, key=_cell):
+        cells.setdefault(_cell(row), []).append(row)
+    return list(cells.values())
 
 
-def _states(rows: Sequence[Row], n: float, d: float, state: str) -> int:
-    return sum((row["active N"], row["D"], row["state"]) == (n, d, state) for row in rows)
+def _cell(row: Row) -> tuple[float, ...]:
+    return row["active N"], row["N"], row["D"]
+
+
+def _size(row: Row) -> str:
+    """As `N 15.2k`; of a mixture of experts as `N 15.2k of 40.1k`."""
+    whole = f" of {short(row['N'])}" if row["N"] > row["active N"] else ""
+    return f"N {short(row['active N'])}{whole}"
+
+
+def _counted(row: Row) -> str:
+    whole = f" of {count(row['N'])}" if row["N"] > row["active N"] else ""
+    return f"{count(row['active N'])}{whole}"
+
+
+def _tokens(row: Row) -> str:
+    """As `D 240k`; of mixtures of experts with their sparsity."""
+    sparse = f", sparsity {row['sparsity']:.3g}" if row["sparsity"] else ""
+    return f"D {short(row['D'])}{sparse}"
+
+
+def _states(rows: Sequence[Row], like: Row, state: str) -> int:
+    return sum(_cell(row) == _cell(like) and row["state"] == state for row in rows)
 
 
 def _best(own: Sequence[Row]) -> Row:
@@ -143,46 +183,36 @@ def _near(own: Sequence[Row], row: Row) -> bool:
 
 def _panel(
     title: str,
-    across: str,
+    columns: tuple[str, str],
     up: str,
     rows: Sequence[Row],
-    column: str,
-    other: str,
+    label: Callable[[Row], str],
     law: Mapping[str, Any] | None,
 ) -> Panel:
-    """Rows by the variable `other`, a colour each, over the one named `across`; and the law's."""
-    names = {"N": "active N", "D": "D"}
-    dots: dict[str, Points] = {}
-    lines: dict[str, Points] = {}
-    for value in sorted({row[names[other]] for row in rows}):
-        own = sorted(
-            (row[names[across]], row[column]) for row in rows if row[names[other]] == value
-        )
-        name = f"{other} {short(value)}"
-        xs = sorted({x for x, _ in own})
-        dots[name] = [x for x, _ in own], [y for _, y in own]
+    """One column over the other, rows of one label in one colour; and the law at each of them."""
+    across, column = columns
+    dots, lines = dict[str, Points](), dict[str, Points]()
+    for name in dict.fromkeys(label(row) for row in sorted(rows, key=_cell)):
+        own = [row for row in rows if label(row) == name]
+        own.sort(key=lambda row: (row[across], row[column]))
+        dots[name] = [row[across] for row in own], [row[column] for row in own]
         if law is not None:
-            lines[name] = (
-                xs,
-                [_value(law, *((value, x) if other == "N" else (x, value))) for x in xs],
-            )
-    return Panel(title, across, up, dots, lines)
+            fitted = {row[across]: _value(law, row) for row in own}
+            lines[name] = list(fitted), list(fitted.values())
+    return Panel(title, across.split()[-1], up, dots, lines)
 
 
-def _value(law: Mapping[str, Any], n: float, d: float) -> float:
-    """A law of laws.json at N and D: of learning rate or batch, or of the loss."""
+def _value(law: Mapping[str, Any], row: Row) -> float:
+    """What a law of laws.json says of a row: of learning rate or batch, or of the loss."""
+    n, d, ratio = row["active N"], row["D"], row["N"] / row["active N"]
     if "variables" in law:
-        return _power(law, n, d)
-    e, a, b, alpha, beta = law["weights"]
-    return math.exp(e) + math.exp(a) / n**alpha + math.exp(b) / d**beta
-
-
-def _power(law: Mapping[str, Any], n: float, d: float) -> float:
-    given = {"parameters": n, "tokens": d}
-    first, *exponents = law["weights"]
-    logs = (power * math.log(given[name])
-            for power, name in zip(exponents, law["variables"], strict=True))  # fmt: skip
-    return math.exp(first + sum(logs))
+        given = {"parameters": n, "tokens": d, "ratio": ratio}
+        first, *exponents = law["weights"]
+        powers = zip(exponents, law["variables"], strict=True)
+        return math.exp(first + sum(power * math.log(given[name]) for power, name in powers))
+    e, a, b, alpha, beta, *mixed = law["weights"]
+    sparse = sum(power * math.log(ratio) for power in mixed)
+    return math.exp(e) + math.exp(a - sparse) / n**alpha + math.exp(b) / d**beta
 
 
 def _told(value: float | None, error: float | None) -> str:

@@ -12,9 +12,9 @@ et al., 2025, arXiv 2502.05172, finding 4).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from baiwen.scaling.grid import Runs, near_best
 from baiwen.scaling.interval import Array, Predicted, Ranges, beyond, predicted
 
 Variable = Literal["parameters", "tokens", "ratio"]
+VARIABLES: tuple[Variable, ...] = get_args(Variable)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def fit(runs: Runs, share: float = 0.0025, draws: int = 1000, seed: int = 0) -> 
     if not 0 <= share < math.inf:
         raise UserError(f"share = {share}: a fraction of a loss, 0 or more; 0.0025 is 0.25 %")
     best = runs[near_best(runs, share)]
-    lr = _power(best, best.lr, ("parameters", "tokens", "ratio"), draws, seed)
+    lr = _power(best, best.lr, VARIABLES, draws, seed)
     return HyperLaws(lr, _power(best, best.batch, ("tokens",), draws, seed), len(best), share)
 
 
@@ -93,17 +94,31 @@ def _power(
 ) -> Power:
     ranges: dict[str, tuple[float, float]] = {
         name: (float(getattr(runs, name).min()), float(getattr(runs, name).max()))
-        for name in ("parameters", "tokens", "ratio")
+        for name in VARIABLES
     }
-    used = tuple(name for name in variables if ranges[name][0] < ranges[name][1])
-    rows = np.column_stack([np.ones(len(runs)), *(np.log(getattr(runs, name)) for name in used)])
-    if np.linalg.matrix_rank(rows) < rows.shape[1]:
-        raise UserError(
-            f"{len(runs)} runs near the best of their cells cannot tell {' from '.join(used)}: "
-            "they rise together. Add a cell that differs from another in one of them alone."
-        )
+    given = {name: getattr(runs, name) for name in variables}
+    used, rows = design(given, f"{len(runs)} runs near the best of their cells")
     logs = np.log(found)
     return Power(used, _least_squares(rows, logs), _resampled(rows, logs, draws, seed), ranges)
+
+
+def design(
+    given: Mapping[Variable, np.ndarray], whose: str
+) -> tuple[tuple[Variable, ...], np.ndarray]:
+    """Those of the variables that vary, and the rows of a law on their logarithms.
+
+    given: float64 [runs] each. UserError where the runs, in the words of `whose`, cannot tell one
+    variable from another.
+    """
+    used = tuple(name for name, values in given.items() if values.min() < values.max())
+    ones = np.ones_like(next(iter(given.values())))
+    rows = np.column_stack([ones, *(np.log(given[name]) for name in used)])
+    if np.linalg.matrix_rank(rows) < rows.shape[1]:
+        raise UserError(
+            f"{whose} cannot tell {' from '.join(used)}: they rise together. Add a cell that "
+            "differs from another in one of them alone."
+        )
+    return used, rows
 
 
 def _least_squares(rows: np.ndarray, found: np.ndarray) -> np.ndarray:

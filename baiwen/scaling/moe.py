@@ -13,9 +13,10 @@ of runs cannot tell; kappa at all sizes alike is the effective parameter count o
 (arXiv 2202.01169) without its limits. Both in full, with their constants, are `PUBLISHED`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import exp, log, log10
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -143,6 +144,17 @@ def fit(
     columns = {"active": active, "ratio": ratio, "tokens": tokens}
     ranges = {name: (float(x.min()), float(x.max())) for name, x in columns.items()}
     return MoeLaw(found.weights, ranges, found.draws, found.residuals, found.huber)
+
+
+def parities(law: MoeLaw, rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The mixtures among the sizes of a sweep's rows, and the dense N that each equals, by name."""
+    sizes = {row["size"]: row for row in rows if row["N"] > row["active N"]}
+    found = {}
+    for name, row in sizes.items():
+        equal = law.parity(Mixture(row["active N"], row["N"]), row["D"])
+        kept = {column: row[column] for column in ("active N", "N", "sparsity")}
+        found[name] = kept | {"dense N": equal.value, "low": equal.low, "high": equal.high}
+    return found
 
 
 # Published laws.

@@ -75,6 +75,11 @@ class Experts(Knobs):
     width: Positive = 0.25  # of an expert, over that of the dense feed-forward; report: 0.25, 0.14
     shared: Positive = 0.25  # of the shared expert, over the same; report: 1.0, 1.1
 
+    @property
+    def name(self) -> str:
+        """What follows the name of the dense size."""
+        return f"e{self.experts}k{self.top_k}-w{self.width:.3g}-s{self.shared:.3g}"
+
     def of(self, shape: ModelConfig) -> ModelConfig:
         """The mixture that this makes of a dense `shape`."""
         return replace(
@@ -158,11 +163,7 @@ def sizes(
 ) -> dict[str, ModelConfig]:
     """The shapes of a sweep by name, each dense and, for each of `experts`, as a mixture."""
     found = {name: SIZES[name] for name in names} | (ladder.shapes() if ladder else {})
-    made = {
-        f"{name}-e{one.experts}k{one.top_k}": one.of(shape)
-        for name, shape in found.items()
-        for one in experts
-    }
+    made = {f"{name}-{one.name}": one.of(shape) for name, shape in found.items() for one in experts}
     return {
         name: fitted(replace(shape, max_position_embeddings=length), vocabulary)
         for name, shape in (found | made).items()

@@ -15,62 +15,54 @@ cheapest first, and writes
 
     runs.csv       a row a run, Step Law's columns and more (baiwen/scaling/table.py)
     laws.json      the laws fitted on them, which `lr = "law"` reads (baiwen/scaling/laws.py)
+    parity.json    of each mixture of experts among the sizes the dense model that it equals
     proof.json     with [proof]: a larger run as the law wants it beside other settings
     runs/NAME.json the row of each run as soon as it is finished
     timing.jsonl   seconds of each run; no second sweep gives them again
 
 A finished run is not done again, an interrupted one goes on in `state/`. One that diverges is a row
-without a loss. Under `torchrun` every rank trains runs of its own.
+without a loss. Runs are trained by processes of this machine or by workers that Ray places
+(`scaling/runs.py`); under `torchrun` every rank trains runs of its own.
 """
 
-import math
 import os
 import shutil
-import time
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
-from baiwen import dist, files, log
-from baiwen.config import Input, Knobs
-from baiwen.data import heldout, mixture
-from baiwen.data.executor import Pool
-from baiwen.data.loader import Loader, Split
-from baiwen.data.mixture import Mixture
+from baiwen import files, log
+from baiwen.dist.crew import Placed
+from baiwen.errors import UserError
 from baiwen.mistakes import nearest
 from baiwen.model.config import ModelConfig
 from baiwen.model.sizes import SIZES
-from baiwen.scaling import laws, proof, sweep, table
+from baiwen.scaling import grid, hyper, laws, moe, proof, sweep, table
 from baiwen.scaling.proof import Proof
+from baiwen.scaling.runs import Row, Setup, Task, finished, rank, wait_for
 from baiwen.scaling.sweep import Count, Experts, Ladder, Listed, Positive, Run, Spaced
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
-from baiwen.train.loop import DivergedError, Loop
 from baiwen.train.optim import Optim
-from baiwen.train.parallel import Parallel
-from baiwen.train.proxy import taught
 from baiwen.train.schedule import Schedule
 
-Result = dict[str, Any]  # of a run, as in its file
-Task = tuple[Run, int]  # a run, and the step up to which it is wanted
 
-
-class Config(Knobs):
+class Config(Setup):
     """Which cells, which grid, on what."""
 
     every_rank: ClassVar[bool] = True
-    free: ClassVar[tuple[str, ...]] = ("workers",)  # knobs that change nothing of what is made
+    # Knobs that change nothing of what is made.
+    free: ClassVar[tuple[str, ...]] = (
+        "workers",
+        *(f"workers.{name}" for name in Placed.model_fields),
+    )
 
     out: Path  # the run folder
-    shards: Input  # folder of a shards stage: one source a subfolder
-    tokenizer: Input  # the one that the shards were written with
-    heldout: Input  # documents whose loss is measured at the end of each run
-    heldout_tokens: Count = 65_536  # of them that are measured
     sizes: tuple[str, ...] = ()  # by name: baiwen/model/sizes.py; report: dense 44M to 14B
     ladder: Ladder | None = None  # sizes by width and depth
     experts: tuple[Experts, ...] = ()  # each size also as these; report: 44M to 1B activated
@@ -81,23 +73,15 @@ class Config(Knobs):
     # Tokens of a step, in the same forms. Step Law's small cells: 16 to 2,048 rows of 2,048.
     tokens_per_step: Listed = Spaced(low=2048, high=16_384)
     max_flops: Positive | None = None  # 6 N D of a run; cells above it are left out
-    smooth: Annotated[float, Field(gt=0, lt=1)] = 0.05  # share of the tokens of the smoothed loss
     share: Positive = 0.0025  # a run is near its cell's best up to so far above its loss: Step Law
     draws: Count = 1000  # resampled fits: Step Law
     halving: Annotated[int, Field(gt=1)] | None = None  # keep 1 in so many at each rung; none: all
     rungs: Count = 2  # of halving: at 1 / halving^rungs of the tokens, ..., at 1 / halving
     proof: Proof | None = None  # what the law's choice is worth on a larger run
-    workers: Count = 1  # processes, each with a run of its own
-    mixture: Mixture = Mixture()
-    sequence_length: Count = 256  # tokens of a row
-    micro_tokens: Count = 8192  # that one rank computes at once, at most
+    # Processes of this machine, each with a run of its own; or a table: workers placed by Ray.
+    workers: Count | Placed = 1
     optim: Optim = Optim()  # its lr is the grid's
     schedule: Schedule = Schedule(final_lr=1e-5)  # Step Law: cosine to 1e-5, 2,000 steps of warm-up
-    loop: Loop = Loop(eval_every=10**9)  # held-out loss at the end alone
-    parallel: Parallel = Parallel()
-    device: str = "auto"  # auto, cpu, cuda, cuda:N
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of matmuls; the weights train in fp32
-    threads: Count | None = None  # of each process on the CPU; none: torch's choice
     seed: int = 0  # of the weights and of the order of rows, the same for the whole grid
 
     @model_validator(mode="after")
@@ -113,9 +97,11 @@ class Config(Knobs):
         runs = planned(self, SIZES["tiny"].vocab_size)
         if not runs:
             raise ValueError(f"max_flops = {self.max_flops}: every cell is above it")
+        sizes = np.array([(one.active, one.tokens, one.parameters / one.active) for one in runs])
+        hyper.design(dict(zip(hyper.VARIABLES, sizes.T, strict=True)), "the cells of this sweep")
         settings = self.proof.against.values() if self.proof else ()
         for batch in {run.batch for run in runs} | {one.tokens_per_step for one in settings}:
-            _split(self, batch)
+            self.split(batch)
         if self.proof:
             known = _shapes(self, 1)
             if self.proof.size not in known:
@@ -126,33 +112,37 @@ class Config(Knobs):
 
 def run(config: Config, folder: files.RunFolder) -> None:
     """Train what is not finished, write the table, fit the laws and prove them."""
-    with nullcontext() if _rank() == 0 else log.hushed():
+    if isinstance(config.workers, Placed) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("workers: Ray places them or torchrun starts the ranks; choose one of both")
+    with nullcontext() if rank() == 0 else log.hushed():
         rows = _sweep(config, folder.path)
         if config.proof is not None:
             _prove(config, config.proof, rows, folder.path)
 
 
-def _sweep(config: Config, out: Path) -> list[Result]:
+def _sweep(config: Config, out: Path) -> list[Row]:
     """The table of the grid, written with its laws."""
     rows = _swept(config, out, planned(config, len(Tokenizer.load(config.tokenizer))))
-    if _rank() == 0:
+    if rank() == 0:
         files.write(out / "runs.csv", table.text(rows))
         found = laws.fit(out / "runs.csv", config.share, config.draws)
         laws.write(out / "laws.json", found)
-        for line in laws.told(found):
+        if found.moe is not None:
+            files.write_json(out / "parity.json", moe.parities(found.moe, rows))
+        for line in (*laws.told(found), *grid.doubts(grid.read(out / "runs.csv"))):
             log.say(line)
     return rows
 
 
-def _prove(config: Config, wanted: Proof, rows: Sequence[Result], out: Path) -> None:
+def _prove(config: Config, wanted: Proof, rows: Sequence[Row], out: Path) -> None:
     """Train and compare the runs of the proof."""
-    _await([out / "laws.json"])
+    wait_for([out / "laws.json"])
     found = laws.read(out / "laws.json").hyper
     vocabulary = len(Tokenizer.load(config.tokenizer))
     target = _cell(config, vocabulary, wanted.size, wanted.tokens)
     runs = proof.rivals(target, found, wanted, config.micro_tokens)
-    proven = _finished(config, out, [(one, one.steps) for one in runs])
-    if _rank() == 0:
+    proven = finished(config, [Task(one, one.steps) for one in runs], out, config.workers)
+    if rank() == 0:
         files.write(out / "proof.csv", table.text(proven, ("setting", *table.COLUMNS)))
         files.write_json(out / "proof.json", proof.compared(rows, proven))
 
@@ -184,82 +174,38 @@ def plan(config: Config) -> dict[str, str | int]:
     layers = sum(run.steps * run.shape.num_hidden_layers for run in runs)
     place = config.device, config.dtype, config.threads
     told["FLOPs"] = f"{flops:.3g}"
-    told["time"] = estimate.together(flops, layers, *place, config.workers)
+    workers = config.workers.count if isinstance(config.workers, Placed) else config.workers
+    told["time"] = estimate.together(flops, layers, *place, workers)
     return told
 
 
-def _swept(config: Config, out: Path, runs: Sequence[Run]) -> list[Result]:
+def _swept(config: Config, out: Path, runs: Sequence[Run]) -> list[Row]:
     """The results of the grid, in its order; with halving, most runs stop at a rung."""
-    found: dict[str, Result] = {}
+    found: dict[str, Row] = {}
     going = list(runs)
     for rung in range(config.rungs if config.halving else 0):
         going = _halved(config, out, going, rung, found)
-    whole = _finished(config, out, [(one, one.steps) for one in going])
+    whole = finished(config, [Task(one, one.steps) for one in going], out, config.workers)
     found |= {row["name"]: row for row in whole}
     return [found[one.name] for one in runs]
 
 
 def _halved(
-    config: Config, out: Path, runs: Sequence[Run], rung: int, found: dict[str, Result]
+    config: Config, out: Path, runs: Sequence[Run], rung: int, found: dict[str, Row]
 ) -> list[Run]:
     """Those of `runs` that go on after a rung; all of their results so far go into `found`."""
     assert config.halving is not None
     steps = [sweep.rungs(one.steps, config.halving, config.rungs)[rung] for one in runs]
-    rows = _finished(config, out, list(zip(runs, steps, strict=True)))
+    rows = finished(config, list(map(Task, runs, steps)), out, config.workers)
     found |= {row["name"]: row for row in rows}
     losses = {row["name"]: row["smooth loss"] for row in rows}
     going: set[str] = set()
     for own in sweep.by_cell(runs).values():
         going |= sweep.best({one.name: losses[one.name] for one in own}, config.halving)
     for one in runs:
-        if one.name not in going and _rank() == 0:
+        if one.name not in going and rank() == 0:
             shutil.rmtree(out / "state" / one.name, ignore_errors=True)
     return [one for one in runs if one.name in going]
-
-
-def _finished(config: Config, out: Path, tasks: Sequence[Task]) -> list[Result]:
-    """The results of all tasks; what is not there yet is made, this rank's share of it here."""
-    rank, ranks = _rank(), int(os.environ.get("WORLD_SIZE", "1"))
-    mine = [task for task in tasks[rank::ranks] if not _path(out, task).is_file()]
-    with Pool(config.workers) as pool:
-        done = pool.map(partial(_train, config, out), mine)
-        for _ in log.track(done, "runs", sum(map(_work, mine)), "GFLOP", counts=_work):
-            pass
-    paths = [_path(out, task) for task in tasks]
-    _await(paths)
-    return [files.read_json(path) for path in paths]
-
-
-def _train(config: Config, out: Path, task: Task) -> Task:
-    """Train a run up to a step and write what it has shown; the task again, once that is there."""
-    run, until = task
-    home, began, worked = out / "state" / run.name, time.monotonic(), time.process_time()
-    place = config.device, config.dtype, run.seed, config.threads
-    with log.hushed(), dist.session(*place, alone=True) as world, suppress(DivergedError):
-        tokenizer = Tokenizer.load(config.tokenizer)
-        length, split = config.sequence_length, _split(config, run.batch)
-        pools = mixture.pools(config.shards, tokenizer.fingerprint, length, config.mixture)
-        taught(
-            run.shape,
-            Loader(pools, split, run.seed).step,
-            run,
-            config,
-            world,
-            home,
-            steps=run.steps,
-            seed=run.seed,
-            length=length,
-            heldout=heldout.rows(config.heldout, tokenizer, split, config.heldout_tokens),
-            until=until,
-        )
-    metrics = list(files.read_jsonl(home / "metrics.jsonl"))
-    with files.Ledger(out / "timing.jsonl") as timing:
-        spent = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - worked}
-        timing.add(_path(out, task).stem, {key: round(value, 3) for key, value in spent.items()})
-    files.write_json(_path(out, task), table.row(run, metrics, config.smooth))
-    if until == run.steps:
-        shutil.rmtree(home)
-    return task
 
 
 def _shapes(config: Config, vocabulary: int) -> dict[str, ModelConfig]:
@@ -272,29 +218,3 @@ def _cell(config: Config, vocabulary: int, size: str, tokens: int) -> Run:
     """A run of a cell, before it has a setting."""
     shape, length = _shapes(config, vocabulary)[size], config.sequence_length
     return Run(size, shape, tokens, length, length, config.optim, config.schedule, config.seed)
-
-
-def _split(config: Config, batch: int) -> Split:
-    """The rows of a step of `batch` tokens; UserError where they do not divide."""
-    return Split(config.sequence_length, batch, min(batch, config.micro_tokens))
-
-
-def _path(out: Path, task: Task) -> Path:
-    run, until = task
-    return out / "runs" / f"{run.name}{'' if until == run.steps else f'-at-{until}'}.json"
-
-
-def _work(task: Task) -> int:
-    """GFLOP of a task, from its beginning."""
-    run, until = task
-    return math.ceil(run.flops / run.steps * until / 1e9)
-
-
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
-
-
-def _await(paths: Sequence[Path]) -> None:
-    """Wait for what other ranks write; torchrun ends all if one of them dies."""
-    while not all(path.is_file() for path in paths):
-        time.sleep(0.2)

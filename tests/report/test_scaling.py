@@ -8,7 +8,7 @@ from baiwen import files
 from baiwen.report.page import Figure, Table
 from baiwen.report.runs import Run
 from baiwen.report.scaling import scaling
-from baiwen.scaling import laws, table
+from baiwen.scaling import laws, moe, table
 
 CELLS = [(n, d) for n in (1e4, 4e4, 1.6e5) for d in (1e5, 4e5) if n * d < 2e10]
 
@@ -68,6 +68,35 @@ def test_the_lead_stands_beside_each_other_setting(told):
         ["", ""],
         ["3.5000", "0.5000"],
     ]
+
+
+def test_mixtures_of_experts_stand_apart_and_have_their_dense_equals(tmp_path):
+    """Dense runs and mixtures of 3 parameters for each active one, whose kappa is 0.5."""
+    dense = [row(n, d, n**-0.5, bs) for n in (1e4, 4e4, 1.6e5) for d in (1e5, 4e5) for bs in (4, 8)]
+    mixed = [
+        row(n, d, n**-0.5, bs) | {"N": 3 * n, "sparsity": 0.75, "size": f"w{n:.0f}-e8k2"}
+        for n in (1e4, 4e4)
+        for d in (1e5, 4e5)
+        for bs in (4, 8)
+    ]
+    for one in mixed:
+        one["smooth loss"] = 1 + 20 / (one["active N"] * 3**0.5) ** 0.3 + 90 / one["D"] ** 0.4
+        one["smooth loss"] *= 1.004 if one["bs"] == 8 else 1
+    files.write(tmp_path / "runs.csv", table.text(dense + mixed))
+    files.write_json(tmp_path / "recipe.json", {"stage": "scaling"})
+    found = laws.fit(tmp_path / "runs.csv", draws=4)
+    laws.write(tmp_path / "laws.json", found)
+    files.write_json(tmp_path / "parity.json", moe.parities(found.moe, dense + mixed))
+    told = list(scaling([Run("sweep", tmp_path)]))
+    assert [line[1] for line in rows(told, "cell")][:4] == ["10,000"] * 2 + ["10,000 of 30,000"] * 2
+    equal = rows(told, "mixture")
+    assert [line[:4] for line in equal] == [
+        ["w10000-e8k2", "0.75", "10,000", "30,000"],
+        ["w40000-e8k2", "0.75", "40,000", "120,000"],
+    ]
+    assert [line[-1] for line in equal] == ["1.73x"] * 2
+    (drawn,) = [block.svg for block in told if isinstance(block, Figure) and "laws" in block.name]
+    assert drawn.count("N 10k of 30k") == 2  # in the panels of batch and loss
 
 
 def test_a_folder_of_another_stage_has_no_section(tmp_path):

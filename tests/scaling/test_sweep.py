@@ -34,12 +34,18 @@ def test_a_ladder_has_a_shape_for_each_width():
 
 def test_experts_keep_the_width_that_a_token_meets():
     """2 experts and the shared one, of 32, 32 and 32 columns, are as wide as 96."""
-    found = shapes(Experts(experts=8, top_k=2, width=1 / 3, shared=1 / 3))["w32-l2-e8k2"]
+    found = shapes(Experts(experts=8, top_k=2, width=1 / 3, shared=1 / 3))
+    found = found["w32-l2-e8k2-w0.333-s0.333"]
     dense = shapes()["w32-l2"]
     assert (found.num_experts, found.num_experts_per_tok) == (8, 2)
     width = 2 * found.moe_intermediate_size + found.shared_expert_intermediate_size
     assert width == dense.intermediate_size
     assert cell(shape=found).active < cell(shape=found).parameters
+
+
+def test_mixtures_that_differ_in_the_width_of_an_expert_alone_are_two_sizes():
+    fine = [Experts(experts=8, top_k=2, width=width) for width in (0.25, 0.5)]
+    assert len(shapes(*fine)) == 3 * len(LADDER.widths)
 
 
 def test_parameters_leave_the_embeddings_out():

@@ -8,7 +8,9 @@ import pytest
 
 from baiwen import files, stages
 from baiwen.data import shards
-from baiwen.scaling import grid, laws
+from baiwen.errors import UserError
+from baiwen.scaling import grid, laws, runs
+from baiwen.scaling.runs import Task
 from baiwen.stages import scaling
 from baiwen.tokenizer import train as train_tokenizer
 from baiwen.train import proxy
@@ -93,9 +95,9 @@ def test_every_point_of_the_grid_is_a_row(swept, place, monkeypatch):
 
 
 def test_the_table_is_one_that_laws_are_fitted_on(swept, place):
-    runs = grid.read(place / "out/runs.csv")
-    assert len(runs) == 6
-    assert set(runs.batch) == {32.0}
+    found = grid.read(place / "out/runs.csv")
+    assert len(found) == 6
+    assert set(found.batch) == {32.0}
     laws.write(place / "again.json", laws.fit(place / "out/runs.csv", draws=4))
     assert (place / "again.json").read_bytes() == (place / "out/laws.json").read_bytes()
 
@@ -143,6 +145,47 @@ def test_two_workers_make_the_same_bytes(swept, place, monkeypatch):
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
+def test_workers_that_ray_places_make_the_same_bytes(swept, place, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    placed = "{ count = 2, cpus = 0.5, store = 104857600 }"
+    run(place, monkeypatch, RECIPE + PROOF, out="placed", workers=placed)
+    for name in ("runs.csv", "laws.json", "proof.csv", "proof.json"):
+        assert (place / "placed" / name).read_bytes() == (place / "out" / name).read_bytes()
+    assert {path.name for path in (place / "placed/runs").iterdir()} == {
+        path.name for path in (place / "out/runs").iterdir()
+    }
+
+
+def test_a_worker_that_does_not_see_the_run_folder_trains_the_same(swept, place, monkeypatch):
+    config = recipe(place, monkeypatch).config
+    one = scaling.planned(config, 264 + 22)[0]
+    files.write(place / "elsewhere/run.json", "{}")
+    trained = runs.Trainer(config, place / "elsewhere", "of another").train(Task(one, one.steps))
+    assert trained.row == files.read_json(place / "out/runs" / f"{one.name}.json")
+    assert [path.name for path in (place / "elsewhere").iterdir()] == ["run.json"]
+
+
+def test_ray_and_torchrun_are_not_mixed(place, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="Ray places them or torchrun starts the ranks"):
+        run(place, monkeypatch, out="mixed", workers="{ count = 2 }")
+
+
+def test_mixtures_of_experts_are_swept_beside_dense_models(place, monkeypatch):
+    experts = "[{ experts = 4, top_k = 1, width = 0.5, shared = 0.5 }]"
+    rows = run(place, monkeypatch, out="mixtures", experts=experts, lr="[1e-2]")
+    dense, mixed = rows[:1], [row for row in rows if float(row["sparsity"])]
+    assert {row["size"] for row in mixed} >= {"w8-l1-e4k1-w0.5-s0.5"}
+    for row in mixed:
+        assert float(row["sparsity"]) == 0.75
+        assert float(row["active N"]) < float(row["N"])
+    assert dense[0]["N"] == dense[0]["active N"]
+    assert {row["state"] for row in rows} == {"finished"}
+    variables = laws.read(place / "mixtures/laws.json").hyper.lr.variables
+    assert variables == ("parameters", "tokens", "ratio")
+
+
 def test_a_run_that_diverges_is_a_row_without_a_loss(place, monkeypatch):
     rows = run(place, monkeypatch, out="diverged", lr="[1e-2, 1e30]")
     wild = [row for row in rows if row["lr"] == "1e+30"]
@@ -179,6 +222,7 @@ def test_a_run_that_halving_lets_go_on_is_the_one_of_a_whole_sweep(swept, place,
         ({"sizes": '["tinny"]'}, "'tinny' is none of .*tiny"),
         ({"tokens_per_step": "[40]"}, "tokens_per_step = 40 must be a multiple"),
         ({"tokens": "[]"}, "needs tokens or tokens_per_parameter"),
+        ({"tokens": "[]", "tokens_per_parameter": "[0.03]"}, "the cells of .* rise together"),
     ],
 )
 def test_what_cannot_be_swept_is_told_at_once(place, monkeypatch, knobs, told):
