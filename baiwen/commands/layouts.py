@@ -19,7 +19,8 @@ from baiwen.mistakes import nearest
 from baiwen.model import count
 from baiwen.model.sizes import SIZES
 from baiwen.train import clock, cluster, devices
-from baiwen.train.cluster import KNOBS, Cluster, Layout, Plan, Work
+from baiwen.train.cluster import KNOBS, Cluster, Layout, Plan
+from baiwen.train.work import Work
 
 GIB = 2**30
 SHOWN = 5  # layouts
@@ -87,7 +88,11 @@ def table(works: Mapping[str, Work], found: Mapping[str, Cluster]) -> Table:
     rows = _table("model", "GPUs", "GiB", "tokens/s", "MFU", "days", "GPU-hours", "layout")
     for name, work in works.items():
         for place, one in found.items():
-            best = _plans(work, one)[0]
+            try:
+                best = _plans(work, one)[0]
+            except UserError as error:  # the others are told all the same
+                rows.add_row(name, place, *"-----", str(error))
+                continue
             told = _figures(best) if best.fits else [_gib(best), *"----"]
             last = _named(best.layout) if best.fits else f"does not fit; {_enough(work, one)}"
             rows.add_row(name, place, *told, last)
@@ -98,11 +103,12 @@ def _page(work: Work, one: Cluster) -> Iterator[str | Table]:
     """One work on one cluster."""
     plans = _plans(work, one)
     best, fitting = plans[0], [plan for plan in plans if plan.fits]
-    flops = count.flops_per_token(work.shape, work.sequence_length)
     yield (
-        f"  {count.parameters(work.shape).total:,} parameters, {flops:.3g} FLOPs a token; rows of "
-        f"{work.sequence_length:,} tokens, {best.work.tokens_per_step:,} a step"
+        f"  {count.parameters(work.shape).total:,} parameters, {work.flops_per_token:.3g} FLOPs a "
+        f"token; {_cut(work)}, {best.work.tokens_per_step:,} a step"
     )
+    if work.elsewhere:
+        yield f"  elsewhere, and not counted here: {work.elsewhere}"
     yield (
         f"  {len(fitting)} of {len(plans)} layouts fit in {one.room / GIB:.0f} GiB a GPU; assumed: "
         f"{best.share:.0%} of the peak while computing, {clock.LINKS:.0%} of the links'"
@@ -128,11 +134,22 @@ def _plans(work: Work, one: Cluster) -> list[Plan]:
     """All layouts, best first; UserError where the program takes none."""
     if found := cluster.plans(work, one):
         return found
+    if work.alone:
+        raise UserError(f"{one.gpus:,} GPUs: {work.alone}")
+    mend = "another number of GPUs"
+    if work.trees is None:
+        mend = f"tokens_per_step a multiple of {one.gpus * work.sequence_length:,}, or {mend}"
     raise UserError(
         f"{one.gpus:,} GPUs: no layout divides the model and steps of {work.tokens_per_step:,} "
-        f"tokens in rows of {work.sequence_length:,}. Give tokens_per_step a multiple of "
-        f"{one.gpus * work.sequence_length:,}, or another number of GPUs"
+        f"tokens in {_cut(work)}. Give {mend}"
     )
+
+
+def _cut(work: Work) -> str:
+    """What micro-batches are made of."""
+    if work.trees is None:
+        return f"rows of {work.sequence_length:,} tokens"
+    return f"whole prompts with answers of up to {work.trees.longest:,} tokens"
 
 
 def _changed(best: Plan, plans: list[Plan]) -> Table:
@@ -169,8 +186,14 @@ def _figures(plan: Plan) -> list[str]:
     told = [_gib(plan), f"{plan.tokens_per_second:,.0f}", f"{plan.mfu:.1%}"]
     if plan.days is None:
         return [*told, "-", "-"]
-    days = f"{plan.days:,.0f}" if plan.days >= 100 else f"{plan.days:.1f}"
-    return [*told, days, f"{24 * plan.days * plan.cluster.gpus:,.0f}"]
+    return [*told, _brief(plan.days), _brief(24 * plan.days * plan.cluster.gpus, 10)]
+
+
+def _brief(number: float, whole: float = 100) -> str:
+    """Without decimals from `whole` on, with one from 1 on, else in two figures."""
+    if number >= whole:
+        return f"{number:,.0f}"
+    return f"{number:.1f}" if number >= 1 else f"{number:.2g}"
 
 
 def _gib(plan: Plan) -> str:

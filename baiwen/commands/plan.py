@@ -22,7 +22,7 @@ from baiwen.config import Knobs
 from baiwen.errors import UserError
 from baiwen.model.sizes import SIZES
 from baiwen.stages import Recipe
-from baiwen.train.cluster import Work
+from baiwen.train.work import UnplannedError, Work
 
 PLAIN_WIDTH = 130  # of the table where there is no terminal
 
@@ -32,7 +32,7 @@ def main(options: argparse.Namespace) -> None:
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
     console = Console(highlight=False, markup=False, width=width)
     if layouts.asked(options):
-        layouts.show(_works(options), options, console)
+        layouts.show(_works(options, console), options, console)
         return
     if options.recipe is None:
         raise UserError("name a recipe or a folder of them, as in baiwen plan recipes/tiny")
@@ -45,7 +45,7 @@ def main(options: argparse.Namespace) -> None:
         console.print()
 
 
-def _works(options: argparse.Namespace) -> dict[str, Work]:
+def _works(options: argparse.Namespace, console: Console) -> dict[str, Work]:
     """What the options ask to train, by name: the recipes' work, of each size if there are any."""
     sizes: list[str | None] = [*layouts.sizes(options.size)]
     if options.recipe is None:
@@ -53,18 +53,24 @@ def _works(options: argparse.Namespace) -> dict[str, Work]:
             raise UserError("name a recipe, or a size: baiwen plan --size 72b --gpus 64 --gpu h200")
         return {size: layouts.reported(size) for size in sizes if size}
     works: dict[str, Work] = {}
+    unknown = []
     for recipe in stages.load(options.recipe, options.overrides):
         if not hasattr(recipe.module, "work"):
             continue
         for size in sizes or [None]:
-            work = recipe.module.work(recipe.config, SIZES[size] if size else None)
-            if work is not None:
+            try:
+                work = recipe.module.work(recipe.config, SIZES[size] if size else None)
                 works[" ".join(filter(None, (recipe.name, size)))] = work
+            except UnplannedError as error:
+                unknown.append(f"{recipe.name}: {error}")
+    told = "\n".join(dict.fromkeys(unknown))
     if not works:
         raise UserError(
             f"{options.recipe}: nothing to lay out on a cluster. That is planned for stages that "
-            "train on rows of tokens (pretrain, sft); where `start` is not there yet, give --size."
+            "train; where `start` of pretrain or sft is not there yet, give --size.\n" + told
         )
+    if told:
+        console.print(told, style="yellow", soft_wrap=True)
     return works
 
 
@@ -78,8 +84,11 @@ def _table(recipe: Recipe) -> Table:
         table.add_row(f"{'*' if changed else ' '} {key}", value, default * changed, style=style)
     if hasattr(recipe.module, "plan"):
         table.add_row()
-        for name, figure in recipe.module.plan(recipe.config).items():
-            table.add_row(f"  {name}", figure if isinstance(figure, str) else f"{figure:,}")
+        try:
+            for name, figure in recipe.module.plan(recipe.config).items():
+                table.add_row(f"  {name}", figure if isinstance(figure, str) else f"{figure:,}")
+        except UnplannedError as error:
+            table.add_row("  figures", f"none: {error}")
     return table
 
 

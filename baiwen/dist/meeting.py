@@ -93,8 +93,8 @@ def gathered(store: Store, mine: Member, size: int, patience: float) -> tuple[st
                 f"{ranks(absent)} of {size} did not come within {patience:.0f} s. Here: {here}.\n"
                 "Look at what the missing ones, or the torchrun of their machine, have printed."
             )
-        if mine.rank == 0:
-            waiting.tell(lambda: f"{ranks(_presence(store, size)[0])} of {size} are not here yet")
+        if mine.rank == 0 and waiting.due:
+            waiting.tell(f"{ranks(_presence(store, size)[0])} of {size} not here yet")
         time.sleep(max(PAUSE, size / LOOKS))
 
 

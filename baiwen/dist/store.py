@@ -10,7 +10,6 @@ within seconds where it looks, and looks on: the others may be a queue behind it
 import os
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,13 +46,16 @@ class Patience:
         """Seconds until the deadline."""
         return max(0.0, self._deadline - time.monotonic())
 
-    def tell(self, what: Callable[[], str], key: str = "") -> None:
-        """Say it where that is due; of the ranks of a machine that have this key, one does."""
-        if time.monotonic() < self._due:
-            return
+    @property
+    def due(self) -> bool:
+        """Whether it is time to say what is waited for."""
+        return time.monotonic() >= self._due
+
+    def tell(self, what: str, key: str = "") -> None:
+        """Say it; of the ranks of a machine that have this key, one does."""
         self._due = time.monotonic() + AGAIN
         if not key or last_words.first_to_say(f"{key}, {self.left / AGAIN:.0f}"):
-            log.say(f"{what()}; waiting for another {self.left:.0f} s")
+            log.say(f"{what}; waiting for another {self.left:.0f} s")
 
 
 def connected(patience: float) -> Connected:
@@ -104,8 +106,8 @@ def _reach(host: str, port: int, rank: int, patience: float) -> None:
                 "printed, whether both variables are the same on all machines and name the "
                 f"machine of rank 0, and whether a firewall is between: nc -vz {host} {port}"
             )
-        told = f"{me} finds nobody at {place}: {why}"
-        waiting.tell(lambda told=told: told, key=place)
+        if waiting.due:
+            waiting.tell(f"{me} finds nobody at {place}: {why}", key=place)
         time.sleep(min(PAUSE, waiting.left))
 
 

@@ -34,6 +34,7 @@ from baiwen.data.trees import Tree, TreeBatch
 from baiwen.dist import World
 from baiwen.engine import pretrained
 from baiwen.model import count, weights
+from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
@@ -45,6 +46,7 @@ from baiwen.train.preference import Variant, dpo
 from baiwen.train.publish import publish
 from baiwen.train.references import Part, reference_logprobs
 from baiwen.train.schedule import Schedule
+from baiwen.train.work import Other, Work, needed, on_trees
 
 Count = Annotated[int, Field(gt=0)]
 PART = 256  # pairs whose reference log-probabilities are one file
@@ -128,18 +130,25 @@ def run(config: Config, folder: files.RunFolder) -> None:
         publish(model, tokenizer, folder.path, world, dtype=dtype, chat=True, best=best)
 
 
+def work(config: Config, shape: ModelConfig | None = None) -> Work:
+    """What is to be trained, of another shape if one is given."""
+    needed(start=config.start, data=config.data)
+    own = weights.read_config(config.start)
+    found = _read(config, config.data, own.max_position_embeddings)
+    shape, every = shape or own, found.tokens.tolist()
+    # Of every pair a forward pass is the reference's, before the first step.
+    before = Other("reference", shape, passes=1 / config.epochs, held="no")
+    return replace(
+        on_trees(shape, _mean(found), every, config.pairs_per_step, config.epochs),
+        others=(before,),
+        merging=config.optim.merging.itemsize,
+        alone=config.optim.alone,
+    )
+
+
 def plan(config: Config) -> dict[str, str | int]:
-    """What a run would take on this machine; nothing before its inputs are there."""
-    if not (config.start.exists() and config.data.exists()):
-        return {}
-    shape = weights.read_config(config.start)
-    found = _read(config, config.data, shape.max_position_embeddings)
-    # A forward pass of every pair, a third of a step, is the reference's.
-    tokens = math.ceil((config.epochs + 1 / 3) * found.tokens.sum())
-    step = math.ceil(config.pairs_per_step * found.tokens.mean())
-    told = estimate.figures(shape, tokens, config, length=_mean(found), step=step)
-    steps = math.ceil(config.epochs * len(found) / config.pairs_per_step)
-    return told | {"pairs": len(found), "steps": steps}
+    """What a run would take on this machine."""
+    return estimate.figures(work(config), config)
 
 
 def describe(found: Pairs) -> dict[str, Any]:

@@ -15,6 +15,7 @@ an HF folder of a chat model with `metrics.jsonl`, `device.json`, `rollouts.json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -26,12 +27,13 @@ from baiwen import files
 from baiwen.config import Input, Knobs
 from baiwen.dist import World
 from baiwen.engine import capacity, pretrained
-from baiwen.engine.engine import BLOCK, Engine
+from baiwen.engine.engine import Engine
 from baiwen.engine.score import score
 from baiwen.errors import UserError
 from baiwen.model import count, weights
+from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Transformer
-from baiwen.rl import prompts, tools, vllm, workers
+from baiwen.rl import planned, prompts, tools, vllm, workers
 from baiwen.rl.episodes import Episodes
 from baiwen.rl.order import Order
 from baiwen.rl.prompts import Prompt
@@ -51,6 +53,7 @@ from baiwen.train.parallel import Parallel, session, shard
 from baiwen.train.policy import ALGORITHMS, Clip, Name, policy
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
+from baiwen.train.work import Work, needed
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -182,17 +185,17 @@ def run(config: Config, folder: files.RunFolder) -> None:
         publish(model, tokenizer, folder.path, world, dtype=dtype, chat=True)
 
 
+def work(config: Config, shape: ModelConfig | None = None) -> Work:
+    """What is to be trained, of another shape if one is given; answers at their full length."""
+    needed(start=config.start, prompts=config.prompts)
+    lengths = [len(prompt.ids) for prompt in _prompts(config, Tokenizer.load(config.start))]
+    own, steps = weights.read_config(config.start), _steps(config, len(lengths))
+    return planned.work(config, shape or own, lengths, steps=steps, room=_room(config))
+
+
 def plan(config: Config) -> dict[str, str | int]:
-    """What a run would take on this machine at most; nothing before its inputs are there."""
-    if not (config.start.exists() and config.prompts.exists()):
-        return {}
-    asked = len(prompts.rows(config.prompts, config.reward.verified))
-    steps = _steps(config, asked)
-    answers = steps * config.prompts_per_step * config.samples_per_prompt
-    shape = weights.read_config(config.start)
-    tokens, length = answers * config.max_tokens, config.max_tokens  # all at their full length
-    told = estimate.figures(shape, tokens, config, length=length, step=tokens // steps)
-    return told | {"prompts": asked, "answers": answers}
+    """What a run would take on this machine at most."""
+    return estimate.figures(work(config), config)
 
 
 def _steps(config: Config, asked: int) -> int:
@@ -261,11 +264,11 @@ def _sampler(
         with vllm.served(config.vllm, config.start, tokenizer, world.dtype) as server:
             yield server
         return
-    sequences = min(config.sequences, _together(config, world) * config.samples_per_prompt)
-    longest = max(len(prompt.ids) for prompt in asked) + config.max_tokens
-    if config.tools.turns > 1:
-        longest = _room(config)
-    tokens = sequences * (math.ceil(longest / BLOCK) + 1) * BLOCK  # a group's last block is copied
+    rollout = planned.rollout(config, [len(prompt.ids) for prompt in asked], _room(config))
+    ranks = world.size
+    if config.workers.count:
+        ranks, rollout = 1, replace(rollout, prompts=config.workers.share, updates=1)
+    tokens, sequences = rollout.tokens(ranks), rollout.at_once(ranks)
     if config.workers.count:
         dtype = str(world.dtype).removeprefix("torch.")
         spec = workers.Spec(model.config, tokenizer.vocabulary, tokens, sequences, dtype, routes)
@@ -276,13 +279,6 @@ def _sampler(
         model = _load(config.start).requires_grad_(False).to(world.device)
     engine = Engine(model, tokenizer, cache_tokens=tokens, sequences=sequences, routes=routes)
     yield Local(engine, world.autocast)
-
-
-def _together(config: Config, world: World) -> int:
-    """Prompts that an engine is asked at once."""
-    if config.workers.count:
-        return config.workers.share
-    return math.ceil(config.prompts_per_step * config.steps_per_rollout / world.size)
 
 
 def _score(config: Config, tokenizer: Tokenizer, world: World) -> Score | None:

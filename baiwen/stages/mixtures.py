@@ -55,6 +55,7 @@ from baiwen.train.parallel import Parallel
 from baiwen.train.proxy import taught
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
+from baiwen.train.work import Work
 
 Count = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
@@ -138,11 +139,24 @@ def run(config: Config, folder: files.RunFolder) -> None:
 
 def plan(config: Config) -> dict[str, str | int]:
     """What all runs together would take on this machine."""
-    runs, length = len(config.mixtures) * config.runs, config.sequence_length
-    told = estimate.figures(
-        _shape(config), runs * config.tokens, config, length=length, step=config.tokens_per_step
+    return {"runs": _runs(config)} | estimate.figures(work(config), config)
+
+
+def work(config: Config, shape: ModelConfig | None = None) -> Work:
+    """What is to be trained in all runs together, of another shape if one is given."""
+    return Work(
+        shape or _shape(config),
+        config.sequence_length,
+        config.tokens_per_step,
+        _runs(config) * config.tokens,
+        merging=config.optim.merging.itemsize,
+        alone=config.optim.alone,
+        context=False,
     )
-    return {"runs": runs} | told
+
+
+def _runs(config: Config) -> int:
+    return len(config.mixtures) * config.runs
 
 
 def compare(runs: Sequence[Result], importance: Mapping[str, float]) -> dict[str, Any]:

@@ -47,7 +47,6 @@ from baiwen.scaling.settings import Law, Numbers, Setting, begin, misasked, numb
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
 from baiwen.train.balance import Routers
-from baiwen.train.cluster import Work
 from baiwen.train.context import share
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
@@ -55,6 +54,7 @@ from baiwen.train.optim import AskedOptim, Optim
 from baiwen.train.parallel import ContextParallel, session, shard
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
+from baiwen.train.work import UnplannedError, Work, needed
 
 Count = Annotated[int, Field(gt=0)]
 # What makes a size, beside the vocabulary, which is the tokenizer's.
@@ -180,35 +180,39 @@ def run(config: Config, folder: files.RunFolder) -> None:
         publish(model, tokenizer, folder.path, world, dtype=dtype, chat=False, best=best)
 
 
-def work(config: Config, shape: ModelConfig | None = None) -> Work | None:
-    """What is to be trained, of another shape if one is given; None where none is known yet."""
-    if shape is None and not _has_shape(config):
-        return None
-    shape = shape or _shape(config)
-    found = numbers(config, _asked(config, shape))
-    if found is None:
-        return None
-    step, unit = found.tokens_per_step, None
-    if config.tokens_per_step == "law" and found.setting is not None:
-        step, unit = round(found.setting.batch.value), config.micro_tokens
-    return Work(shape, config.sequence_length, step, _planned_tokens(config), unit)
+def work(config: Config, shape: ModelConfig | None = None) -> Work:
+    """What is to be trained, of another shape if one is given."""
+    return _planned(config, shape)[0]
 
 
 def plan(config: Config) -> dict[str, str | int]:
-    """What a run would take on this machine, as far as its inputs are there."""
-    if not _has_shape(config):
-        return {}
-    shape, length = _shape(config), config.sequence_length
+    """What a run would take on this machine."""
+    asked, found = _planned(config)
+    return found.told | estimate.figures(asked.on(1), _settled(config, found))
+
+
+def _planned(config: Config, shape: ModelConfig | None = None) -> tuple[Work, Numbers]:
+    """What is to be trained, and in which numbers by one process."""
+    if shape is None:
+        if config.size is None and config.start is not None:
+            needed(start=config.start)
+        shape = _shape(config)
     found = numbers(config, _asked(config, shape))
     if found is None:
-        return {"law": "tells no number before its inputs are there"}
-    settled, step = _settled(config, found), found.tokens_per_step
-    told = estimate.figures(shape, _planned_tokens(config), settled, length=length, step=step)
-    return found.told | told
-
-
-def _has_shape(config: Config) -> bool:
-    return config.size is not None or (config.start is not None and config.start.exists())
+        raise UnplannedError("the law tells no number before its inputs are there")
+    step, unit = found.tokens_per_step, None
+    if config.tokens_per_step == "law" and found.setting is not None:
+        step, unit = round(found.setting.batch.value), config.micro_tokens
+    asked = Work(
+        shape,
+        config.sequence_length,
+        step,
+        _planned_tokens(config),
+        unit,
+        merging=config.optim.merging.itemsize,
+        alone=config.optim.alone,
+    )
+    return asked, found
 
 
 def _asked(config: Config, shape: ModelConfig) -> Setting | None:

@@ -20,7 +20,6 @@ own words, is held out. Writes an HF folder of a reward model with `metrics.json
     rewards.jsonl  {"rewards", "ranks", "lengths", "kind", "source"} of every held-out row
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -54,6 +53,7 @@ from baiwen.train.parallel import Parallel, release, session, shard
 from baiwen.train.publish import publish
 from baiwen.train.ranking import answer_rewards, ranking
 from baiwen.train.schedule import Schedule
+from baiwen.train.work import Work, needed, on_trees
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -128,18 +128,23 @@ def run(config: Config, folder: files.RunFolder) -> None:
             _write(config, judged, model, folder.path)
 
 
-def plan(config: Config) -> dict[str, str | int]:
-    """What a run would take on this machine; nothing before its inputs are there."""
-    if not all(path.exists() for path in (config.start, *config.data)):
-        return {}
-    shape = replace(weights.read_config(config.start), reward=True)
-    found, _ = ranked.read(config.data, config.start, _limits(config, shape), config.workers)
+def work(config: Config, shape: ModelConfig | None = None) -> Work:
+    """What is to be trained, of another shape if one is given."""
+    needed(start=config.start, **{path.stem: path for path in config.data})
+    own = weights.read_config(config.start)
+    found, _ = ranked.read(config.data, config.start, _limits(config, own), config.workers)
     learned, _ = _split(config, found) if config.heldout is None else (found, ())
-    each = fmean(one.tree().tokens for one in learned)
-    tokens, step = config.epochs * len(learned) * each, config.prompts_per_step * each
-    return estimate.figures(
-        shape, math.ceil(tokens), config, length=_length(learned), step=math.ceil(step)
+    every, per_step = [one.tree().tokens for one in learned], config.prompts_per_step
+    headed = replace(shape or own, reward=True)
+    return replace(
+        on_trees(headed, _length(learned), every, per_step, config.epochs),
+        alone=config.optim.alone,
     )
+
+
+def plan(config: Config) -> dict[str, str | int]:
+    """What a run would take on this machine."""
+    return estimate.figures(work(config), config)
 
 
 def _model(config: Config) -> tuple[RewardModel, Tokenizer]:

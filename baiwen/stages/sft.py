@@ -34,7 +34,6 @@ from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
-from baiwen.train.cluster import Work
 from baiwen.train.context import share
 from baiwen.train.loop import Loop, train
 from baiwen.train.losses import lm
@@ -42,6 +41,7 @@ from baiwen.train.optim import Optim
 from baiwen.train.parallel import ContextParallel, session, shard
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
+from baiwen.train.work import Work, needed
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -112,25 +112,28 @@ def run(config: Config, folder: files.RunFolder) -> None:
         publish(model, tokenizer, folder.path, world, dtype=dtype, chat=True, best=best)
 
 
-def work(config: Config, shape: ModelConfig | None = None) -> Work | None:
-    """What is to be trained, of another shape if one is given; None where none is known yet."""
-    if shape is None and not config.start.exists():
-        return None
+def work(config: Config, shape: ModelConfig | None = None) -> Work:
+    """What is to be trained, of another shape if one is given."""
     paths, tokens = _files(config), None
     if all(path.exists() for path in (config.start, *paths.values())):
         pools = _pools(config, paths, config.mixture)
         tokens = math.ceil(config.epochs * sum(pool.tokens for pool in pools))
-    shape = shape or weights.read_config(config.start)
-    return Work(shape, config.sequence_length, config.tokens_per_step, tokens)
+    if shape is None:
+        needed(start=config.start)
+        shape = weights.read_config(config.start)
+    return Work(
+        shape,
+        config.sequence_length,
+        config.tokens_per_step,
+        tokens,
+        merging=config.optim.merging.itemsize,
+        alone=config.optim.alone,
+    )
 
 
 def plan(config: Config) -> dict[str, str | int]:
-    """What a run would take on this machine; nothing before its inputs are there."""
-    asked = work(config)
-    if asked is None or asked.tokens is None:
-        return {}
-    length, step = asked.sequence_length, asked.tokens_per_step
-    return estimate.figures(asked.shape, asked.tokens, config, length=length, step=step)
+    """What a run would take on this machine."""
+    return estimate.figures(work(config), config)
 
 
 def _files(config: Config) -> dict[str, Path]:

@@ -44,10 +44,7 @@ class Clock:
             again = 2 if self.recompute else 1
             first, second = (sum(exchanges.values()) * times for times in (1, again))
             forward, backward = busy + first, (1 + again) * busy + second
-            hidden = self.device.overlap
-            late = max(0.0, gather - hidden * forward) + max(
-                0.0, gather + scatter - hidden * backward
-            )
+            late = self._late(gather, forward) + self._late(gather + scatter, backward)
             compute += unit.copies * (2 + again) * busy
             waits["weights"] += unit.copies * late
             for name, seconds in exchanges.items():
@@ -57,26 +54,46 @@ class Clock:
         spent = {name: micro_batches * seconds for name, seconds in parts.items()}
         return spent | {"optimizer": self._optimizer()}
 
+    def read(self) -> float:
+        """Of the forward pass of a micro-batch, as a reference makes it."""
+        root, *blocks = units(self.shape)
+        spent = self._gather(root, 4) + self._head() / 3
+        for unit in blocks:
+            forward = self._compute(unit) + sum(self._exchanges(unit).values())
+            spent += unit.copies * (forward + self._late(self._gather(unit), forward))
+        return spent
+
+    def gathered(self, size: float) -> float:
+        """Of `size` bytes that each rank of a replica gathers from all of them."""
+        return self._ring(size, self.spread.ranks, 1)
+
+    @property
+    def rate(self) -> float:
+        """FLOP/s while computing."""
+        return self.share * self.device.flops
+
     @property
     def _tokens(self) -> float:
         """Of a micro-batch, a rank's."""
         return self.micro_tokens / (self.spread.context * self.spread.tensor)
 
-    @property
-    def _rate(self) -> float:
-        return self.share * self.device.flops
+    def _late(self, exchanged: float, computed: float) -> float:
+        """Seconds that are waited for what is exchanged while something is computed."""
+        return max(0.0, exchanged - self.device.overlap * computed)
 
     def _compute(self, unit: Unit) -> float:
         """Of a unit's forward pass."""
         chosen, experts = self.shape.num_experts_per_tok, self.shape.num_experts
         if unit.name == "experts":
-            return 2 * unit.total * chosen / experts * self._tokens / self._rate
+            return 2 * unit.total * chosen / experts * self._tokens / self.rate
         attention = 2 * self.shape.hidden_size * self.length
-        return (2 * unit.total + attention) * self._tokens / self._rate
+        return (2 * unit.total + attention) * self._tokens / self.rate
 
     def _head(self) -> float:
-        """Of the loss, forward and backward."""
-        return 6 * self.shape.vocab_size * self.shape.hidden_size * self._tokens / self._rate
+        """Of the loss, forward and backward; a reward model's is of a token an answer."""
+        if self.shape.reward:
+            return 0.0
+        return 6 * self.shape.vocab_size * self.shape.hidden_size * self._tokens / self.rate
 
     def _optimizer(self) -> float:
         """Reading weights, gradients and moments, writing all but the gradients; and the norm."""

@@ -6,24 +6,26 @@
 
 A step is the sum of what cannot be hidden (docs/cluster.md states each term and what it rests on):
 
-    micro-batches x (forward + backward + the root's gather and scatter) + optimizer
+    micro-batches x (forward + backward + the root's gather and scatter) + optimizer + beside
     forward of a unit  = max(compute + exchanges, gather)
     backward of a unit = max(compute + exchanges, gather + scatter)
 
 compute: FLOPs over a share of the peak. Gathers and scatters: bytes of FSDP2 over the slowest link
 of the ring. Exchanges are those that the layer waits for: of tensor, context and expert ranks.
+Beside the model that trains there may be others, and rollouts: `beside.py`.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from baiwen.model import count
-from baiwen.model.config import ModelConfig
-from baiwen.train import memory
+from baiwen.train import beside, memory
 from baiwen.train.clock import Clock
 from baiwen.train.devices import Device
 from baiwen.train.spread import Spread, divides
+from baiwen.train.work import Work
 
 # Assumptions, until a run on the cluster measures them (its log has `mfu`).
 DENSE, MIXTURE = 0.5, 0.35  # shares of the peak that a dense model and a mixture compute at
@@ -31,24 +33,6 @@ FULL = 0.94  # share of the memory that may be planned: the rest is fragments
 PROGRAM = 2 * 2**30  # bytes of the CUDA context and NCCL's buffers
 MOST_TOKENS = 2**18  # of a micro-batch
 KNOBS = ("replicate", "context", "tensor", "expert", "activation_checkpointing", "micro_tokens")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is to be trained."""
-
-    shape: ModelConfig
-    sequence_length: int  # tokens that see each other
-    tokens_per_step: int
-    tokens: int | None = None  # of the whole run; None: unknown
-    unit: int | None = None  # of which each rank has a multiple, where a law has told the step
-
-    def on(self, ranks: int) -> "Work":
-        """The same with a law's step to the nearest that so many ranks divide."""
-        if self.unit is None:
-            return self
-        unit = ranks * self.unit
-        return replace(self, tokens_per_step=max(1, round(self.tokens_per_step / unit)) * unit)
 
 
 @dataclass(frozen=True)
@@ -108,13 +92,18 @@ class Plan:
     @cached_property
     def memory(self) -> dict[str, int]:
         """Bytes of the fullest GPU, by what holds them."""
+        trees, tokens = self.work.trees, self.layout.micro_tokens
+        if trees is not None:
+            tokens = min(tokens, max(self.filled, trees.longest))
+        spread = self.layout.spread
         held = memory.peak(
             self.work.shape,
-            self.layout.spread,
-            self.layout.micro_tokens,
+            spread,
+            tokens,
             recompute=self.layout.activation_checkpointing,
             accumulate=self.micro_batches > 1,
         )
+        held |= beside.held(self.work, spread, self.cluster.gpus)
         return held | {"the program itself": PROGRAM}
 
     @property
@@ -131,7 +120,16 @@ class Plan:
     @property
     def micro_batches(self) -> int:
         """Of a step, on each rank."""
-        return self.work.tokens_per_step // (self.layout.micro_tokens * self.layout.shares)
+        at_once = self.layout.micro_tokens * self.layout.shares
+        return -(-self.work.tokens_per_step // at_once)
+
+    @property
+    def filled(self) -> int:
+        """Tokens of a micro-batch: trees are dealt out evenly, but not cut."""
+        if self.work.trees is None:
+            return self.layout.micro_tokens
+        step, shares = self.work.tokens_per_step, self.micro_batches * self.layout.shares
+        return math.ceil(max(step / shares, step / self.work.trees.number))
 
     @cached_property
     def seconds(self) -> dict[str, float]:
@@ -143,11 +141,12 @@ class Plan:
             layout.spread,
             layout.replicate,
             layout.activation_checkpointing,
-            layout.micro_tokens,
+            self.filled,
             self.cluster.device,
             self.share,
         )
-        return clock.step(self.micro_batches)
+        found = clock.step(self.micro_batches)
+        return found | beside.seconds(work, clock, self.micro_batches, self.cluster.gpus)
 
     @property
     def tokens_per_second(self) -> float:
@@ -182,7 +181,8 @@ def layouts(work: Work, cluster: Cluster) -> Iterator[Layout]:
     """Those that the program takes; tensor ranks are of one node."""
     gpus = cluster.gpus
     for tensor in _divisors(min(gpus, cluster.device.node)):
-        for context in _divisors(gpus // tensor) if gpus % tensor == 0 else ():
+        shared = _divisors(gpus // tensor) if work.context else [1]
+        for context in shared if gpus % tensor == 0 else ():
             for replicate in _divisors(gpus // tensor // context):
                 shard = gpus // tensor // context // replicate
                 layout = Layout(shard, replicate, context, tensor)
@@ -192,8 +192,11 @@ def layouts(work: Work, cluster: Cluster) -> Iterator[Layout]:
 
 def refused(work: Work, layout: Layout) -> str | None:
     """Why the program would refuse a layout of these parts; None where it takes it."""
+    if work.alone and layout.replicate * layout.spread.ranks > 1:
+        return work.alone
     shape, spread = work.shape, layout.spread
     experts, rows = shape.num_experts or 1, work.sequence_length * layout.shares
+    rows = 1 if work.trees else rows  # a share may find no tree left
     for number, parts, why in (
         (shape.num_key_value_heads, layout.tensor, "key heads do not divide by tensor"),
         (shape.intermediate_size, layout.tensor, "the feed-forward does not divide by tensor"),
@@ -212,16 +215,30 @@ def refused(work: Work, layout: Layout) -> str | None:
 def _variants(work: Work, layout: Layout) -> Iterator[Layout]:
     """With experts spread, more rows at once, and recomputation."""
     experts = _divisors(work.shape.num_experts) if work.shape.is_moe else [1]
-    rows = work.tokens_per_step // (work.sequence_length * layout.shares)
+    sizes = _sizes(work, layout.shares)
     for expert in experts:
         spread = replace(layout, expert=expert)
         if refused(work, spread):
             continue
-        for at_once in _divisors(rows):
-            tokens = at_once * work.sequence_length
-            if at_once == 1 or tokens <= MOST_TOKENS:
-                for recompute in (False, True):
-                    yield replace(spread, micro_tokens=tokens, activation_checkpointing=recompute)
+        for tokens in sizes:
+            for recompute in (False, True):
+                yield replace(spread, micro_tokens=tokens, activation_checkpointing=recompute)
+
+
+def _sizes(work: Work, shares: int) -> list[int]:
+    """Tokens of micro-batches: as many rows as divide a share, or the longest tree and doublings.
+
+    The smallest whatever its size, and those up to MOST_TOKENS.
+    """
+    mine = work.tokens_per_step // shares
+    if work.trees is None:
+        least = work.sequence_length
+        sizes = [least * rows for rows in _divisors(mine // least)]
+    else:
+        least = work.trees.longest
+        doublings = math.ceil(math.log2(max(1, mine / least)))
+        sizes = [least * 2**n for n in range(doublings + 1)]
+    return [size for size in sizes if size == least or size <= MOST_TOKENS]
 
 
 def _divisors(number: int) -> list[int]:

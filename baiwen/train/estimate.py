@@ -1,6 +1,6 @@
 """What a training run would take, by arithmetic and one short matmul: for `baiwen plan`.
 
-figures(SIZES["0.5b"], 10**10, config, length=4096, step=2**20)   # config: of a training stage
+figures(Work(SIZES["0.5b"], 4096, 2**20, tokens=10**10), config)   # config: of a training stage
 # {"parameters": 494032768, ..., "memory": "9.30 GiB: 7.36 weights, ...", "time": "41.0 days ..."}
 """
 
@@ -15,20 +15,22 @@ from baiwen.dist import World
 from baiwen.errors import UserError
 from baiwen.model import count
 from baiwen.model.config import ModelConfig
-from baiwen.train import memory
+from baiwen.train import beside, memory
 from baiwen.train.loop import Loop
 from baiwen.train.losses import chunk_tokens
 from baiwen.train.memory import Kernels
-from baiwen.train.merging import Merging
 from baiwen.train.meter import peak_flops, peak_memory
 from baiwen.train.optim import Optim
 from baiwen.train.parallel import Parallel
 from baiwen.train.spread import Spread
+from baiwen.train.work import Work
 
 MFU = 0.4  # share of the matmul rate that a step is taken to reach
 # What a layer's forward and backward cost a CPU however small they are: 2 layers of width 32 took
 # 9 ms for 256 tokens, of which 3 are their FLOPs at the rate of large steps.
 LAYER_SECONDS = 3e-3
+# The same of a step of the engine, which is a forward pass.
+PASS_SECONDS = {"cpu": LAYER_SECONDS / 3, "cuda": beside.LAUNCHES}
 STATE_BYTES = 12  # a parameter's weight and two moments, fp32
 # Of a CPU, measured (benchmarks/memory.py). malloc keeps what is freed (`dist.devices`) and finds
 # no hole of its size for a quarter of the activations; where layers are recomputed, their first
@@ -57,15 +59,13 @@ class Training(Protocol):
         """Or one with more knobs."""
 
 
-def figures(
-    shape: ModelConfig, tokens: int | None, config: Training, *, length: int, step: int
-) -> dict[str, str | int]:
-    """Parameters, FLOPs, disk, memory and time of training on `tokens`, on one device.
+def figures(work: Work, config: Training) -> dict[str, str | int]:
+    """Parameters, FLOPs, disk, memory and time of what is to be trained, on one device.
 
-    length: tokens that see each other, on which the FLOPs of attention depend. step: tokens of a
-    step. Where the device of `config` is not here, it says so in the place of memory and time.
+    Where the device of `config` is not here, it says so in the place of memory and time.
     Raises UserError where the model does not divide among ranks as `parallel` has it.
     """
+    shape = work.shape
     config.parallel.fits(shape)
     weights = count.parameters(shape)
     saved = getattr(torch, config.save_dtype).itemsize * weights.total
@@ -76,14 +76,16 @@ def figures(
         "parameters active per token": weights.active,
         "disk": f"{_bytes(saved)}, and {_bytes(state)} while it runs",
     }
-    flops = 0.0
-    if tokens is not None:
-        flops = tokens * count.flops_per_token(shape, length)
-        steps = -(-tokens // step)
-        told |= {"steps": steps, "tokens": tokens, "FLOPs": f"{flops:.3g}"}
+    if work.tokens is not None:
+        told |= {"steps": work.steps or 0, "tokens": work.tokens}
+        told["FLOPs"] = f"{work.flops_per_token * work.tokens:.3g}"
+    if work.trees is not None:
+        told["prompts"] = work.trees.total
+    if work.rollout is not None:
+        told["answers"] = (work.steps or 0) * work.rollout.prompts * work.rollout.samples
     try:
         with dist.session(config.device, config.dtype, config.seed, config.threads) as world:
-            return told | _on(world, shape, flops, config, step)
+            return told | _on(world, work, config)
     except UserError as error:
         return told | {"memory, time": f"unknown: {error}"}
 
@@ -106,28 +108,32 @@ def together(
     )
 
 
-def _on(
-    world: World, shape: ModelConfig, flops: float, config: Training, step: int
-) -> dict[str, str | int]:
-    """Memory on the device of `world`, and the time of so many FLOPs, if there are any."""
-    held = _memory(shape, world, config, step)
+def _on(world: World, work: Work, config: Training) -> dict[str, str | int]:
+    """Memory on the device of `world`, and time, where the tokens are known."""
+    held = _memory(world, work, config)
     parts = ", ".join(f"{part / 2**30:.2f} {name}" for name, part in held.items() if part)
     told: dict[str, str | int] = {"memory": f"{_bytes(sum(held.values()))}: {parts}"}
-    if flops:
-        rate = peak_flops(world)
+    if work.tokens:
+        rate, device = peak_flops(world), world.device.type
+        seconds = work.flops_per_token * work.tokens / (MFU * rate)
+        least = ""
+        if work.rollout is not None:
+            passes = (work.steps or 0) * work.rollout.steps(1) // work.rollout.updates
+            calls = passes * work.shape.num_hidden_layers * PASS_SECONDS[device]
+            least = f", and {_duration(calls)} of the calls of {passes:,} passes of rollouts"
         told["time"] = (
-            f"{_duration(flops / (MFU * rate))} at {MFU:.0%} of this {world.device.type}'s "
-            f"{rate / 1e9:,.0f} GFLOP/s"
+            f"{_duration(seconds)} at {MFU:.0%} of this {device}'s {rate / 1e9:,.0f} GFLOP/s{least}"
         )
     return told
 
 
-def _memory(shape: ModelConfig, world: World, config: Training, step: int) -> dict[str, int]:
+def _memory(world: World, work: Work, config: Training) -> dict[str, int]:
     """Bytes of one process at its peak, by what holds them."""
-    recompute, accumulate = config.parallel.activation_checkpointing, step > config.micro_tokens
+    recompute, tokens = config.parallel.activation_checkpointing, config.micro_tokens
     spread = Spread(context=config.parallel.layout.context)
-    told = resident(shape, spread, config.micro_tokens, world, recompute, accumulate)
-    told |= _merging(shape, config.optim.merging)
+    accumulate = work.tokens_per_step > tokens
+    told = resident(work.shape, spread, tokens, world, recompute, accumulate)
+    told |= beside.held(work, Spread(), 1, world.dtype.itemsize)
     if world.device.type == "cpu":
         told["a checkpoint under way"] = told["weights"] + told["moments"]
         told["the program itself"] = peak_memory(world.device) + LIBRARIES
@@ -161,14 +167,6 @@ def kernels(vocabulary: int, world: World) -> Kernels:
     chunked = size == 4
     width, passing = (2, 0) if chunked else (3, 3)
     return Kernels(size, width, passing, chunk, sharded=False, reuses=False)
-
-
-def _merging(shape: ModelConfig, merging: Merging) -> dict[str, int]:
-    """Bytes of what online merging holds: tau, and the sum of steps where it waits for one."""
-    if merging.method == "none":
-        return {}
-    each = getattr(torch, merging.tau_dtype).itemsize + (4 if merging.every > 1 else 0)
-    return {"merging": each * count.parameters(shape).total}
 
 
 def _bytes(number: float) -> str:

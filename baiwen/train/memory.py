@@ -116,6 +116,8 @@ def _logits(shape: ModelConfig, spread: Spread, tokens: int, kernels: Kernels) -
     """
     size, rows = kernels.itemsize, -(-shape.vocab_size // spread.tensor)
     here = tokens // spread.context
+    if shape.reward:  # of a token an answer
+        return here * shape.hidden_size * 4
     chunk = min(here, kernels.chunk) * rows * (2 * size + 4)
     head = 2 * size * rows * shape.hidden_size if size < 4 else 0
     return chunk + head + here * shape.hidden_size * 4

@@ -57,6 +57,13 @@ class Merging(Knobs):
     tau_dtype: Literal["float32", "bfloat16"] = "float32"  # in which tau is held
     seed: int = 0  # of dare's masks
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes that it holds a number: tau, and the sum of the steps between two merges."""
+        if self.method == "none":
+            return 0
+        return getattr(torch, self.tau_dtype).itemsize + (4 if self.every > 1 else 0)
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.method != "none" and self.base is None:

@@ -43,6 +43,11 @@ class AskedOptim(Knobs):
     muon: bool = False  # Muon for the blocks' matrices (one process only); not in the report
     merging: Merging = Merging()  # AdamW's steps merged with those that made the start model
 
+    @property
+    def alone(self) -> str:
+        """Why a single process must train, where it must."""
+        return "optim.muon = true needs whole matrices, in a single process" if self.muon else ""
+
 
 class Optim(AskedOptim):
     """The optimizer's knobs."""

@@ -189,7 +189,11 @@ def test_a_prompt_longer_than_the_context_is_named(place):
 def test_the_plan_tells_size_and_work_without_running(place):
     (loaded,) = stages.load(recipe("planned"))
     figures = loaded.module.plan(loaded.config)
-    assert figures["pairs"] == 40 and figures["steps"] == 5
+    assert figures["prompts"] == 40 and figures["steps"] == 5
+    asked = loaded.module.work(loaded.config)
+    assert float(figures["FLOPs"]) == pytest.approx(asked.flops_per_token * asked.tokens, rel=0.01)
+    (before,) = asked.others
+    assert before.passes == 1 / 2 and before.held == "no"  # once, of two epochs
     assert not (place / "planned").exists()
 
 

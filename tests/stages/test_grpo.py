@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 import baiwen
-from baiwen import config, files, stages
+from baiwen import cli, config, files, stages
 from baiwen.errors import UserError
 from baiwen.model.sizes import SIZES
 from baiwen.model.transformer import Transformer
@@ -25,6 +27,7 @@ from baiwen.tokenizer import bpe, template
 HERE = Path(__file__).parent
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 TIMING = {"seconds", "tokens_per_second", "mfu", "memory"}
+PATHS = {"out": "out", "start": "start", "prompts": "prompts.jsonl"}
 KNOBS = {"prompts_per_step": 6, "max_tokens": 8, "micro_tokens": 600, "threads": 1}
 
 
@@ -67,7 +70,7 @@ def home(made, tmp_path):
 
 
 def recipe(home, **knobs):
-    paths = {"out": home / "out", "start": home / "start", "prompts": home / "prompts.jsonl"}
+    paths = {name: home / path for name, path in PATHS.items()}
     parsed = config.parse({**KNOBS, **paths, **knobs}, grpo.Config, "a test")
     return stages.Recipe(Path("grpo.toml"), "grpo", "grpo", parsed)
 
@@ -216,3 +219,21 @@ def test_a_plan_says_how_many_answers_there_will_be(home):
     assert told["steps"] == 4
     assert told["answers"] == 4 * 6 * 8
     assert told["prompts"] == 12
+    assert "reference" in told["memory"] and "keys and values" in told["memory"]
+
+
+def test_a_plan_of_a_cluster_has_rollouts_and_lines_that_the_stage_takes(home, capsys):
+    paths = [f'{name} = "{home}/{path}"' for name, path in PATHS.items()]
+    knobs = [f"{name} = {value}" for name, value in KNOBS.items()]
+    (home / "grpo.toml").write_text("\n".join(['stage = "grpo"', *paths, *knobs]))
+    recipes = str(home / "grpo.toml")
+    assert cli.main(["plan", recipes, "--gpus", "4", "--gpu", "h100"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"a step of the first, .* rollout.* reference", told)
+    assert "sampler's weights" in told
+    lines = tomllib.loads(told.partition("for the recipe:\n")[2])
+    assert lines["micro_tokens"] >= 600 // 8
+    given = KNOBS | {name: home / path for name, path in PATHS.items()} | lines
+    assert grpo.Config(**given).parallel.replicate
+    assert cli.main(["plan", recipes, "optim.muon=true", "--gpus", "4", "--gpu", "h100"]) == 2
+    assert "whole matrices" in capsys.readouterr().err

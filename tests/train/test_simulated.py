@@ -14,11 +14,12 @@ from baiwen.model import count
 from baiwen.model.sizes import SIZES
 from baiwen.model.transformer import Transformer
 from baiwen.train import losses, memory
-from baiwen.train.cluster import Cluster, Layout, Work, layouts, plans, refused
+from baiwen.train.cluster import Cluster, Layout, layouts, plans, refused
 from baiwen.train.devices import DEVICES
 from baiwen.train.memory import Kernels
 from baiwen.train.parallel import ContextParallel
 from baiwen.train.spread import Spread, units
+from baiwen.train.work import Work
 
 RANKS = 64
 CASES = [
