@@ -174,8 +174,9 @@ def plan(config: Config) -> dict[str, str | int]:
     layers = sum(run.steps * run.shape.num_hidden_layers for run in runs)
     place = config.device, config.dtype, config.threads
     told["FLOPs"] = f"{flops:.3g}"
-    workers = config.workers.count if isinstance(config.workers, Placed) else config.workers
-    told["time"] = estimate.together(flops, layers, *place, workers)
+    workers, placed = config.workers, isinstance(config.workers, Placed)
+    many = workers.count if isinstance(workers, Placed) else workers
+    told["time"] = estimate.together(flops, layers, *place, many, elsewhere=placed)
     return told
 
 

@@ -91,18 +91,28 @@ def figures(work: Work, config: Training) -> dict[str, str | int]:
 
 
 def together(
-    flops: float, layers: int, device: str, dtype: str, threads: int | None, workers: int
+    flops: float,
+    layers: int,
+    device: str,
+    dtype: str,
+    threads: int | None,
+    workers: int,
+    elsewhere: bool = False,
 ) -> str:
-    """The time of many small runs on `workers` processes; `layers`: those of every step of all."""
+    """The time of many small runs by `workers`; `layers`: those of every step of all.
+
+    elsewhere: each has a device like this machine's to itself; else they share this machine.
+    """
     try:
         with dist.session(device, dtype, threads=threads, alone=True) as world:
             rate, cpu = peak_flops(world), world.device.type == "cpu"
     except UserError as error:
         return f"unknown: {error}"
     seconds = flops / (MFU * rate) + cpu * layers * LAYER_SECONDS
-    beside = min(workers, os.cpu_count() or 1) if cpu else 1
+    room = (os.cpu_count() or 1) if cpu else 1
+    at_once = workers if elsewhere else min(workers, room)
     return (
-        f"{_duration(seconds / beside)} on {beside} at a time, {_duration(seconds)} of one: "
+        f"{_duration(seconds / at_once)} on {at_once} at a time, {_duration(seconds)} of one: "
         f"{MFU:.0%} of {rate / 1e9:,.0f} GFLOP/s"
         + (f", and {1e3 * LAYER_SECONDS:.0f} ms for each layer of a step" if cpu else "")
     )

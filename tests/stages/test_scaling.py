@@ -166,6 +166,11 @@ def test_a_worker_that_does_not_see_the_run_folder_trains_the_same(swept, place,
     assert [path.name for path in (place / "elsewhere").iterdir()] == ["run.json"]
 
 
+def test_a_plan_counts_on_all_of_ray_s_workers(place, monkeypatch):
+    config = recipe(place, monkeypatch, workers="{ count = 64 }").config
+    assert " on 64 at a time" in scaling.plan(config)["time"]
+
+
 def test_ray_and_torchrun_are_not_mixed(place, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="Ray places them or torchrun starts the ranks"):
