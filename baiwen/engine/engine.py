@@ -68,6 +68,7 @@ class Engine:
     prefix_cache: share what prompts begin with. lookup: most tokens that are guessed ahead from the
     text itself, or by `draft`, a smaller model of the same tokenizer (then 4 unless given).
     routes: completions tell the experts that a mixture's tokens went to (`routes.py`).
+    graphs: decode by CUDA graphs (`graphs.py`); None: on a GPU. Elsewhere their steps run as any.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Engine:
         lookup: int = 0,
         draft: Transformer | None = None,
         routes: bool = False,
+        graphs: bool | None = None,
     ) -> None:
         check(model.config, tokenizer, "the engine")
         if draft is not None:
@@ -122,8 +124,12 @@ class Engine:
         self.reader = Reader(within, sparse, prefix_cache)
         self.pool = Blocks(blocks)
         self.scheduler = Scheduler(self.pool, BLOCK, step_tokens, sequences)
-        kept = Routes(model.config, blocks, BLOCK, device) if routes else None
-        self.runner = Runner(models, self.reader, dtypes, blocks, BLOCK, kept)
+        graphs = kind == "cuda" if graphs is None else graphs
+        held = blocks + graphs  # a block more, for rows that only fill a shape
+        kept = Routes(model.config, held, BLOCK, device) if routes else None
+        self.runner = Runner(
+            models, self.reader, dtypes, held, BLOCK, kept, sequences if graphs else 0
+        )
         self.ahead = lookup or (DRAFTED if draft else 0)  # tokens that are guessed
         self._guesses = self._drafted if draft else _looked_up
         self._counts: Counter[str] = Counter()
@@ -226,6 +232,7 @@ class Engine:
         while self.scheduler.running:
             self.scheduler.preempt()
         self.pool.reset()
+        self.runner.renew()
 
     def stats(self) -> dict[str, float]:
         """Counts since the start, and how many samples and blocks there are in what state."""

@@ -104,6 +104,11 @@ class Reach:
             return rope.of(self.config, length)
         return Rope(temperature=rope.temperature(length / self.trained))
 
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        """All that requests may have, each once."""
+        return tuple(dict.fromkeys(map(self.rope, self.lengths)))
+
     def answer(self, prompt: int) -> int:
         """Tokens of an answer that may have any number: those that need no larger factor.
 

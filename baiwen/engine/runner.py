@@ -15,10 +15,12 @@ from torch import Tensor
 
 from baiwen.engine import choice
 from baiwen.engine.choice import Row
+from baiwen.engine.graphs import Graphs, Shape
 from baiwen.engine.reading import Reader, Sparsity
 from baiwen.engine.request import Sample
 from baiwen.engine.routes import Routes
 from baiwen.engine.scheduler import Chunk
+from baiwen.model import fixed
 from baiwen.model.layout import FEW, Layout
 from baiwen.model.paged import PagedCache, Step
 from baiwen.model.sparse import Chooser, among, together
@@ -36,7 +38,12 @@ class Runner:
         blocks: int,
         block_size: int,
         routes: Routes | None = None,
+        graphs: int = 0,
     ) -> None:
+        """graphs: samples that decode together in recorded steps; 0: none is recorded.
+
+        These take the last block for rows that only fill a shape.
+        """
         self.models, self.sparse = models, reader.sparse  # the model, and its draft, if any
         self.routes = routes  # of the model's tokens, if they are asked for
         self.sparsity: Sparsity | None = None  # of all that was read sparsely so far
@@ -44,11 +51,31 @@ class Runner:
             PagedCache(reach.config, blocks, block_size, model.model.norm.weight.device, dtype)
             for model, reach, dtype in zip(models, reader.reaches, dtypes, strict=True)
         ]
+        self._ropes = [reach.ropes for reach in reader.reaches]
+        self.graphs: Graphs | None = None
+        if graphs:
+            context = reader.reaches[0].context
+            self.graphs = Graphs(models, self.caches, self._ropes, graphs, context, routes)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.caches[0].slabs.device
+
+    @torch.inference_mode()
+    def capture(self) -> str | None:
+        """Record now all that decoding takes on a GPU, so that no request waits for it.
+
+        Told in a line; None where nothing is recorded.
+        """
+        if self.graphs is None or self.device.type != "cuda":
+            return None
+        return self.graphs.capture()
+
+    def renew(self) -> None:
+        """The weights may have changed."""
+        if self.graphs is not None:
+            self.graphs.renew()
 
     def copy(self, sources: Mapping[int, int]) -> None:
         """Fill blocks with what others hold: {target: source}."""
@@ -61,8 +88,15 @@ class Runner:
         """Compute the chunks: hidden states [N, C], chunk after chunk."""
         samples = [chunk.sample for chunk in chunks]
         counts = [chunk.count + len(chunk.guesses) for chunk in chunks]
-        layout = self._layout(samples, [sample.computed for sample in samples], counts)
-        tokens = self._sent([token for chunk in chunks for token in chunk.tokens])
+        done = [sample.computed for sample in samples]
+        ids = [token for chunk in chunks for token in chunk.tokens]
+        if (shape := self._shape(done, len(ids))) is not None:
+            out, *_ = [
+                self._repeated(number, shape, samples, done, ids)
+                for number in range(len(self.models))
+            ]
+            return out
+        layout, tokens = self._layout(samples, done, counts), self._sent(ids)
         choosers = [self._choosers(number, chunks) for number in range(len(self.models))]
         out, *_ = [
             model(tokens, cache=self._step(number, layout, samples, choosers[number]))
@@ -86,16 +120,44 @@ class Runner:
         guesses: dict[Sample, list[int]] = {sample: [] for sample in allowed}
         for ahead in range(max(allowed.values(), default=0)):
             samples = [sample for sample, most in allowed.items() if most > ahead]
-            layout = self._layout(
-                samples, [sample.computed + ahead for sample in samples], [1] * len(samples)
-            )
-            tokens = self._sent([(guesses[sample] or sample.ids)[-1] for sample in samples])
-            hidden = draft(tokens, cache=self._step(1, layout, samples)).hidden[0]
+            done = [sample.computed + ahead for sample in samples]
+            ids = [(guesses[sample] or sample.ids)[-1] for sample in samples]
+            if (shape := self._shape(done, len(ids))) is not None:
+                hidden = self._repeated(1, shape, samples, done, ids)
+            else:
+                layout, tokens = self._layout(samples, done, [1] * len(ids)), self._sent(ids)
+                hidden = draft(tokens, cache=self._step(1, layout, samples)).hidden[0]
             rows = [Row(sample, i, guesses[sample]) for i, sample in enumerate(samples)]
             _, chosen = choice.ids(draft, hidden, rows, known)
             for sample, token in zip(samples, chosen.tolist(), strict=True):
                 guesses[sample].append(token)
         return guesses
+
+    def _shape(self, done: Sequence[int], tokens: int) -> Shape | None:
+        """That of a recorded step for samples of so many tokens; None where there is none.
+
+        tokens: of all of them together; a recorded step takes the next one of each.
+        """
+        if self.graphs is None or tokens != len(done):
+            return None
+        return self.graphs.shape([before + 1 for before in done])
+
+    def _repeated(
+        self,
+        model: int,
+        shape: Shape,
+        samples: Sequence[Sample],
+        done: Sequence[int],
+        ids: Sequence[int],
+    ) -> Tensor:
+        """Hidden states [n, C] of the samples' next tokens, by the recorded step of a shape."""
+        assert self.graphs is not None
+        ropes = [sample.request.reading.ropes[model] for sample in samples]
+        rows = [
+            fixed.Row(token, place, sample.table, self._ropes[model].index(rope))
+            for token, place, sample, rope in zip(ids, done, samples, ropes, strict=True)
+        ]
+        return self.graphs.run(model, self.graphs.told(shape, rows))[: len(rows)]
 
     def _choosers(self, model: int, chunks: Sequence[Chunk]) -> dict[int, Chooser]:
         """What says which keys are seen, for the chunks that are read sparsely, by their numbers.

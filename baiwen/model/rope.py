@@ -104,8 +104,9 @@ def tables(
     else:
         every = [rotary_frequencies(config, one, positions.device) for one in rope.ropes]
         frequencies = torch.stack(every)[rope.numbers][..., None, :]  # [B, T, 1, D/2]
-        heat = frequencies.new_tensor([one.temperature for one in rope.ropes])
-        heat = heat[rope.numbers][..., None, None]
+        # Filled on the device: a copy from the host could not be recorded (`fixed.py`).
+        heats = [frequencies.new_full((), one.temperature) for one in rope.ropes]
+        heat = torch.stack(heats)[rope.numbers][..., None, None]
     angles = positions[..., None, None].float() * frequencies  # [B, T, 1, D/2]
     cosine, sine = angles.cos() * heat, angles.sin() * heat
     return torch.cat((cosine, cosine), -1), torch.cat((-sine, sine), -1)
