@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import json
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,17 @@ hypothesis.settings.load_profile("baiwen")
 
 # A shell starts what it puts into the background with Ctrl-C ignored, which children inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def fsync(file: int) -> None:
+    """No disk is waited for: a test kills processes, whose writes the kernel keeps; no power fails.
+
+    What a power cut would leave is reckoned from the calls themselves (tests/files/conftest.py).
+    """
+    os.fstat(file)  # an OSError where nothing is open
+
+
+os.fsync = fsync
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
