@@ -87,9 +87,13 @@ class Pool:
                 for process in multiprocessing.active_children():
                     process.terminate()
             raise
-        finally:
+        except BaseException:
             for _, future in waiting:
                 future.cancel()
+            raise
+        finally:
+            # None is cancelled whose process may have been ended: concurrent.futures would fail to
+            # tell the others (InvalidStateError, Python 3.11) and they would be waited for forever.
             wait([future for _, future in waiting])
 
     def _first(self, function: Callable[[T], R], waiting: deque[tuple[T, Future[R]]]) -> R:

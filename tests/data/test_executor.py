@@ -114,6 +114,19 @@ def test_tasks_are_drawn_only_as_fast_as_they_are_worked_on(pool):
         assert len(drawn) <= done + 4
 
 
+def test_asked_to_end_while_its_processes_start_it_ends():
+    def leave(*_):
+        sys.exit(143)
+
+    before = signal.signal(signal.SIGALRM, leave)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(SystemExit), Pool(2) as own:
+            list(own.map(time.sleep, [60] * 4))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture
 def endless(tmp_path):
     """A process with workers, in a group of their own as in a terminal."""
