@@ -13,7 +13,7 @@ from baiwen.scaling import grid, laws, runs
 from baiwen.scaling.runs import Task
 from baiwen.stages import scaling
 from baiwen.tokenizer import train as train_tokenizer
-from baiwen.train import proxy
+from baiwen.train import loop, proxy
 
 RECIPE = """
 stage = "scaling"
@@ -164,6 +164,16 @@ def test_a_worker_that_does_not_see_the_run_folder_trains_the_same(swept, place,
     trained = runs.Trainer(config, place / "elsewhere", "of another").train(Task(one, one.steps))
     assert trained.row == files.read_json(place / "out/runs" / f"{one.name}.json")
     assert [path.name for path in (place / "elsewhere").iterdir()] == ["run.json"]
+
+
+def test_a_run_that_ended_before_its_row_was_written_is_read_and_not_trained_again(
+    swept, place, monkeypatch
+):
+    config = recipe(place, monkeypatch).config
+    task = Task(scaling.planned(config, 264 + 22)[0], 4)
+    first = runs.train(config, place / "ended", task)
+    monkeypatch.setattr(loop, "advance", None)
+    assert runs.train(config, place / "ended", task).row == first.row
 
 
 def test_a_plan_counts_on_all_of_ray_s_workers(place, monkeypatch):
