@@ -4,8 +4,8 @@
 
 Two ranks of a thread each are started by torchrun. First each trains alone, both at once: that
 tells the share of the matmul rate that a step computes at, the one number of the model that is not
-arithmetic. Rates of copies and of gloo are measured too. Then the model (`baiwen/train/clock.py`)
-says what a step of every layout takes, and the ranks take it.
+arithmetic. Rates of copies and of gloo's collectives are measured too. Then the model
+(`baiwen/train/clock.py`) says what a step of every layout takes, and the ranks take it.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = page.parser(__doc__)
     parser.add_argument("--rows", type=int, default=1, help="of 512 tokens, in a micro-batch")
-    parser.add_argument("--steps", type=int, default=3, help="whose median counts")
+    parser.add_argument("--steps", type=int, default=5, help="whose fastest counts")
     return parser.parse_args()
 
 
@@ -86,10 +86,13 @@ def body(found: dict[str, Any], settings: dict[str, Any]) -> list[str]:
         memory=1.0,  # which is not asked here
         flops=found["flops"],
         hbm=found["copies"] / 1e9,
-        link=found["link"] / 1e9 / LINKS,  # measured is what a collective reaches
+        link=found["gathers"] / 1e9 / LINKS,  # measured is what a collective reaches
         network=1.0,
         node=RANKS,
         overlap=False,  # gloo's threads want the core that computes
+        hop=found["hop"],
+        sums=found["sums"] / found["gathers"],
+        swaps=found["swaps"] / found["gathers"],
     )
     shares = {size: share(size, found["alone"][size], device, settings) for size in CHANGE}
     rows, errors = [], []
@@ -102,9 +105,12 @@ def body(found: dict[str, Any], settings: dict[str, Any]) -> list[str]:
     told = ", ".join(f"{size} {one:.0%}" for size, one in shares.items())
     return [
         f"{found['flops'] / 1e9:.1f} GFLOP/s of fp32 matmuls a rank, of which a step alone "
-        f"computes at {told}; copies {found['copies'] / 1e9:.1f} GB/s, gloo "
-        f"{found['link'] / 1e9:.2f} GB/s. Micro-batches of {settings['rows']} x "
-        f"{settings['length']} tokens; medians of {settings['steps']} steps, of the slower rank.",
+        f"computes at {told}; copies {found['copies'] / 1e9:.1f} GB/s; of "
+        f"gloo's collectives those that gather {found['gathers'] / 1e9:.2f} GB/s, sum "
+        f"{found['sums'] / 1e9:.2f}, swap {found['swaps'] / 1e9:.2f}, and {1e3 * found['hop']:.2f} "
+        f"ms however little they carry. Micro-batches of {settings['rows']} x "
+        f"{settings['length']} tokens; the fastest of {settings['steps']} steps, of the slower "
+        "rank.",
         "",
         *page.table(["size", "layout", "planned s", "measured s", "off"], rows),
         "",

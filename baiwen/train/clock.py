@@ -14,7 +14,6 @@ from baiwen.train.spread import Spread, Unit, units
 
 # Assumptions, until a run on the cluster measures them.
 LINKS = 0.8  # share of a link's peak that large collectives reach
-HOP = 5e-6  # seconds that a step of a ring takes however little it carries
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,12 @@ class Clock:
             forward, backward = busy + first, (1 + again) * busy + second
             late = self._late(gather, forward) + self._late(gather + scatter, backward)
             compute += unit.copies * (2 + again) * busy
-            waits["weights"] += unit.copies * late
+            waits["weights"] += unit.copies * (late + self._copies(unit, self.itemsize, 2))
             for name, seconds in exchanges.items():
                 waits[name] += unit.copies * (1 + again) * seconds
         waits["weights"] += self._gather(root, 4) + self._scatter(root)
+        waits["weights"] += self._copies(root, 4, 1)
+        waits["tensor"] += 2 * self._ends()
         parts = {"compute": compute} | waits
         spent = {name: micro_batches * seconds for name, seconds in parts.items()}
         return spent | {"optimizer": self._optimizer()}
@@ -57,9 +58,10 @@ class Clock:
     def read(self) -> float:
         """Of the forward pass of a micro-batch, as a reference makes it."""
         root, *blocks = units(self.shape)
-        spent = self._gather(root, 4) + self._head() / 3
+        spent = self._gather(root, 4) + self._moved(root, 2 * 4) + self._head() / 3 + self._ends()
         for unit in blocks:
             forward = self._compute(unit) + sum(self._exchanges(unit).values())
+            forward += self._moved(unit, 2 * self.itemsize)
             spent += unit.copies * (forward + self._late(self._gather(unit), forward))
         return spent
 
@@ -96,9 +98,9 @@ class Clock:
         return 6 * self.shape.vocab_size * self.shape.hidden_size * self._tokens / self.rate
 
     def _optimizer(self) -> float:
-        """Reading weights, gradients and moments, writing all but the gradients; and the norm."""
+        """The norm reads gradients, clipping writes them; all four are read, three written."""
         own = sum(unit.copies * unit.numbers(self.spread) for unit in units(self.shape))
-        return 32 * own / (1e9 * self.device.hbm)
+        return 40 * own / (1e9 * self.device.hbm)
 
     def _gather(self, unit: Unit, itemsize: int | None = None) -> float:
         size = (itemsize or self.itemsize) * unit.gathered(self.spread)
@@ -109,7 +111,19 @@ class Clock:
         ranks, stride = self._group(unit)
         sent = 4 * unit.gathered(self.spread)
         copies = self._ring(2 * sent / ranks, self.replicate, self.spread.ranks)
-        return self._ring(sent, ranks, stride) + copies
+        return self._ring(sent, ranks, stride, self.device.sums) + copies
+
+    def _copies(self, unit: Unit, itemsize: int, gathers: int) -> float:
+        """Of what FSDP2 copies while nothing computes: what it has gathered, into place, and
+        gradients into the buffer that is sent.
+        """
+        return self._moved(unit, gathers * 2 * itemsize + itemsize + 4)
+
+    def _moved(self, unit: Unit, each: int) -> float:
+        """Of so many bytes read or written for each of a unit's weights, where it is gathered."""
+        if self.spread.ranks * self.replicate == 1:
+            return 0.0
+        return each * unit.gathered(self.spread) / (1e9 * self.device.hbm)
 
     def _group(self, unit: Unit) -> tuple[int, int]:
         """How many ranks divide a unit's weights, and how far apart they are."""
@@ -127,28 +141,41 @@ class Clock:
         copies = max(1, layout.context * layout.tensor // self.shape.num_key_value_heads)
         heads = self.itemsize * self._tokens * (2 * hidden + 2 * keys * copies)
         rows = self.itemsize * hidden * self._tokens * layout.tensor  # bytes of hidden states
+        sums = self.device.sums
         times = 4 if unit.name == "dense" else 2  # gathers and scatters around two parts, or one
         return {
             "context": self._all_to_all(heads, layout.context, layout.tensor),
-            "tensor": times * self._ring(rows, layout.tensor, 1),
+            "tensor": times / 2 * sum(self._ring(rows, layout.tensor, 1, how) for how in (1, sums)),
         }
 
-    def _ring(self, size: float, ranks: int, stride: int) -> float:
-        """Of a gather or a scatter of `size` bytes in all, among ranks that are `stride` apart."""
+    def _ends(self) -> float:
+        """Of what tensor ranks exchange around the layers, each way: fp32 embeddings are summed and
+        scattered, the last states gathered; backward the same, transposed.
+        """
+        rows, ranks = self.shape.hidden_size * self._tokens * self.spread.tensor, self.spread.tensor
+        scattered = self._ring(4 * rows, ranks, 1, self.device.sums)
+        return scattered + self._ring(self.itemsize * rows, ranks, 1)
+
+    def _ring(self, size: float, ranks: int, stride: int, how: float = 1.0) -> float:
+        """Of a gather or a scatter of `size` bytes in all, among ranks that are `stride` apart.
+
+        how: as fast as a gather.
+        """
         if ranks == 1:
             return 0.0
         near = max(1, min(ranks, self.device.node // stride))  # in a node
         rate = self.device.link
         if near < ranks:  # all groups of the node share its adapters
             rate = min(rate, near * self.device.network)
-        return size * (ranks - 1) / ranks / (LINKS * 1e9 * rate) + HOP * (ranks - 1)
+        sent = size * (ranks - 1) / ranks
+        return sent / (how * LINKS * 1e9 * rate) + self.device.hop * (ranks - 1)
 
     def _all_to_all(self, size: float, ranks: int, stride: int) -> float:
         """Of `size` bytes that a rank has, an equal part for each."""
         if ranks == 1:
             return 0.0
         near = max(1, min(ranks, self.device.node // stride))
-        each = size / ranks / (LINKS * 1e9)
-        return HOP * (ranks - 1) + max(
+        each = size / ranks / (self.device.swaps * LINKS * 1e9)
+        return self.device.hop * (ranks - 1) + max(
             each * (near - 1) / self.device.link, each * (ranks - near) / self.device.network
         )

@@ -8,7 +8,7 @@ Rates of links and networks are those of one direction, of one GPU; all are peak
 reaches a share (`cluster.py`).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 from baiwen.errors import UserError
 from baiwen.mistakes import nearest
@@ -25,6 +25,11 @@ class Device:
     network: float  # GB/s to other nodes
     node: int = 8  # GPUs of a node
     overlap: bool = True  # whether it computes while it sends and receives
+    # Of collectives, with NCCL, all three assumed: seconds that a step of one takes however little
+    # it carries; and how fast those are that sum, and those that swap parts, to those that gather.
+    hop: float = 5e-6
+    sums: float = 1.0
+    swaps: float = 1.0
 
 
 # Memory is what the driver reports (nvidia-smi, memory.total), which is below the number on the
@@ -63,7 +68,7 @@ def device(text: str) -> Device:
             )
         return DEVICES[text]
     given = {name: value for name, _, value in (part.partition("=") for part in text.split(","))}
-    needed = [field.name for field in fields(Device) if field.name not in ("node", "overlap")]
+    needed = [field.name for field in fields(Device) if field.default is MISSING]
     wrong = [*(given.keys() - {*needed, "node"}), *({*needed} - given.keys())]
     if wrong:
         raise UserError(f"--gpu {text}: {wrong[0]} unknown or missing, as in --gpu {_example()}")

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 -m benchmarks.sides.baiwen_clock '{"layouts": [...], ...}'
 
-Rank 0 prints a line of JSON: the rate of a rank's matmuls, of its copies and of the links, the
+Rank 0 prints a line of JSON: the rate of a rank's matmuls, of its copies and of collectives, the
 seconds of a step of each rank alone (both at once, so that they share the machine as they will),
 and those of each layout.
 """
@@ -10,12 +10,13 @@ and those of each layout.
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 import torch
 import torch.distributed
+from torch import Tensor
 
 from baiwen import dist
 from baiwen.dist import Layout, World
@@ -41,8 +42,7 @@ def main(settings: dict[str, Any]) -> None:
         found: dict[str, Any] = {
             "flops": peak_flops(alone),
             "copies": _copies(),
-            "link": _link(world),
-        }
+        } | _exchanged(world)
         torch.distributed.barrier()
         found["alone"] = {
             size: _slowest(world, _seconds(alone, size, settings)) for size in settings["sizes"]
@@ -59,7 +59,7 @@ def _laid_out(size: str, parts: dict[str, int], settings: dict[str, Any]) -> flo
 
 
 def _seconds(world: World, size: str, settings: dict[str, Any]) -> float:
-    """The median step, after one that is not counted."""
+    """The fastest step, after one that is not counted."""
     shape = replace(SIZES[size], **settings["change"].get(size, {}))
     knobs = ContextParallel(**vars(world.layout))
     model = Transformer(shape)
@@ -73,7 +73,7 @@ def _seconds(world: World, size: str, settings: dict[str, Any]) -> float:
         began = time.perf_counter()
         advance(model, rows, lm, optimizers, guard, world, optim)
         taken.append(time.perf_counter() - began)
-    return median(taken[1:])
+    return min(taken[1:])
 
 
 def _slowest(world: World, seconds: float) -> float:
@@ -92,18 +92,27 @@ def _copies() -> float:
     return 2 * source.nbytes / best
 
 
-def _link(world: World) -> float:
-    """Bytes a second that a rank sends while all ranks gather what each has."""
-    mine = torch.ones(BYTES // 4 // world.size)
-    parts = [torch.empty_like(mine) for _ in range(world.size)]
+def _exchanged(world: World) -> dict[str, float]:
+    """Bytes a second that a rank sends in a collective of each kind; seconds of one of no size."""
 
-    best = float("inf")
-    for _ in range(5):
-        torch.distributed.barrier()
-        began = time.perf_counter()
-        torch.distributed.all_gather(parts, mine)
-        best = min(best, _slowest(world, time.perf_counter() - began))
-    return mine.nbytes * (world.size - 1) / best
+    def best(collective: Callable[[Tensor, Tensor], object], *sizes: int) -> float:
+        out, given = (torch.ones(size) for size in sizes)
+        fastest = float("inf")
+        for _ in range(9):
+            torch.distributed.barrier()
+            began = time.perf_counter()
+            collective(out, given)
+            fastest = min(fastest, _slowest(world, time.perf_counter() - began))
+        return fastest
+
+    whole, part = BYTES // 4, BYTES // 4 // world.size
+    sent = BYTES * (world.size - 1) / world.size
+    return {
+        "hop": best(torch.distributed.all_gather_into_tensor, world.size, 1) / (world.size - 1),
+        "gathers": sent / best(torch.distributed.all_gather_into_tensor, whole, part),
+        "sums": sent / best(torch.distributed.reduce_scatter_tensor, part, whole),
+        "swaps": sent / best(torch.distributed.all_to_all_single, whole, whole),
+    }
 
 
 if __name__ == "__main__":
