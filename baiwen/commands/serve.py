@@ -67,7 +67,8 @@ def main(options: argparse.Namespace) -> None:
         else:
             engine = _engine(options, folder, world)
             served = _language(engine, folder, name, gate, limits)
-            told = f"{name} at {place}/v1, chat page at {place}/\nreads {engine.told}"
+            lines = f"{name} at {place}/v1, chat page at {place}/", f"reads {engine.told}"
+            told = "\n".join([*lines, *filter(None, [engine.runner.capture()])])
 
         def ready() -> None:
             print(told, flush=True)
@@ -85,6 +86,7 @@ def _engine(options: argparse.Namespace, folder: Path, world: dist.World) -> Eng
         cache_tokens=options.cache_tokens,
         sequences=options.sequences,
         lookup=options.lookup,
+        graphs=False if options.no_graphs else None,
     )
 
 
@@ -108,7 +110,7 @@ def _scoring(
     gate: Gate,
     limits: Limits,
 ) -> FastAPI:
-    others = "weights", "lookup", "cache_tokens", "open"
+    others = "weights", "lookup", "no_graphs", "cache_tokens", "open"
     plain = [name for name in others if getattr(options, name)]
     for option in (*plain, *said(options, loading.OPTIONS)):
         flag = option.replace("_", "-")
