@@ -1,4 +1,4 @@
-"""Weights as integers of 16, 8 or 4 bits, in the layout that `native/linear.h` reads.
+"""Weights as integers of 16, 8, 6 or 4 bits, in the layout that `native/codes.h` describes.
 
     codes = encode(weight, bits=8)               # [N, K] -> int16 [P, G, words]
     weight = decode(codes, 8, outputs, inputs)   # what the codes stand for, fp32
@@ -8,6 +8,7 @@ A weight is `scale * code`, with a scale for 64 inputs of a row. Per weight and 
     16   16.25 bits, 13-bit codes and a power of two: the 8 significant bits of bf16 exactly down to
          1/16 of the largest of the 64, and 1/8192 of that for what is smaller
      8    8.25 bits, codes of -127 ... 127, rounded to nearest
+     6    6.25 bits, codes of -31 ... 31, the same
      4    4.5 bits, codes of 0 ... 15 from the least weight up, the best of several ranges by
          squared error
 
@@ -23,14 +24,15 @@ from torch import Tensor
 
 from baiwen.model.native.build import FLOATS, library
 
-GROUP, PANEL = 64, 16  # inputs that share a scale, outputs that lie together: native/linear.h
-LARGEST = {16: 4095, 8: 127}  # codes; 16-bit products of a group must add up within 32 bits
+GROUP, PANEL = 64, 16  # inputs that share a scale, outputs that lie together: native/codes.h
+LARGEST = {16: 4095, 8: 127, 6: 31}  # codes; products of a group must add up within 32 bits
 SHRINK = (1.0, 0.93, 0.86, 0.78)  # of a group's range, tried for 4 bits: the tails are clipped
+FITS = 3  # of each range to the codes that it gives
 ROWS = 256  # of a weight that are packed at a time, to stay in the cache
 
 
 def encode(weight: Tensor, bits: int) -> Tensor:
-    """weight [N, K] -> int16 [P, G, words], as native/linear.h reads it; padding is zeros."""
+    """weight [N, K] -> int16 [P, G, words], as native/codes.h has it; padding is zeros."""
     outputs, inputs = weight.shape
     panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
     words = GROUP * PANEL * bits // 16 + PANEL * (2 if bits == 4 else 1)
@@ -58,31 +60,65 @@ def _encode(weight: Tensor, bits: int, packed: Tensor) -> Tensor:
 def decode(packed: Tensor, bits: int, outputs: int, inputs: int) -> Tensor:
     """The weights [N, K] fp32 that packed codes stand for: the inverse of `encode`."""
     panels, groups, _ = packed.shape
-    fields, size = 16 // bits, GROUP * PANEL * bits // 16
-    lanes = packed[..., :size].reshape(panels, groups, -1, PANEL, 2).int()  # [P, G, step, 16, 2]
-    shifts = torch.arange(fields, dtype=torch.int32) * bits
-    codes = (lanes[..., None, :] >> shifts[:, None]) & (2**bits - 1)  # [P, G, step, 16, fields, 2]
-    if bits != 4:
-        codes = codes - ((codes >> (bits - 1)) << bits)  # signed
-    codes = codes.permute(0, 3, 1, 2, 4, 5).flatten(3)  # [P, 16, G, 64]
+    size = GROUP * PANEL * bits // 16
+    unlaid = _unlaid if bits > 6 else _unlaid_bytes
+    codes = unlaid(packed[..., :size].reshape(panels, groups, -1), bits)  # [P, 16, G, 64]
     tail = packed[..., size:].view(torch.bfloat16).float().unflatten(-1, (-1, PANEL))
     scales, *least = tail.permute(2, 0, 3, 1)[..., None]  # of [P, 16, G, 1]
     weight = codes * scales + (least[0] if least else 0)
     return weight.flatten(2).flatten(0, 1)[:outputs, :inputs].contiguous()
 
 
+def _unlaid(words: Tensor, bits: int) -> Tensor:
+    """Signed codes [P, 16, G, 64] of 16 or 8 bits from words [P, G, words]."""
+    lanes = words.unflatten(-1, (-1, PANEL, 2)).int()  # [P, G, step, 16, 2]
+    shifts = torch.arange(16 // bits, dtype=torch.int32) * bits
+    codes = (lanes[..., None, :] >> shifts[:, None]) & (2**bits - 1)  # [P, G, step, 16, fields, 2]
+    codes = codes - ((codes >> (bits - 1)) << bits)
+    return codes.permute(0, 3, 1, 2, 4, 5).flatten(3)
+
+
+def _unlaid_bytes(words: Tensor, bits: int) -> Tensor:
+    """The same of 6 bits, and codes 0 ... 15 of 4."""
+    lines = words.contiguous().view(torch.uint8).unflatten(-1, (-1, PANEL, 4))
+    if bits == 4:
+        steps = torch.stack((lines & 15, lines >> 4), 3)  # [P, G, line, 2, 16, 4]
+        return steps.flatten(2, 3).permute(0, 3, 1, 2, 4).flatten(3)
+    threes = lines.unflatten(2, (-1, 3))  # [P, G, four, 3, 16, 4]
+    upper = (threes >> 6).unbind(3)
+    last = upper[0] | upper[1] << 2 | upper[2] << 4
+    steps = torch.cat((threes & 63, last[:, :, :, None]), 3)
+    return steps.flatten(2, 3).permute(0, 3, 1, 2, 4).flatten(3).int() - 32
+
+
 def _lay(grouped: Tensor, bits: int) -> Tensor:
     """Weights [N, G, 64] -> int16 [P, G, words]."""
     codes, *tails = _least_squares(grouped) if bits == 4 else _symmetric(grouped, bits)
-    # Within a group input 2 * (step * fields + field) + parity is bits `field` of lane `parity`.
-    split = codes.to(torch.int16 if bits == 16 else torch.int8).unflatten(-1, (-1, 16 // bits, 2))
-    split = split.transpose(-1, -2)  # [N, G, step, 2, fields]
-    if bits == 4:
-        split = split[..., ::2] | split[..., 1::2] << 4
-    lanes = split.contiguous().view(torch.int16).unflatten(0, (-1, PANEL)).squeeze(-1)
-    lanes = lanes.permute(0, 2, 3, 1, 4).flatten(2)  # [P, G, step * 16 * 2]
+    codes = codes.unflatten(0, (-1, PANEL)).transpose(1, 2)  # [P, G, 16, 64]
+    lanes = _laid(codes, bits) if bits > 6 else _laid_bytes(codes, bits)
     words = [tail.unflatten(0, (-1, PANEL)).transpose(1, 2).view(torch.int16) for tail in tails]
     return torch.cat([lanes, *words], dim=-1)
+
+
+def _laid(codes: Tensor, bits: int) -> Tensor:
+    """Codes [P, G, 16, 64] of 16 or 8 bits -> words [P, G, words]."""
+    # Input 2 * (step * fields + field) + parity is bits `field` of lane `parity`.
+    split = codes.to(torch.int16 if bits == 16 else torch.int8).unflatten(-1, (-1, 16 // bits, 2))
+    split = split.permute(0, 1, 3, 2, 5, 4)  # [P, G, step, 16, 2, fields]
+    return split.contiguous().view(torch.int16).flatten(2)
+
+
+def _laid_bytes(codes: Tensor, bits: int) -> Tensor:
+    """Codes [P, G, 16, 64] of 6 or 4 bits -> words [P, G, words]."""
+    unsigned = (codes + (32 if bits == 6 else 0)).to(torch.uint8)
+    steps = unsigned.unflatten(-1, (-1, 4)).transpose(2, 3)  # [P, G, step, 16, 4]
+    if bits == 4:
+        lines = steps[:, :, ::2] | steps[:, :, 1::2] << 4
+    else:
+        *three, last = (steps[:, :, place::4] for place in range(4))
+        pieces = [one | (last >> 2 * place & 3) << 6 for place, one in enumerate(three)]
+        lines = torch.stack(pieces, 3)  # [P, G, four, 3, 16, 4]
+    return lines.flatten(2).view(torch.int16)
 
 
 def _symmetric(grouped: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -102,7 +138,7 @@ def _least_squares(grouped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Codes 0 ... 15 [N, G, 64], bf16 scales and least weights [N, G] with least squared error.
 
     The range of a group is tried in several widths; scale and offset are then fitted to the codes,
-    and the codes to them once more.
+    and the codes to them, a few times.
     """
     low, high = grouped.aminmax(dim=-1, keepdim=True)
     middle, width = (high + low) / 2, (high - low).clamp_min(2.0**-100)
@@ -110,7 +146,8 @@ def _least_squares(grouped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     codes, scales, least = torch.zeros_like(grouped), width.clone(), low.clone()
     for shrink in SHRINK:
         scale, start = width * (shrink / 15), middle - width * (shrink / 2)
-        scale, start = _fitted(grouped, _rounded(grouped, scale, start))
+        for _ in range(FITS):
+            scale, start = _fitted(grouped, _rounded(grouped, scale, start))
         found = _rounded(grouped, scale, start)
         error = (found * scale).add_(start).sub_(grouped).square_().sum(-1, keepdim=True)
         better = error < best

@@ -5,6 +5,7 @@ flops_per_token(SIZES["0.5b"], 4096)         # forward and backward
 inference_memory(SIZES["0.5b"], context=131072, kv="int8").cache
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ from baiwen.model.config import ModelConfig
 
 KEPT = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number in the cache
 BITS = {"bf16": 16, "int8": 8, "int4": 4}  # of a packed weight
+TABLE_BITS = BITS | {"int4": 6}  # of the embedding and the head, on which most hangs
 PIECE = 256  # rows of a step that pass a feed-forward together: native/block.h
 
 
@@ -128,7 +130,7 @@ def stored(config: ModelConfig, weights: str) -> int:
     bias = 4 * (outputs if weights == "fp32" else -(-outputs // 16) * 16)
     attention = _linear(outputs, hidden, weights) + bias + _linear(hidden, hidden, weights)
     feed_forward = sum(_kept_feed_forward(config, i, weights) for i in _layers(config))
-    table = _linear(config.vocab_size, hidden, "int8" if weights == "int4" else weights)
+    table = _linear(config.vocab_size, hidden, weights, TABLE_BITS)
     norms = 4 * hidden * (2 * config.num_hidden_layers + 1)
     tables = table * (1 if config.tie_word_embeddings else 2)
     return config.num_hidden_layers * attention + feed_forward + norms + tables
@@ -144,12 +146,12 @@ def _kept_feed_forward(config: ModelConfig, layer: int, weights: str) -> int:
     return _linear(2 * width, hidden, weights) + _linear(hidden, width, weights) + rest
 
 
-def _linear(outputs: int, inputs: int, weights: str) -> int:
-    """Bytes of a matrix: fp32, or panels of 16 outputs by groups of 64 inputs (native/linear.h)."""
+def _linear(outputs: int, inputs: int, weights: str, bits: Mapping[str, int] = BITS) -> int:
+    """Bytes of a matrix: fp32, or panels of 16 outputs by groups of 64 inputs (native/codes.h)."""
     if weights == "fp32":
         return 4 * outputs * inputs
-    scales = 2 if weights == "int4" else 1  # bf16; int4 has least weights too
-    group = 64 * 16 * BITS[weights] // 8 + 16 * 2 * scales
+    scales = 2 if bits[weights] == 4 else 1  # bf16; 4 bits have least weights too
+    group = 64 * 16 * bits[weights] // 8 + 16 * 2 * scales
     return -(-outputs // 16) * -(-inputs // 64) * group
 
 
@@ -165,7 +167,7 @@ def _step(config: ModelConfig, step: int, weights: str) -> int:
     rows = step if weights == "fp32" else min(step, PIECE)
     width = max(_width(config, layer) for layer in _layers(config))
     pieces = rows * (hidden + 3 * width)
-    codes = max(step * hidden, rows * width) // 2  # 16 bits
+    codes = max(step * hidden, rows * width) // (4 if weights == "int4" else 2)  # 8 bits, 16
     return 4 * (tokens + pieces + codes + config.vocab_size)
 
 

@@ -1,18 +1,19 @@
-"""Packed linears: weights of 16, 8 or 4 bits for inference on a CPU, with integer arithmetic.
+"""Packed linears: weights of 16, 8, 6 or 4 bits for inference on a CPU, by integer arithmetic.
 
     pack(model, weights="int8")     # in place; q, k, v become one linear, gate and up another
     model(tokens, cache=step)       # the same forward
 
 What bounds a decode step is reading the weights, so they are few bits (`codes`), stored in the
 order in which the kernel reads them, and every row of a batch uses what was read
-(`native/linear.h`). Activations become 16-bit integers with a scale per 64 as they come, and groups
-are multiplied as exact integers. So a token's result does not depend, to the bit, on what else is
-in the batch. With int4 the head and the embedding, on which most hangs, are int8; fp32 weights are
-as they are, only merged.
+(`native/codes.h`). Activations become integers with a scale per 64 as they come, of 16 bits, or
+of 8 where weights have 6 or 4, and groups are multiplied as exact integers. So a token's result
+does not depend, to the bit, on what else is in the batch. With int4 the head and the embedding,
+on which most hangs, have 6 bits; fp32 weights are as they are, only merged.
 
 A tied table is kept once and embeddings are looked up in it. Routers and experts of a mixture stay
 as they are, its shared experts are packed. Without a compiler the same codes are multiplied by
-PyTorch, from a table of fp32 weights: nothing is saved then but the results agree.
+PyTorch, from a table of fp32 weights: nothing is saved then, and the results agree but for the
+rounding of activations.
 
 N outputs, K inputs, P panels of 16 outputs, G groups of 64 inputs.
 """
@@ -34,7 +35,7 @@ from baiwen.model.paged_cpu import KEPT
 from baiwen.model.transformer import Block, Transformer
 
 Weights = Literal["fp32", "bf16", "int8", "int4"]
-BITS = count.BITS
+BITS, TABLE_BITS = count.BITS, count.TABLE_BITS
 
 
 def pack(model: Transformer, weights: Weights = "bf16") -> None:
@@ -61,7 +62,7 @@ def pack(model: Transformer, weights: Weights = "bf16") -> None:
             module.gate_up_proj = _linear(merged, weights)
             module.down_proj = _linear(module.down_proj, weights)
             del module.gate_proj, module.up_proj
-    _pack_tables(model, "int8" if weights == "int4" else weights)
+    _pack_tables(model, weights)
     for block in model.model.layers:
         assert isinstance(block, Block)
         block.fused = FusedBlock(block) if FusedBlock.fits(block) else None
@@ -134,11 +135,15 @@ class FusedBlock:
     def __init__(self, block: Block) -> None:
         attention, mlp = block.self_attn, block.mlp
         assert isinstance(mlp, MLP)
-        self.norms = block.input_layernorm, block.post_attention_layernorm
+        before, after = block.input_layernorm, block.post_attention_layernorm
+        linears = attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj
+        qkv, o, gate_up, down = (linear for linear in linears if isinstance(linear, Packed))
         self.layer, self.size = attention.layer, attention.head_dim
         self.queries, self.keys, _ = attention.counts
-        linears = attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj
-        self.linears = [linear for linear in linears if isinstance(linear, Packed)]
+        self.bits, self.wide = qkv.bits, o.in_features
+        # Found once, as modules take long to tell what they hold.
+        self.first = before.weight, before.eps, qkv.codes, qkv.bias, qkv.padded
+        self.second = o.codes, after.weight, after.eps, gate_up.codes, down.in_features, down.codes
 
     @classmethod
     def fits(cls, block: Block) -> bool:
@@ -153,23 +158,17 @@ class FusedBlock:
         """x [1, N, C] fp32 -> [1, N, C], in the memory of x."""
         native = library("linear")
         assert native
-        qkv, o, gate_up, down = self.linears
-        before, after = self.norms
-        bits, (_, count, hidden) = qkv.bits, x.shape
+        _, count, hidden = x.shape
         keys, values = step.cache.layer(self.layer)
         scales = step.cache.scales_of(self.layer) or (None, None)
         assert x.is_contiguous() and x.dtype == torch.float32 and keys.dtype in KEPT
         q = x.new_empty(count, self.queries, self.size)
         native.block_heads(
-            *(bits, x, count, hidden, before.weight, before.eps),
-            *(qkv.codes, qkv.bias, qkv.padded, self.queries, self.keys, self.size),
+            *(self.bits, x, count, hidden, *self.first, self.queries, self.keys, self.size),
             *(*rope, step.layout.slots, keys, values, *scales, keys.itemsize, q),
         )
         attended = step.read(self.layer, q)
-        native.block_rest(
-            *(bits, attended, o.in_features, x, count, hidden, o.codes),
-            *(after.weight, after.eps, gate_up.codes, down.in_features, down.codes),
-        )
+        native.block_rest(self.bits, attended, self.wide, x, count, hidden, *self.second)
         return x
 
 
@@ -206,7 +205,7 @@ def _pack_tables(model: Transformer, weights: Weights) -> None:
     """The head and the embedding: one table where they are tied."""
     if weights == "fp32":
         return
-    body, bits = model.model, BITS[weights]
+    body, bits = model.model, TABLE_BITS[weights]
     table = Packed(body.embed_tokens.weight, None, bits)
     body.embed_tokens = LookUp(table)
     model.lm_head = table if model.lm_head is None else Packed(model.lm_head.weight, None, bits)

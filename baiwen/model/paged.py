@@ -46,10 +46,11 @@ class PagedCache:
         self.scales: Tensor | None = None  # what int8 codes are times, of each token and head
         if dtype == torch.int8:
             self.scales = zeros(shape[:-1], torch.device(device), torch.float32)
+        self._layers = [(slab[0], slab[1]) for slab in self.slabs]
 
     def layer(self, number: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, each [blocks, block_size, K, D]."""
-        return self.slabs[number, 0], self.slabs[number, 1]
+        return self._layers[number]
 
     def scales_of(self, layer: int) -> Scales | None:
         """Scales of the keys and values of a layer, each [blocks, block_size, K], if it has any."""

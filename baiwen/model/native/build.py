@@ -97,7 +97,7 @@ def takes(name: str, *tensors: torch.Tensor) -> bool:
 
 
 def _in_memory(tensor: torch.Tensor) -> bool:
-    return type(tensor) in PLAIN and tensor.device.type == "cpu"
+    return type(tensor) in PLAIN and tensor.is_cpu
 
 
 def compiler_found() -> Path | None:
@@ -183,7 +183,9 @@ def _pointer(dtype: torch.dtype | None) -> type:
     def address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
         if tensor is None:
             return ctypes.c_void_p()
-        if not _in_memory(tensor) or dtype not in (None, tensor.dtype):
+        # Spelled out, as a step of decoding comes here hundreds of times.
+        plain = type(tensor) in PLAIN and tensor.is_cpu
+        if not plain or (dtype is not None and dtype is not tensor.dtype):
             kind = f"{type(tensor).__name__} of {tensor.dtype} on {tensor.device}"
             raise TypeError(f"a kernel that wants a tensor of {dtype} on the CPU got a {kind}")
         return ctypes.c_void_p(tensor.data_ptr())

@@ -14,9 +14,10 @@ extern "C" bool packed_rows(int bits, const int64_t *ids, int64_t count, int64_t
                             int64_t inputs, const void *packed, float *out) {
     if (!std::all_of(ids, ids + count, [&](int64_t id) { return 0 <= id && id < rows; })) return false;
     const auto *codes = static_cast<const int16_t *>(packed);
-    const auto row = bits == 16 ? look_up<16> : bits == 8 ? look_up<8> : look_up<4>;
+    with_bits(bits, [&](auto b) {
 #pragma omp parallel for if (count * inputs > SMALL)
-    for (int64_t n = 0; n < count; ++n) row(codes, ids[n], inputs, out + n * inputs);
+        for (int64_t n = 0; n < count; ++n) look_up<b>(codes, ids[n], inputs, out + n * inputs);
+    });
     return true;
 }
 

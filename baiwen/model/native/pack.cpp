@@ -1,12 +1,13 @@
-// Packing: weights as integers of 16, 8 or 4 bits in the layout that linear.h reads. The plain form
-// is `_encode` in codes.py, which says what is computed.
-#include "linear.h"
+// Packing: weights as integers of 16, 8, 6 or 4 bits in the layout of codes.h. The
+// plain form is `_encode` in codes.py, which says what is computed.
+#include "codes.h"
 #include "vector.h"
 
 namespace {
 
 constexpr int V = GROUP / W;  // vectors of a group
 constexpr float SHRINK[] = {1.f, .93f, .86f, .78f};
+constexpr int FITS = 3;
 constexpr float TINY = 0x1p-100f;
 
 struct Coded {
@@ -37,7 +38,7 @@ float whole(const vf *x) {
 }
 
 template <int BITS> Coded symmetric(const vf *x, float low, float high) {
-    constexpr float largest = BITS == 16 ? 4095.f : 127.f;
+    constexpr float largest = BITS == 16 ? 4095.f : BITS == 8 ? 127.f : 31.f;
     const float wanted = std::max(-low, high) / largest;
     Coded made = {};
     if (BITS == 16) {
@@ -79,8 +80,10 @@ Coded least_squares(const vf *x, float low, float high) {
     float smallest = INFINITY;
     for (const float &shrink : SHRINK) {
         Coded tried = {{}, width * (shrink / 15), middle - width * (shrink / 2)};
-        onto(x, tried);
-        fit(x, mean, tried);
+        for (int time = 0; time < FITS; ++time) {
+            onto(x, tried);
+            fit(x, mean, tried);
+        }
         onto(x, tried);
         vf errors[V];
         for (int i = 0; i < V; i++) {
@@ -108,17 +111,29 @@ template <int BITS> Coded coded(const float *values) {
     return symmetric<BITS>(x, least, most);
 }
 
-// The codes of row `row` into its lanes of a group, whose bits are zero.
+// The code of a row and an input into its place in a group, whose bits are zero.
+template <int BITS> void put(int code, int16_t *group, int64_t row, int64_t k) {
+    if constexpr (!NARROW<BITS>) {
+        constexpr int64_t FIELDS = 16 / BITS;
+        int16_t &lane = group[k / (2 * FIELDS) * 32 + row * 2 + k % 2];
+        lane = int16_t(uint16_t(lane) | (code & ((1 << BITS) - 1)) << BITS * (k / 2 % FIELDS));
+        return;
+    }
+    const int64_t step = k / 4;
+    const auto add = [&](int64_t line, int bits) {
+        reinterpret_cast<uint8_t *>(group)[line * 64 + row * 4 + k % 4] |= uint8_t(bits);
+    };
+    if (BITS == 4) return add(step / 2, code << 4 * (step % 2));
+    const int64_t first = step / 4 * 3;
+    if (step % 4 < 3) return add(first + step % 4, code + 32);
+    for (int part = 0; part < 3; ++part) add(first + part, (code + 32) >> 2 * part << 6);
+}
+
+// The codes of a row and what follows them into a group.
 template <int BITS> void lay(const Coded &from, int64_t row, int16_t *group) {
-    constexpr int FIELDS = 16 / BITS;
     float codes[GROUP];
     std::memcpy(codes, from.codes, sizeof codes);
-    for (int64_t k = 0; k < GROUP; ++k) {
-        const int64_t step = k / (2 * FIELDS), field = k % (2 * FIELDS) / 2;
-        const int bits = int(codes[k]) & ((1 << BITS) - 1);
-        int16_t &lane = group[step * 32 + row * 2 + k % 2];
-        lane = int16_t(uint16_t(lane) | bits << BITS * field);
-    }
+    for (int64_t k = 0; k < GROUP; ++k) put<BITS>(int(codes[k]), group, row, k);
     narrow(from.scale, (bf16 *)group + CODES<BITS> + row);
     if (BITS == 4) narrow(from.least, (bf16 *)group + CODES<BITS> + PANEL + row);
 }
@@ -141,8 +156,9 @@ void encode(const T *weight, int64_t outputs, int64_t inputs, int16_t *out) {
 
 template <typename T>
 void encode(int bits, const void *weight, int64_t outputs, int64_t inputs, void *out) {
-    const auto run = bits == 16 ? encode<16, T> : bits == 8 ? encode<8, T> : encode<4, T>;
-    run(static_cast<const T *>(weight), outputs, inputs, static_cast<int16_t *>(out));
+    with_bits(bits, [&](auto b) {
+        encode<b>(static_cast<const T *>(weight), outputs, inputs, static_cast<int16_t *>(out));
+    });
 }
 
 }  // namespace
