@@ -5,28 +5,10 @@ import torch
 import torch.nn.functional as F
 from transformers.models.qwen2_moe.modeling_qwen2_moe import load_balancing_loss_func
 
-from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
 from baiwen.model.moe import MoE
 from baiwen.model.routing import balance
 from baiwen.model.transformer import Transformer
-
-CONFIG = ModelConfig(
-    vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
-    num_attention_heads=2, num_key_value_heads=1, num_experts=6, num_experts_per_tok=2,
-    moe_intermediate_size=24, shared_expert_intermediate_size=40, decoder_sparse_step=1,
-    mlp_only_layers=(1,),
-)  # fmt: skip
-
-
-@pytest.fixture
-def model() -> Transformer:
-    model = Transformer(CONFIG)
-    model.init_weights(0)
-    for block in model.model.layers:
-        if isinstance(block.mlp, MoE):
-            torch.nn.init.normal_(block.mlp.gate.weight, std=0.5)  # a router with opinions
-    return model
 
 
 def by_loop(moe: MoE, x):
@@ -44,8 +26,8 @@ def by_loop(moe: MoE, x):
 
 
 @pytest.mark.parametrize("renormalise", [False, True])
-def test_a_layer_and_its_gradients_equal_a_loop_over_tokens(model, renormalise):
-    moe = model.model.layers[0].mlp
+def test_a_layer_and_its_gradients_equal_a_loop_over_tokens(mixture, renormalise):
+    moe = mixture.model.layers[0].mlp
     moe.renormalise = renormalise
     x, weights = torch.randn(1, 7, 32, requires_grad=True), torch.randn(7, 32)
     parameters = [x, *moe.parameters()]
@@ -57,33 +39,33 @@ def test_a_layer_and_its_gradients_equal_a_loop_over_tokens(model, renormalise):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def router_logits(model: Transformer, tokens):
+def router_logits(mixture: Transformer, tokens):
     """The logits of every router, by hooks."""
     logits = []
     hooks = [
         block.mlp.gate.register_forward_hook(lambda _module, _input, out: logits.append(out))
-        for block in model.model.layers
+        for block in mixture.model.layers
         if isinstance(block.mlp, MoE)
     ]
-    outputs = model(tokens)
+    outputs = mixture(tokens)
     for hook in hooks:
         hook.remove()
     return tuple(logits), outputs.routing
 
 
-def test_the_balance_loss_is_that_of_transformers_in_the_mean_over_layers(model):
-    logits, routing = router_logits(model, torch.randint(0, 64, (2, 9)))
+def test_the_balance_loss_is_that_of_transformers_in_the_mean_over_layers(mixture):
+    logits, routing = router_logits(mixture, torch.randint(0, 64, (2, 9)))
     ours = balance(routing.counts, routing.probs, routing.tokens)
-    shape = CONFIG.num_experts, CONFIG.num_experts_per_tok
+    shape = mixture.config.num_experts, mixture.config.num_experts_per_tok
     theirs = [load_balancing_loss_func((layer,), *shape) for layer in logits]
     torch.testing.assert_close(ours, torch.stack(theirs).mean())
 
 
-def test_the_balance_loss_is_experts_times_the_sum_of_shares_times_probabilities(model):
-    logits, routing = router_logits(model, torch.randint(0, 64, (2, 9)))
+def test_the_balance_loss_is_experts_times_the_sum_of_shares_times_probabilities(mixture):
+    logits, routing = router_logits(mixture, torch.randint(0, 64, (2, 9)))
     probs = torch.stack([layer.softmax(-1) for layer in logits])  # [layers, tokens, experts]
     share = torch.zeros_like(probs).scatter(2, probs.topk(2).indices, 1.0).mean(1)
-    expected = CONFIG.num_experts * (share * probs.mean(1)).sum(1).mean()
+    expected = mixture.config.num_experts * (share * probs.mean(1)).sum(1).mean()
     torch.testing.assert_close(balance(routing.counts, routing.probs, routing.tokens), expected)
     squares = [layer.logsumexp(-1).square().sum() for layer in logits]
     torch.testing.assert_close(routing.z, torch.stack(squares))
@@ -104,27 +86,27 @@ def test_perfect_balance_costs_k_and_a_collapsed_router_costs_e():
     assert balance(collapsed, collapsed, 120.0).item() == pytest.approx(6)
 
 
-def test_the_record_is_a_sum_over_micro_batches(model):
+def test_the_record_is_a_sum_over_micro_batches(mixture):
     tokens = torch.randint(0, 64, (4, 9))
-    whole, first, second = (model(part).routing for part in (tokens, tokens[:1], tokens[1:]))
+    whole, first, second = (mixture(part).routing for part in (tokens, tokens[:1], tokens[1:]))
     assert torch.equal(whole.counts, first.counts + second.counts)
     torch.testing.assert_close(whole.probs, first.probs + second.probs)
     torch.testing.assert_close(whole.z, first.z + second.z)
     assert whole.tokens == first.tokens + second.tokens == 36
 
 
-def test_padding_stays_out_of_the_record(model):
+def test_padding_stays_out_of_the_record(mixture):
     tokens = torch.randint(0, 64, (1, 10))
     padded = torch.cat([tokens, torch.zeros(1, 6, dtype=torch.long)], dim=1)
-    with_padding = model(padded, documents=Documents.of([[10, 6]], padding=[6])).routing
-    without = model(tokens).routing
+    with_padding = mixture(padded, documents=Documents.of([[10, 6]], padding=[6])).routing
+    without = mixture(tokens).routing
     assert torch.equal(with_padding.counts, without.counts)
     torch.testing.assert_close(with_padding.probs, without.probs)
     assert with_padding.tokens == 10
 
 
-def test_the_balance_loss_pulls_a_lopsided_router_back(model):
-    moe = model.model.layers[0].mlp
+def test_the_balance_loss_pulls_a_lopsided_router_back(mixture):
+    moe = mixture.model.layers[0].mlp
     x = torch.randn(4, 16, 32) + 1
     with torch.no_grad():
         moe.gate.weight[0] += 0.2  # expert 0 takes nearly everything
@@ -140,9 +122,9 @@ def test_the_balance_loss_pulls_a_lopsided_router_back(model):
     assert losses[-1] < losses[0] - 0.5
 
 
-def test_the_record_keeps_fp32_sums_under_autocast(model):
+def test_the_record_keeps_fp32_sums_under_autocast(mixture):
     tokens = torch.randint(0, 64, (4, 99))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        routing = model(tokens).routing
+        routing = mixture(tokens).routing
     assert routing.probs.dtype == routing.z.dtype == torch.float32
     torch.testing.assert_close(routing.probs.sum(1), torch.full((2,), 396.0))

@@ -6,37 +6,20 @@ from functools import partial
 import pytest
 import torch
 
-from baiwen.model.config import ModelConfig
 from baiwen.model.moe import MoE
 from baiwen.model.routing import choose, kept_as
-from baiwen.model.transformer import Transformer
 
-CONFIG = ModelConfig(
-    vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
-    num_attention_heads=2, num_key_value_heads=1, num_experts=6, num_experts_per_tok=2,
-    moe_intermediate_size=24, shared_expert_intermediate_size=40, decoder_sparse_step=1,
-    mlp_only_layers=(1,),
-)  # fmt: skip
 TOKENS = torch.arange(18).view(2, 9)
 
 
-@pytest.fixture
-def model() -> Transformer:
-    model = Transformer(CONFIG)
-    model.init_weights(0)
-    for gate in gates(model):
-        torch.nn.init.normal_(gate.weight, std=0.5)  # a router with opinions
-    return model
+def gates(mixture):
+    return [block.mlp.gate for block in mixture.model.layers if isinstance(block.mlp, MoE)]
 
 
-def gates(model):
-    return [block.mlp.gate for block in model.model.layers if isinstance(block.mlp, MoE)]
-
-
-def gradients(model, tokens=TOKENS, **given):
-    out = model(tokens, **given)
+def gradients(mixture, tokens=TOKENS, **given):
+    out = mixture(tokens, **given)
     loss = out.hidden.square().sum() + out.routing.probs.square().sum()
-    return out.routing, torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    return out.routing, torch.autograd.grad(loss, list(mixture.parameters()), allow_unused=True)
 
 
 def fickle(gate, seen):
@@ -49,55 +32,55 @@ def fickle(gate, seen):
     return gate.register_forward_hook(turn)
 
 
-def test_recomputed_activations_have_the_gradients_of_kept_ones(model):
-    kept = gradients(model)[1]
-    model.checkpoint_blocks = True
-    again = gradients(model)[1]
+def test_recomputed_activations_have_the_gradients_of_kept_ones(mixture):
+    kept = gradients(mixture)[1]
+    mixture.checkpoint_blocks = True
+    again = gradients(mixture)[1]
     for one, other in zip(kept, again, strict=True):
         assert one is other is None or torch.equal(one, other)
 
 
-def test_a_recomputation_that_would_choose_otherwise_takes_the_first_choice(model):
+def test_a_recomputation_that_would_choose_otherwise_takes_the_first_choice(mixture):
     """One token: the two experts it went to have gradients, and no others."""
-    model.checkpoint_blocks = True
+    mixture.checkpoint_blocks = True
     seen: list = []
-    fickle(gates(model)[0], seen)
-    routing, found = gradients(model, TOKENS[:1, :1])
+    fickle(gates(mixture)[0], seen)
+    routing, found = gradients(mixture, TOKENS[:1, :1])
     assert len(seen) == 2, "it was computed twice"
     assert not set(choose(-seen[0], 2)[0].tolist()) & set(routing.experts[0].flatten().tolist())
-    grads = dict(zip(dict(model.named_parameters()), found, strict=True))
+    grads = dict(zip(dict(mixture.named_parameters()), found, strict=True))
     got = grads["model.layers.0.mlp.experts.down_proj"].flatten(1).abs().sum(1) > 0
     assert torch.equal(got, routing.counts[0] > 0)
 
 
-def test_a_given_choice_is_taken_and_told(model):
-    free = gradients(model)[0].experts
+def test_a_given_choice_is_taken_and_told(mixture):
+    free = gradients(mixture)[0].experts
     other = (free + 1) % 6
-    routing = gradients(model, chosen=other)[0]
+    routing = gradients(mixture, chosen=other)[0]
     assert torch.equal(routing.experts, other)
     assert free.shape == (2, 2, 9, 2)
     counted = [torch.bincount(layer.flatten(), minlength=6) for layer in other]
     assert torch.equal(routing.counts, torch.stack(counted).to(routing.counts.dtype))
 
 
-def test_its_own_choice_given_back_changes_nothing(model):
-    routing, free = gradients(model)
-    again, given = gradients(model, chosen=routing.experts)
+def test_its_own_choice_given_back_changes_nothing(mixture):
+    routing, free = gradients(mixture)
+    again, given = gradients(mixture, chosen=routing.experts)
     assert torch.equal(again.probs, routing.probs)
     assert all(a is b is None or torch.equal(a, b) for a, b in zip(free, given, strict=True))
 
 
-def test_where_no_choice_is_known_the_router_makes_its_own(model):
-    free = model(TOKENS).routing.experts
+def test_where_no_choice_is_known_the_router_makes_its_own(mixture):
+    free = mixture(TOKENS).routing.experts
     part = (free + 1) % 6
     part[:, :, 4:] = torch.iinfo(part.dtype).max
-    found = model(TOKENS, chosen=part).routing.experts
+    found = mixture(TOKENS, chosen=part).routing.experts
     assert torch.equal(found[:, :, :4], part[:, :, :4])
     assert torch.equal(found[0, :, 4:], free[0, :, 4:])  # what the next layer sees has changed
 
 
-def test_the_weights_of_a_given_choice_are_those_of_the_routers_own_probabilities(model):
-    moe = copy.deepcopy(model.model.layers[0].mlp)
+def test_the_weights_of_a_given_choice_are_those_of_the_routers_own_probabilities(mixture):
+    moe = copy.deepcopy(mixture.model.layers[0].mlp)
     x, chosen = torch.randn(1, 5, 32), torch.randint(0, 6, (1, 5, 1)).expand(1, 5, 2).clone()
     chosen[..., 1] = (chosen[..., 0] + 1) % 6
     wanted = torch.zeros(1, 5, 32)
@@ -118,10 +101,10 @@ def test_choices_are_kept_in_bytes_as_far_as_these_have_a_number_to_spare(expert
     assert torch.iinfo(dtype).max >= experts
 
 
-def test_the_entropy_is_that_of_the_probabilities(model):
+def test_the_entropy_is_that_of_the_probabilities(mixture):
     logits = []
-    for gate in gates(model):
+    for gate in gates(mixture):
         gate.register_forward_hook(partial(lambda out, *given: out.append(given[-1]), logits))
-    routing = model(TOKENS).routing
+    routing = mixture(TOKENS).routing
     wanted = [torch.distributions.Categorical(logits=one).entropy().sum() for one in logits]
     torch.testing.assert_close(routing.entropy, torch.stack(wanted))
