@@ -6,15 +6,13 @@ it got what it should not have; `attempt` is None where it was refused.
 """
 
 import ctypes
-import json
-import os  # noqa: F401
-import platform
+import os
 import sys
 
-facts = json.loads(sys.stdin.readline() or "{}")
+facts = eval(sys.stdin.readline() or "{}")
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
-X86 = platform.machine() == "x86_64"
+X86 = os.uname().machine == "x86_64"
 
 
 def escaped(what):
