@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -53,6 +54,14 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the shared data, which is not at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Python commands without the seconds that imports take: `forks.run("-m", "baiwen", ...)`."""
+    made = runpy.run_path(str(Path(__file__).with_name("forks.py")))["Forks"]()
+    yield made
+    made.close()
 
 
 class Scripted(BaseHTTPRequestHandler):

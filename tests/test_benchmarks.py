@@ -1,7 +1,7 @@
 """The benchmarks run: every command line answers, and small sizes go through to the end."""
 
 import random
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -16,15 +16,23 @@ STEMS = sorted(path.stem for path in FOLDER.glob("*.py"))
 SCRIPTS = [name for name in STEMS if name not in PARTS and not name.startswith("data_")]
 
 
-def run(*words):
-    command = [sys.executable, "-m", *words]
-    found = subprocess.run(command, cwd=turns.ROOT, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr[-2000:]
-    return found.stdout
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """What `python -m` prints of a module and its words; here, since torch is here already."""
+
+    def printed(module, *words):
+        monkeypatch.setattr(sys, "argv", [module, *words])
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as stop:  # as --help does
+            assert not stop.code, stop.code
+        return capsys.readouterr().out
+
+    return printed
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_every_benchmark_tells_its_command_line(name):
+def test_every_benchmark_tells_its_command_line(run, name):
     assert "--write" in run(f"benchmarks.{name}", "--help")
 
 
@@ -36,7 +44,7 @@ def test_make_bench_and_the_readme_name_every_benchmark(name):
 
 
 @pytest.mark.slow
-def test_a_small_training_step_goes_through_with_equal_losses_on_both_sides():
+def test_a_small_training_step_goes_through_with_equal_losses_on_both_sides(run):
     told = run("benchmarks.train_step", *SMALL)
     assert "| baiwen |" in told
     assert "| transformers |" in told
@@ -44,7 +52,7 @@ def test_a_small_training_step_goes_through_with_equal_losses_on_both_sides():
 
 
 @pytest.mark.slow
-def test_the_shares_of_a_step_add_up_to_all_of_it():
+def test_the_shares_of_a_step_add_up_to_all_of_it(run):
     rows = [row.split("|") for row in run("benchmarks.train_step", "--share", *SMALL).splitlines()]
     shares = [float(row[3].strip(" %")) for row in rows if len(row) == 5 and "%" in row[3]]
     assert len(shares) == 6
@@ -52,14 +60,14 @@ def test_the_shares_of_a_step_add_up_to_all_of_it():
 
 
 @pytest.mark.slow
-def test_a_small_sparse_layer_goes_through_with_equal_norms_on_all_sides():
+def test_a_small_sparse_layer_goes_through_with_equal_norms_on_all_sides(run):
     told = run("benchmarks.moe", "--shapes", "tiny-moe", "--tokens", "64", "--rounds", "1")
     assert "| tiny-moe | 64 |" in told
     assert "(loop)" in told and "(grouped_mm)" in told
 
 
 @pytest.mark.slow
-def test_the_kernels_go_through_at_a_small_size():
+def test_the_kernels_go_through_at_a_small_size(run):
     told = run("benchmarks.kernels", "--tokens", "192", "--rounds", "1", "--steps", "1")
     assert "| 192 |" in told
     assert "keeping it saves" in told
@@ -98,13 +106,15 @@ def test_a_peer_is_compared_with_our_side_on_as_many_threads():
 
 
 @pytest.mark.slow
-def test_the_tokenizers_go_through_at_a_small_size():
-    told = run("benchmarks.tokenizer", "--megabytes=1", "--vocab=500", "--rounds=1")
+def test_the_tokenizers_go_through_at_a_small_size(run):
+    told = run(
+        "benchmarks.tokenizer", f"--corpus={FOLDER}", "--megabytes=1", "--vocab=500", "--rounds=1"
+    )
     assert told.count("CPU seconds | >= 0.95x |") == 3
 
 
 @pytest.mark.slow
-def test_rows_of_the_data_pipeline_go_through_at_a_small_size(tmp_path):
+def test_rows_of_the_data_pipeline_go_through_at_a_small_size(run, tmp_path):
     words = ["the", "of", "and", "boat", "harbour", "sails", "to", "that", "tide\u2028"]
     lines = [" ".join(random.Random(seed).choices(words, k=2000)) for seed in range(20)]
     for number, text in enumerate(lines):

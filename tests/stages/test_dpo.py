@@ -5,8 +5,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -197,12 +195,8 @@ def test_the_plan_tells_size_and_work_without_running(place):
     assert not (place / "planned").exists()
 
 
-@pytest.mark.slow
-def test_two_ranks_train_as_one(aligned):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*torchrun, "-m", "baiwen", "run", recipe("ranks")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+def test_two_ranks_train_as_one(aligned, forks):
+    done = forks.run("-m", "baiwen", "run", recipe("ranks"), ranks=2)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (
         list(files.read_jsonl(aligned.with_name(name) / "metrics.jsonl"))

@@ -1,9 +1,6 @@
 """The stage on a model that learned to answer by chance: what it writes, resumes and refuses."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
@@ -158,17 +155,13 @@ def test_killed_half_way_it_goes_on_to_the_same_bytes(made, model, prompts, tmp_
     assert tokens[0] < 0.7 * tokens[1]
 
 
-@pytest.mark.slow
-def test_two_ranks_write_what_one_does(made, model, prompts, tmp_path):
+def test_two_ranks_write_what_one_does(made, model, prompts, tmp_path, forks):
     recipe = tmp_path / "pairs.toml"
     recipe.write_text(
         f'stage = "pairs"\nout = "{tmp_path}/out"\nstart = "{model}"\nprompts = "{prompts}"\n'
         'max_tokens = 24\nsave_every = 5\nseed = 3\ndevice = "cpu"\ndtype = "float32"\nthreads = 1'
     )
-    ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [sys.executable, *ranks, "-m", "baiwen", "run", str(recipe)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = forks.run("-m", "baiwen", "run", recipe, ranks=2)
     assert done.returncode == 0, done.stderr[-2000:]
     for name in WRITTEN:
         assert (tmp_path / "out" / name).read_bytes() == (made / name).read_bytes(), name

@@ -141,6 +141,23 @@ def test_a_law_gives_the_run_of_its_numbers_and_is_recorded(place):
     assert one.read_bytes() == other.read_bytes()
 
 
+def test_ranks_take_the_numbers_of_a_law_together(place, forks):
+    """Of a batch that both divide; the steps are those of one process with these numbers."""
+    name = recipe("law_of_two", BY_LAW, law="steplaw", tokens_per_step="law")
+    done = forks.run("-m", "baiwen", "run", name, ranks=2)
+    assert done.returncode == 0, done.stderr
+    told = files.read_json("law_of_two/law.json")
+    assert told["tokens_per_step"] == 2 * 64
+    numbers = BY_LAW.replace('"law"', repr(told["lr"]))
+    run("two_by_number", numbers, tokens_per_step=told["tokens_per_step"])
+    two, one = (
+        list(files.read_jsonl(f"{name}/metrics.jsonl")) for name in ("law_of_two", "two_by_number")
+    )
+    assert [row["lr"] for row in two] == [row["lr"] for row in one] and len(one) > 1
+    losses = [row["loss"] for row in one]
+    assert [row["loss"] for row in two] == pytest.approx(losses, rel=1e-3)
+
+
 def test_the_folder_is_one_that_transformers_reads(base):
     ours, tokenizer = weights.load(base), Tokenizer.load(base)
     theirs = AutoModelForCausalLM.from_pretrained(base)
@@ -283,37 +300,30 @@ def test_the_plan_tells_size_and_work_without_running(place):
     assert not (place / "planned").exists()
 
 
-@pytest.mark.slow
-def test_the_planned_memory_is_near_what_a_run_takes(place):
+def test_the_planned_memory_is_near_what_a_run_takes(place, forks):
     """Of a lone process, whose peak is the run's own; rows long enough that attention counts."""
     text = PRETRAIN.replace("= 32\n", "= 256\n").replace("= 128\n", "= 4096\n")
     text = text.replace("= 64\n", "= 4096\n").replace("steps = 8", "steps = 2")
-    code = "import sys; from baiwen.cli import main; main(sys.argv[1:])"
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", code, command, recipe("measured", text)],
-            capture_output=True, text=True, check=True,
-        ).stdout
-        for command in ("plan", "run")
-    ]  # fmt: skip
-    planned = float(re.search(r"memory +([\d.]+) GiB", told[0])[1])
+    plan, run = (
+        forks.run("-m", "baiwen", word, recipe("measured", text)) for word in ("plan", "run")
+    )
+    assert run.returncode == 0, run.stderr
+    planned = float(re.search(r"memory +([\d.]+) GiB", plan.stdout)[1])
     rows = files.read_jsonl("measured/metrics.jsonl")
     assert max(row["memory"] for row in rows) / 2**30 == pytest.approx(planned, rel=0.2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_prints_the_line_that_resumes(base, number, code):
+def test_a_signal_saves_and_prints_the_line_that_resumes(base, forks, number, code):
     """And that line ends in the weights of a run that was left alone."""
     name = f"stopped-{code}"
-    command = [sys.executable, "-m", "baiwen", "run", recipe(name, PRETRAIN)]
+    job = forks.start("-m", "baiwen", "run", recipe(name, PRETRAIN))
     log = base.with_name(name) / "metrics.jsonl"
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not (log.exists() and log.stat().st_size):
-        time.sleep(0.02)
-    process.send_signal(number)
-    told = process.communicate(timeout=60)[1]
-    assert process.returncode == code, told
+        time.sleep(0.01)
+    os.kill(job.pids[0], number)
+    told = job.wait().stderr
+    assert job.returncode == code, told
     assert f"resume with: {sys.executable} -m baiwen run {name}.toml" in told.splitlines()[-1]
     stages.run(stages.load(f"{name}.toml")[0])
     one, other = (folder / "model.safetensors" for folder in (base, base.with_name(name)))

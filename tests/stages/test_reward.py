@@ -1,9 +1,6 @@
 """The stage on a small model and answers that a rule tells apart: what it writes and refuses."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -198,16 +195,7 @@ def test_a_plan_tells_the_size_of_the_run(start, data):
     assert told["parameters"] == parameters and told["steps"] > 9
 
 
-RANKS = """
-import sys
-from baiwen.stages import load, run
-for recipe in load(sys.argv[1]):
-    run(recipe)
-"""
-
-
-@pytest.mark.slow
-def test_two_ranks_measure_what_one_does(start, data, tmp_path):
+def test_two_ranks_measure_what_one_does(start, data, tmp_path, forks):
     recipe = tmp_path / "reward.toml"
     recipe.write_text(
         f'stage = "reward"\nout = "{tmp_path}/two"\nstart = "{start}"\nepochs = 2\n'
@@ -215,12 +203,8 @@ def test_two_ranks_measure_what_one_does(start, data, tmp_path):
         'sequence_length = 256\nmicro_tokens = 512\ndtype = "float32"\nsave_dtype = "float32"\n'
         'threads = 1\n[optim]\nlr = 3e-3\n[schedule]\nshape = "constant"\n'
     )
-    script = tmp_path / "run.py"
-    script.write_text(RANKS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, str(script), str(recipe)], env=env, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    done = forks.run("-m", "baiwen", "run", recipe, ranks=2)
+    assert done.returncode == 0, done.stderr[-3000:]
     into(settings(start, tmp_path / "one", data / "pairs.jsonl", epochs=2))
     one, two = (
         torch.tensor(

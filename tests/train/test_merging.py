@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -268,8 +266,7 @@ def test_a_run_stopped_between_merges_goes_on_in_the_same_bits(tiny, tmp_path, s
     assert tiny.weights(tmp_path / "whole") == tiny.weights(tmp_path / "stopped")
 
 
-@pytest.mark.slow
-def test_two_ranks_keep_what_one_keeps(tiny, tmp_path):
+def test_two_ranks_keep_what_one_keeps(tiny, tmp_path, forks):
     save_base(tiny, tmp_path)
     words = []
     for name, knobs in KNOBS.items():
@@ -277,14 +274,7 @@ def test_two_ranks_keep_what_one_keeps(tiny, tmp_path):
         tiny.run(tmp_path / f"one-{name}", **knobs)
         told = [f"{key}={value}" for key, value in knobs.items()]
         words += [str(tmp_path / f"two-{name}"), *told]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, str(TINY), *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+    done = forks.run(TINY, *words, ranks=2)
     assert done.returncode == 0, done.stderr[-4000:]
     for name in KNOBS:
         one, two = (state(tmp_path / f"{ranks}-{name}") for ranks in ("one", "two"))

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,6 @@ import pytest
 from baiwen.train.checkpoint.image import Image
 
 HERE = Path(__file__).parent
-ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def same(tiny, one, other):
@@ -63,10 +60,9 @@ def test_a_run_stopped_in_its_last_write_finishes_it_and_stops(tiny, whole, tmp_
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_in_the_same_bits(tiny, tmp_path):
+def test_a_run_killed_again_and_again_ends_in_the_same_bits(tiny, tmp_path, forks):
     """kill -9 at random moments, in steps and in the writing of checkpoints (each third step)."""
-    command = [sys.executable, str(HERE / "killed.py"), str(tmp_path), "6", "30"]
-    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=120)
+    done = forks.run(HERE / "killed.py", tmp_path, "6", "30")
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 3
     resumed = (tmp_path / "killed.log").read_text().count("resumed after step")
