@@ -1,7 +1,9 @@
 """A step of decoding whose shapes and places do not depend on what is decoded.
 
-    told = fixed.told((4, 32), scratch=64, block_size=16, rows=rows)      # on the host
-    layout = fixed.layout(torch.from_numpy(told).to(device), 16, ropes)
+    rows = [Row(token=7, position=30, table=[3, 9])]
+    told = fixed.told((4, 32), scratch=64, block_size=16, rows=rows)       # on the host
+    told = torch.from_numpy(told).to(device)
+    layout = fixed.layout(told, 16, ropes)
     model(fixed.tokens(told), cache=Step(cache, layout))
 
 Each of n rows is the next token of a sequence, told by integers of one tensor; all else is computed

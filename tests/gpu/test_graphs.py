@@ -75,11 +75,10 @@ def assert_alike(found, expected, tolerance=1e-3):
         {"sequences": 3, "cache_tokens": 1024},
         {"kv": "int8"},
         {"draft": True},
-        {"shape": MIXTURE},
         {"context": 4096, "extend": Extend(local=64)},
         {"context": 4096, "extend": Extend(dca=False)},
     ],
-    ids=["plain", "preempted", "int8", "draft", "mixture", "dca", "yarn"],
+    ids=["plain", "preempted", "int8", "draft", "dca", "yarn"],
 )
 def test_recorded_steps_answer_as_launched_ones(build, knobs, sampling):
     launched, recorded = build(graphs=False, **knobs), build(**knobs)
@@ -89,13 +88,18 @@ def test_recorded_steps_answer_as_launched_ones(build, knobs, sampling):
     assert recorded.runner.graphs.recorded
 
 
-def test_recorded_steps_of_bf16_score_as_launched_ones(build):
+@pytest.mark.parametrize("shape", [{}, MIXTURE], ids=["dense", "mixture"])
+def test_recorded_steps_of_bf16_score_as_launched_ones(build, shape):
+    if shape and torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("grouped matmuls make the host wait before compute capability 9.0")
     launched, recorded = (
-        build(graphs=graphs, dtype=torch.bfloat16).generate(PROMPTS, replace(GREEDY, max_tokens=2))
-        for graphs in (False, True)
+        build(graphs=graphs, dtype=torch.bfloat16, shape=shape) for graphs in (False, True)
     )
-    for one, other in zip(recorded, launched, strict=True):
+    sampling = replace(GREEDY, max_tokens=2)
+    answers = (engine.generate(PROMPTS, sampling) for engine in (recorded, launched))
+    for one, other in zip(*answers, strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=0.05)
+    assert recorded.runner.graphs.recorded
 
 
 def test_a_recording_follows_weights_that_change_in_place_under_autocast(build):
