@@ -1,10 +1,7 @@
 """Processes, devices, precision and seeds."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,17 +41,12 @@ open(f"{sys.argv[1]}/{world.rank}.json", "w").write(json.dumps(seen))
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def ranks(forks, tmp_path_factory):
     """What each of two gloo processes saw."""
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "two_ranks.py").write_text(TWO_RANKS)
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(folder / "two_ranks.py"), str(folder)],
-        env=os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=120,
-    )  # fmt: skip
+    done = forks.run(folder / "two_ranks.py", folder, ranks=2)
+    assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 

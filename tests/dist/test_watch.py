@@ -1,10 +1,7 @@
 """A rank that dies or stands still is named, once, and all others end; a slow one is waited for."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,11 +14,11 @@ WATCHED = Path(__file__).with_name("watched.py")
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory):
+def jobs(forks, tmp_path_factory):
     """What became of each job of `watched.py`."""
     folder = tmp_path_factory.mktemp("jobs")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, WATCHED, folder], env=environment, check=True, timeout=400)
+    done = forks.run(WATCHED, folder, timeout=400)
+    assert done.returncode == 0, done.stderr[-4000:]
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 

@@ -330,20 +330,19 @@ def test_a_signal_saves_and_prints_the_line_that_resumes(base, forks, number, co
     assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.slow
-def test_two_ranks_that_are_stopped_save_and_print_one_line_that_resumes(place):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def test_two_ranks_that_are_stopped_save_and_print_one_line_that_resumes(place, forks):
+    """As torchrun stops them, which signals each."""
     text = PRETRAIN.replace("steps = 8", "steps = 100000").replace(
         "save_every = 2", "save_every = 9999"
     )
-    command = [*torchrun, "-m", "baiwen", "run", recipe("ranks", text)]
+    job = forks.start("-m", "baiwen", "run", recipe("ranks", text), ranks=2)
     log, state = place / "ranks" / "metrics.jsonl", place / "ranks" / "state"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     while not (log.exists() and log.stat().st_size):
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    told = process.communicate(timeout=100)[1]
+    for pid in job.pids:
+        os.kill(pid, signal.SIGTERM)
+    told = job.wait().stderr
+    assert job.returncode == 143, told
     (line,) = [line for line in told.splitlines() if "resume with" in line]
     resumes = (
         "baiwen: interrupted; resume with: torchrun --nproc-per-node 2 -m baiwen run ranks.toml"

@@ -42,6 +42,20 @@ def layouts(shared_rows):
     return loaded("layouts")
 
 
+@pytest.fixture(scope="session")
+def made_by(forks, tmp_path_factory):
+    """The folder that a script of this folder has filled: `made_by("layouts")`, or with words."""
+
+    def run(name, *words):
+        folder = tmp_path_factory.mktemp(name)
+        script = Path(__file__).with_name(f"{name}.py")
+        done = forks.run(script, folder, *words, timeout=280)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return folder
+
+    return run
+
+
 @pytest.fixture
 def world():
     return World(0, 1, 0, torch.device("cpu"), torch.float32)

@@ -1,10 +1,11 @@
 """A rank of a cluster that is not there: models without data, spread by the program's own rules.
 
-    python tests/train/simulated.py 64 '[["72b", {"tensor": 4}]]' '[["tiny", {}]]' out.json
+    python tests/train/simulated.py OUT 64 '[["72b", {"tensor": 4}]]' '[["tiny", {}]]'
 
 A case is a size and knobs of `[parallel]`, on a fake process group whose collectives do nothing. Of
 the first cases it writes how many numbers rank 0 holds; the second are models with data, in fp32:
-of those the bytes that a forward and backward pass of 64 tokens moves, by collective.
+of those the bytes that a forward and backward pass of 64 tokens moves, by collective. Both lie in
+OUT/found.json.
 """
 
 import json
@@ -84,4 +85,5 @@ def local(parameter: torch.Tensor) -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3]), Path(sys.argv[4]))
+    out, ranks, held_cases, moved_cases = sys.argv[1:]
+    main(int(ranks), json.loads(held_cases), json.loads(moved_cases), Path(out) / "found.json")

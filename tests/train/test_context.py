@@ -1,10 +1,6 @@
 """Ranks that share rows are one: Ulysses and ring attention over gloo against one process."""
 
 import itertools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,19 +13,13 @@ from baiwen.model.documents import Documents
 from baiwen.train import context, ring
 from baiwen.train.parallel import ContextParallel
 
-SCRIPT = Path(__file__).with_name("shared_rows.py")
 KINDS, FORMS = ("dense", "moe", "dual", "trees"), ("ulysses", "ring")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(made_by):
     """What two and four ranks made of the cases of `shared_rows.py`."""
-    folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, str(SCRIPT), str(folder)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return folder
+    return made_by("shared_rows")
 
 
 def assert_like_one(expected, folder, name):

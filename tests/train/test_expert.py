@@ -3,11 +3,6 @@
 Whole runs are compared in test_layouts.py.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,18 +13,11 @@ from baiwen.model import kernels
 from baiwen.train import expert
 from baiwen.train.parallel import Parallel
 
-SCRIPT = Path(__file__).with_name("spread_experts.py")
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(made_by):
     """What two ranks made of the cases of `spread_experts.py`."""
-    folder = tmp_path_factory.mktemp("ranks")
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), str(folder)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return folder
+    return made_by("spread_experts")
 
 
 def alone(script, name, dtype):

@@ -1,10 +1,5 @@
 """Ranks in any layout are one process: the loop's losses and gradient norms over gloo."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,18 +9,11 @@ from baiwen.model.sizes import SIZES
 from baiwen.train import tensor
 from baiwen.train.parallel import Parallel
 
-SCRIPT = Path(__file__).with_name("layouts.py")
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(made_by):
     """What one, two and four ranks made of the runs of `layouts.py`."""
-    folder = tmp_path_factory.mktemp("layouts")
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), str(folder)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return folder
+    return made_by("layouts")
 
 
 @pytest.mark.slow

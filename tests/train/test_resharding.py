@@ -1,29 +1,18 @@
 """Checkpoints of many ranks: what one layout writes another reads, and what none of them loses."""
 
 import math
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from baiwen import files
 from baiwen.model import weights
 
-SCRIPT = Path(__file__).with_name("resharded.py")
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(made_by):
     """What the ranks of `resharded.py` made."""
-    folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, str(SCRIPT), str(folder)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return folder
+    return made_by("resharded")
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,7 @@
 """What no machine here can run, simulated: every size under layouts, by the program's own rules."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -48,16 +45,10 @@ def spread(knobs):
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory):
+def simulated(made_by):
     """Numbers that rank 0 of 64 holds, and bytes that it moves, of every case."""
-    out = tmp_path_factory.mktemp("simulated") / "found.json"
-    script = Path(__file__).with_name("simulated.py")
-    command = [sys.executable, script, str(RANKS), json.dumps(CASES), json.dumps(MOVED), out]
-    root = Path(__file__).parents[2]
-    subprocess.run(
-        command, check=True, capture_output=True, cwd=root, env={"PYTHONPATH": str(root)}
-    )
-    held, moved = json.loads(out.read_text())
+    folder = made_by("simulated", RANKS, json.dumps(CASES), json.dumps(MOVED))
+    held, moved = json.loads((folder / "found.json").read_text())
     return dict(zip(map(str, CASES), held, strict=True)), dict(
         zip(map(str, MOVED), moved, strict=True)
     )
