@@ -6,7 +6,7 @@
         x = few.block(x, *parts, rope, step)                 # in the memory of x
 
 A model that trains answers by its own weights, which change with every update: nothing of them is
-packed or kept. A token's result depends, to the bit, on its own sequence alone.
+packed or kept. What else is in a step of so few tokens changes no bit of a token's result.
 
 N tokens, C hidden size, O outputs.
 """
@@ -29,8 +29,9 @@ def fits(x: Tensor, *layers: nn.Linear | nn.Embedding) -> bool:
         return False
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    plain = all(type(layer) in PLAIN for layer in layers)
-    return plain and takes("few", x, *(layer.weight for layer in layers))
+    if not all(type(layer) in PLAIN and layer.weight.is_contiguous() for layer in layers):
+        return False
+    return takes("few", x, *(layer.weight for layer in layers))
 
 
 def linear(x: Tensor, layer: nn.Linear | nn.Embedding) -> Tensor:

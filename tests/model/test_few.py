@@ -96,6 +96,9 @@ def test_what_trains_or_is_no_plain_layer_computes_for_itself() -> None:
         assert few.fits(x, by)
         assert not few.fits(x, by, Adapted(64, 32))
         assert not few.fits(draw(few.MOST + 1, 64), by)
+        turned = nn.Linear(64, 32)
+        turned.weight.data = draw(64, 32).T
+        assert not few.fits(x, turned)
         assert not few.fits(x, by.double())
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert not few.fits(x, layer(64, 32))
