@@ -76,7 +76,10 @@ def work(plan: Plan, shape: ModelConfig, prompts: Sequence[int], *, steps: int, 
 
 def _others(plan: Plan, shape: ModelConfig) -> Iterator[Other]:
     """The models that read what is trained on."""
-    if plan.beta:
+    if plan.beta and plan.reference is not None:
+        needed(reference=plan.reference)
+        yield Other("reference", weights.read_config(plan.reference))
+    elif plan.beta:
         yield Other("reference", shape)
     if plan.reward.model is not None:
         needed(reward=plan.reward.model)

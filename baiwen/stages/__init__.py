@@ -10,7 +10,8 @@ names it, and the stage's configuration checks the rest of the recipe:
     for recipe in recipes:
         run(recipe)                 # or says that it is done
 
-A stage may also have `plan(config)`, its figures for `baiwen plan`; `check(config, to_come)`, which
+A stage may also have `plan(config)`, its figures for `baiwen plan`, and if it trains
+`work(config, shape=None)`, from which those of a cluster follow; `check(config, to_come)`, which
 stops where it could not run; and `reads(config)`, the paths that it reads beside its Inputs.
 
 A recipe's name is its file's, without the number that orders the folder. An override goes to every
