@@ -16,7 +16,7 @@ from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Transformer
 
 PROMPTS = ["hello world this is a text, hello world this is", "1 + 1 = 2, 1 + 1 =", "ab" * 20]
-NEVER = Sampling(max_tokens=40, stop_ids=())
+NEVER = Sampling(max_tokens=25, stop_ids=())
 SAMPLINGS = [
     NEVER,
     replace(NEVER, temperature=0.6, seed=3, top_k=5),
@@ -75,7 +75,7 @@ def test_guesses_survive_preemption(build, model):
 def test_a_draft_that_is_the_model_itself_is_always_right_and_saves_steps(build, model):
     engine = build(draft=model)
     steps = 0
-    engine.add(PROMPTS[0], replace(NEVER, temperature=0.9, seed=1))
+    engine.add(PROMPTS[0], replace(NEVER, temperature=0.9, seed=1, max_tokens=40))
     while engine.unfinished:
         engine.step()
         steps += 1

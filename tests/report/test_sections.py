@@ -5,7 +5,7 @@ import re
 import pytest
 
 from baiwen import files
-from baiwen.report import data, page
+from baiwen.report import data, figures, page
 from baiwen.report.page import Cards, Figure, Samples, Table, Text
 from baiwen.report.runs import Run
 from baiwen.report.sections import sections
@@ -19,6 +19,27 @@ from baiwen.report.words import (
     size,
     tokens,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """A figure of equal data has equal bytes (test_page.py), so here each is drawn once."""
+    kinds = ("bars", "calibration", "curves", "grids", "histograms", "intervals", "panels")
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in kinds:
+            patch.setattr(figures, kind, kept(getattr(figures, kind)))
+        yield
+
+
+def kept(draw):
+    found = {}
+
+    def drawn(*given):
+        if (key := repr(given)) not in found:
+            found[key] = draw(*given)
+        return found[key]
+
+    return drawn
 
 
 @pytest.fixture(scope="module")

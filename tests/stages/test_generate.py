@@ -2,10 +2,9 @@
 
 import hashlib
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -177,15 +176,6 @@ def test_the_data_stage_reads_on_and_keeps_the_lineage(run, tmp_path):
         assert lineage["steps"] and lineage["place"]
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from baiwen import config, files, stages
-recipe = stages.load(Path(sys.argv[1]))[0]
-stages.run(recipe)
-"""
-
-
 def recipe(tmp_path, seeds, url, out):
     path = tmp_path / f"{out}.toml"
     path.write_text(
@@ -198,8 +188,9 @@ def recipe(tmp_path, seeds, url, out):
     return path
 
 
-@pytest.mark.slow
-def test_killed_it_ends_in_the_same_documents_and_asks_little_twice(answering, tmp_path, seeds):
+def test_killed_it_ends_in_the_same_documents_and_asks_little_twice(
+    answering, tmp_path, seeds, forks
+):
     def slowly(body):
         time.sleep(0.02)
         return write(body)
@@ -210,12 +201,11 @@ def test_killed_it_ends_in_the_same_documents_and_asks_little_twice(answering, t
         asked = len(served.asked)
         served.asked.clear()
         killed = recipe(tmp_path, seeds, served.url, "killed")
-        command = [sys.executable, "-c", KILLED, str(killed)]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        job = forks.start("-m", "baiwen", "run", killed)
         while len(served.asked) < asked // 2:
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        os.kill(job.pids[0], signal.SIGKILL)
+        assert job.wait().returncode == -signal.SIGKILL
         stages.run(stages.load(killed)[0])
         assert asked <= len(served.asked) <= asked + 4  # those under way when it was killed
     assert made(tmp_path / "whole") == made(tmp_path / "killed")

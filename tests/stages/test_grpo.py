@@ -1,12 +1,9 @@
 """GRPO as a user runs it: it learns, it resumes in the same bits, and it names what is wrong."""
 
 import json
-import os
 import re
 import runpy
 import shutil
-import subprocess
-import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +22,6 @@ from baiwen.stages import grpo
 from baiwen.tokenizer import bpe, template
 
 HERE = Path(__file__).parent
-ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 TIMING = {"seconds", "tokens_per_second", "mfu", "memory"}
 PATHS = {"out": "out", "start": "start", "prompts": "prompts.jsonl"}
 KNOBS = {"prompts_per_step": 6, "max_tokens": 8, "micro_tokens": 600, "threads": 1}
@@ -80,16 +76,16 @@ def metrics(out):
     return [{name: row[name] for name in row if name not in TIMING} for row in rows]
 
 
-def started(home, *words, command=(sys.executable,)):
-    done = subprocess.run(
-        [*command, str(HERE / "grpo_runs.py"), str(home), *words],
-        env=ENV,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+@pytest.fixture
+def started(home, forks):
+    """What `grpo_runs.py` prints there."""
+
+    def done(*words, ranks=1):
+        done = forks.run(HERE / "grpo_runs.py", home, *words, ranks=ranks)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return done
 
 
 @pytest.mark.slow
@@ -120,9 +116,9 @@ def test_the_record_holds_every_answer_and_the_figures_agree_with_it(home):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("updates", [1, 2])
-def test_a_run_killed_in_the_middle_of_rollouts_ends_in_the_same_bits(home, updates):
+def test_a_run_killed_in_the_middle_of_rollouts_ends_in_the_same_bits(home, started, updates):
     """kill -9 while the order is measured, in a rollout, and again right after resuming."""
-    hits = started(home, f"killed-{updates}", "3", "40", "9")
+    hits = started(f"killed-{updates}", "3", "40", "9")
     assert int(hits) == 3
     whole, killed = home / "whole", home / "killed"
     assert metrics(whole) == metrics(killed)
@@ -131,10 +127,9 @@ def test_a_run_killed_in_the_middle_of_rollouts_ends_in_the_same_bits(home, upda
 
 
 @pytest.mark.slow
-def test_two_ranks_take_the_steps_of_one_process(home):
+def test_two_ranks_take_the_steps_of_one_process(home, started):
     """FSDP2, or tensor parallelism, over gloo: each rank rolls out its share with whole weights."""
-    launcher = "torch.distributed.run", "--standalone", "--nproc-per-node=2"
-    started(home, "ranks", command=(sys.executable, "-m", *launcher))
+    started("ranks", ranks=2)
     runpy.run_path(str(HERE / "grpo_runs.py"))["run"](home, "whole")
     for ranks in ("ranks", "tensor"):
         one, two = metrics(home / "whole"), metrics(home / ranks)

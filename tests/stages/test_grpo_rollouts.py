@@ -1,9 +1,6 @@
 """GRPO with tools, with workers, and with rollouts ahead of training: as a user runs it."""
 
 import json
-import os
-import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +23,6 @@ from baiwen.tokenizer.tokenizer import Tokenizer
 
 TOLD = "<|im_end|>\n<|im_start|>user\n<tool_response>\n"
 HERE = Path(__file__).parent
-ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 TIMING = {"seconds", "tokens_per_second", "mfu", "memory"}
 KNOBS = {
     "steps": 6,
@@ -136,15 +132,9 @@ def test_an_answer_asks_a_tool_and_is_judged_by_its_last_turn(home):
 
 
 @pytest.mark.slow
-def test_with_tools_a_run_killed_within_a_turn_ends_in_the_same_bits(home):
+def test_with_tools_a_run_killed_within_a_turn_ends_in_the_same_bits(home, forks):
     (home / "knobs.json").write_text(json.dumps({**KNOBS, "tools": {"turns": 2}, "steps": 3}))
-    done = subprocess.run(
-        [sys.executable, str(HERE / "grpo_runs.py"), str(home), "killed-1", "50", "9"],
-        env=ENV,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    done = forks.run(HERE / "grpo_runs.py", home, "killed-1", "50", "9")
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout) == 2
     assert max(row["turns"] for row in files.read_jsonl(home / "whole/rollouts.jsonl")) == 2
