@@ -4,6 +4,7 @@ It runs without a network, where this machine allows to take it away, and every 
 notes what it tries to reach.
 """
 
+import io
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import baiwen
-from baiwen import files
+from baiwen import cli, files
 from baiwen.instruct import draw
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +31,9 @@ SHRUNK = [
     "tokenizer.vocab_size=600",
     "pretrain.tokens=12_288",
     "extend.tokens=8_192",
+    "pretrain.heldout_tokens=2_048",
     "pairs.max_tokens=24",
+    "extend.heldout_tokens=2_048",
     "dpo.pairs_per_step=4",
     "reward.prompts_per_step=4",
     "reward.heldout_share=0.5",
@@ -38,7 +41,7 @@ SHRUNK = [
     "grpo.prompts_per_step=2",
     "grpo.max_tokens=24",
     "evaluate.max_tokens=12",
-    "evaluate.characters=20_000",
+    "evaluate.characters=5_000",
     "evaluate.shots=1",
 ]
 WATCH = """import os, sys
@@ -100,10 +103,10 @@ def test_no_process_tried_to_reach_another_machine(finished):
 
 
 @pytest.mark.slow
-def test_a_second_run_has_nothing_to_do(finished):
-    again = run(finished, "run", str(ROOT / "recipes" / "tiny"), *SHRUNK)
-    assert again.returncode == 0
-    assert again.stderr.count("done: ") == len(STAGES) + 1
+def test_a_second_run_has_nothing_to_do(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished)
+    assert cli.main(["run", str(ROOT / "recipes" / "tiny"), *SHRUNK]) == 0
+    assert capsys.readouterr().err.count("done: ") == len(STAGES) + 1
 
 
 @pytest.mark.slow
@@ -150,17 +153,8 @@ def test_the_report_names_every_stage_and_asks_nothing_of_the_network(finished):
 
 
 @pytest.mark.slow
-def test_the_model_answers_in_chat(finished):
-    words = [sys.executable, "-m", "baiwen", "chat", "runs/tiny/sft"]
-    words += ["--max-tokens", "32", "--seed", "0"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    answer = subprocess.run(
-        words,
-        cwd=finished,
-        env=environment,
-        input="What is 2 + 3?\n",
-        capture_output=True,
-        text=True,
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.strip()
+def test_the_model_answers_in_chat(finished, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What is 2 + 3?\n"))
+    folder = str(finished / "runs/tiny/sft")
+    assert cli.main(["chat", folder, "--max-tokens", "32", "--seed", "0"]) == 0
+    assert capsys.readouterr().out.strip()
