@@ -30,6 +30,7 @@ from types import SimpleNamespace
 IMPORTED = (
     "baiwen.cli",
     "baiwen.commands.run",
+    "baiwen.commands.serve",
     *(f"baiwen.stages.{name}" for name in ("dpo", "grpo", "pairs", "pretrain", "reward", "sft")),
     "torch._dynamo",  # every optimizer of PyTorch imports it
 )
@@ -78,15 +79,23 @@ class Job:
         self.pids = json.loads(self.line.recv(LONGEST))
         self.returncode = None
 
+    def told(self):
+        """What it has written to its standard output so far."""
+        return os.pread(self.files[0].fileno(), 2**20, 0).decode(errors="replace")
+
+    def kill(self, number=signal.SIGKILL):
+        """A signal to every rank that has not ended."""
+        for pid in self.pids if self.returncode is None else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def wait(self, timeout=250):
         """Until it has ended: `returncode` (of the first rank that failed), `stdout`, `stderr`."""
         self.line.settimeout(timeout)
         try:
             codes = json.loads(self.line.recv(LONGEST))
         except TimeoutError:
-            for pid in self.pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            self.kill()
             codes = json.loads(self.line.recv(LONGEST))
         self.line.close()
         self.returncode = next((code for code in codes if code), 0)
@@ -105,6 +114,7 @@ def serve(line):
     """Fork who starts the ranks of each request, until the tests hang up."""
     for name in IMPORTED:
         importlib.import_module(name)
+    os.fsync = os.fstat  # no disk is waited for (conftest.py)
     while (found := socket.recv_fds(line, LONGEST, 3))[0]:
         if os.fork() == 0:
             line.close()

@@ -3,13 +3,11 @@
 The judge and the writer are a scripted server; all else is what a user runs, as one command.
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -159,18 +157,12 @@ def written(name, system, user):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, answering):
+def finished(tmp_path_factory, answering, forks):
     folder = tmp_path_factory.mktemp("data")
     make(folder / "mine")
-    with answering(answer) as served:
-        command = [sys.executable, "-m", "baiwen", "run", str(ROOT / "recipes" / "data")]
-        done = subprocess.run(
-            [*command, f"endpoint.url={served.url}", *SHRUNK],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
+    with answering(answer) as served, contextlib.chdir(folder):
+        recipe = ROOT / "recipes/data"
+        done = forks.run("-m", "baiwen", "run", recipe, f"endpoint.url={served.url}", *SHRUNK)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder / "runs/web"
 

@@ -1,10 +1,9 @@
 """`/pooling`: a reward model's scores over HTTP are those of the engine."""
 
 import asyncio
-import contextlib
 import re
-import subprocess
-import sys
+import signal
+import time
 
 import httpx
 import pytest
@@ -170,15 +169,19 @@ def folder_of_judge(judge, tokenizer, tmp_path_factory):
     return folder
 
 
-def test_the_command_serves_a_reward_models_folder(folder_of_judge, judge, tokenizer):
-    words = [sys.executable, "-m", "baiwen", "serve", str(folder_of_judge), "--port", "0"]
-    words += ["--device", "cpu", "--dtype", "float32"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        with contextlib.closing(process.stdout):
-            told = re.fullmatch(r"judge at (\S+)/pooling\n", process.stdout.readline())
-            answer = httpx.post(f"{told[1]}/pooling", json={"messages": CHATS[0]}, timeout=60)
-            process.terminate()
-        assert process.wait(20) == 0
+def test_the_command_serves_a_reward_models_folder(folder_of_judge, judge, tokenizer, forks):
+    options = ["--port", "0", "--device", "cpu", "--dtype", "float32"]
+    job = forks.start("-m", "baiwen", "serve", folder_of_judge, *options)
+    try:
+        due = time.monotonic() + 120
+        while not (told := re.fullmatch(r"judge at (\S+)/pooling\n", job.told())):
+            assert time.monotonic() < due, job.told()
+            time.sleep(0.01)
+        answer = httpx.post(f"{told[1]}/pooling", json={"messages": CHATS[0]}, timeout=60)
+        job.kill(signal.SIGTERM)
+        assert job.wait(60).returncode == 0
+    finally:
+        job.kill()
     expected = score(judge, tokenizer, CHATS[:1])
     torch.testing.assert_close(rewards(answer), expected, rtol=1e-4, atol=1e-5)
 
