@@ -11,6 +11,7 @@ import ast
 import re
 import shlex
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,7 @@ def test_links_resolve(page):
     assert broken == []
 
 
+@cache
 def anchors(path: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", path.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -197,6 +199,7 @@ def test_functions_exist(page):
     assert [f"{path}:{name}" for path, name in named if name not in defined(ROOT / path)] == []
 
 
+@cache
 def defined(path: Path) -> set[str]:
     """The names of a module and, with a dot, of its classes."""
     names = set()

@@ -179,6 +179,7 @@ def test_type_ignores_are_few():
     found = [
         f"{name}:{token.start[0]}"
         for name, source in SOURCES.items()
+        if "type: ignore" in source  # which may be no comment
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT and "type: ignore" in token.string
     ]
