@@ -58,6 +58,7 @@ class Double(BaseHTTPRequestHandler):
         with server.lock:
             if server.wrong:
                 status, body, pause = server.wrong.pop(0)
+                server.asked_wrongly()
                 time.sleep(pause)
                 self.reply(body, status)
             else:
@@ -136,6 +137,7 @@ def double(start, tokenizer):
         weights.load(folder, dtype=torch.float32), tokenizer, cache_tokens=4096, sequences=16
     )
     server.awake, server.asked, server.wrong = {"weights", "kv_cache"}, [], []
+    server.asked_wrongly = lambda: None
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -186,7 +188,7 @@ def test_answers_are_those_of_the_weights_that_were_pushed_in_ids(
 def test_the_text_is_without_the_end_marker(double, start, model, tokenizer):
     with opened(double, start, tokenizer) as there:
         there.update_weights(whole(model))
-        long = Sampling(temperature=1.0, max_tokens=200, n=4, seed=1)
+        long = Sampling(temperature=1.0, max_tokens=100, n=4, seed=1)
         answers = chain(*roll_out(there, PROMPTS, long, room=400))
     ended = [answer for answer in answers if answer.finish == "stop"]
     assert ended
@@ -197,9 +199,12 @@ def test_the_text_is_without_the_end_marker(double, start, model, tokenizer):
     "wrong", [(503, "loading", 0), (200, '{"choices": []}', 0), (200, "late", 0.6)]
 )
 def test_what_passes_is_asked_again(double, start, model, tokenizer, wrong):
-    with opened(double, start, tokenizer, timeout=0.5, retries=8) as there:
+    with opened(double, start, tokenizer, retries=8) as there:
         there.update_weights(whole(model))
         whole_answers = there.generate(PROMPTS, SAMPLING)
+        client, (*_, pause) = there._peers[0].client, wrong
+        patient, client.timeout = client.timeout, pause / 2 or 60
+        double.asked_wrongly = lambda: setattr(client, "timeout", patient)  # of what is asked next
         double.wrong = [wrong]
         assert there.generate(PROMPTS, SAMPLING) == whole_answers
 
@@ -216,7 +221,7 @@ def test_a_server_that_fails_ends_the_run_with_what_it_says(
     double, start, model, tokenizer, wrong, told
 ):
     with opened(double, start, tokenizer) as there:
-        there._peers[0].client.timeout = 0.1
+        there._peers[0].client.timeout = wrong[2] / 2 or 60
         double.wrong = [wrong] * 20
         with pytest.raises(UserError, match=told):
             there.generate(PROMPTS, SAMPLING)
