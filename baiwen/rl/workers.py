@@ -178,4 +178,3 @@ def shares(prompts: Sequence[Ids], size: int) -> list[list[int]]:
 def batched(answers: Sequence[Completion], size: int) -> Iterator[list[Completion]]:
     """The answers of the first prompt, then of the second, ..."""
     return (list(answers[first : first + size]) for first in range(0, len(answers), size))
-
