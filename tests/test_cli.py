@@ -323,13 +323,13 @@ def test_a_fault_of_ours_keeps_its_traceback(here, monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_prints_the_line_that_resumes_it(here, number, code):
+def test_an_interrupted_run_prints_the_line_that_resumes_it(here, forks, number, code):
     command = ["run", "recipes", "train=10000000", "instruct.seed=3"]
-    process = process_of(*command)
+    job = forks.start("-m", "baiwen", *command)
     _await(Path("runs/instruct/run.json"))
-    process.send_signal(number)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == code
+    job.kill(number)
+    told = job.wait().stderr
+    assert job.returncode == code
     typed = shlex.join([sys.executable, "-m", "baiwen", *command])
     assert told.splitlines()[-1] == f"baiwen: interrupted; resume with: {typed}"
     assert "Traceback" not in told
