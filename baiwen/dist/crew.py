@@ -173,7 +173,7 @@ def joined(placed: Placed) -> Iterator[None]:
             logging_level="error",
             **({} if placed.address else here),
         )
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # where its processes are slow to start, Ray raises no finer kind
         told = "start workers here" if placed.address is None else f"reach {placed.address!r}"
         raise UserError(f"Ray cannot {told} (workers.address, workers.store): {error}") from error
     try:
