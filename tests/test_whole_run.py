@@ -23,6 +23,7 @@ SHRUNK = [
     # One kind that is learned at once, so that there are right answers to reward.
     f"instruct.kinds={json.dumps([*['counting'] * 4, *draw.KINDS])}",
     "instruct.train=600",
+    *(f"instruct.demonstrations.{kind}=9" for kind in ("any_call", "any_person", "any_repeat")),
     "instruct.heldout=4",
     "instruct.prompts=64",
     "instruct.documents=120",
@@ -30,10 +31,10 @@ SHRUNK = [
     "data.heldout_share=0.1",
     "tokenizer.vocab_size=600",
     "pretrain.tokens=12_288",
-    "extend.tokens=8_192",
     "pretrain.heldout_tokens=2_048",
-    "pairs.max_tokens=24",
+    "extend.tokens=8_192",
     "extend.heldout_tokens=2_048",
+    "pairs.max_tokens=24",
     "dpo.pairs_per_step=4",
     "reward.prompts_per_step=4",
     "reward.heldout_share=0.5",
@@ -121,7 +122,7 @@ def test_the_scores_hold_every_model_and_the_differences_of_each_two(finished):
     scores = json.loads((finished / "runs/tiny/evaluate/scores.json").read_text())
     assert list(scores["models"]) == ["base", "sft", "dpo", "grpo"]
     for name in ("sft - base", "dpo - sft", "grpo - sft"):
-        assert scores["differences"][name]["all"]["n"] == 8 * 4
+        assert scores["differences"][name]["all"]["n"] == len(draw.KINDS) * 4
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
     training(["counting", "table"], seed=0, stream="train")    -> counting, table, counting, ...
     conversations(["counting", "table"], seed=0, turns=3)      -> lists of one to three instances
+    demonstrations({"any_person": 2, "table": 1}, seed=0)      -> any_person, table, any_person
     heldout("counting", count=50, seed=0)                      -> 50 instances, all different
     prompts(["counting", "table"], 50, seed=0, taught={...})   -> 50 others, all different
 
@@ -9,12 +10,16 @@ What is trained on and what is held out never meet: a hash of the instance, not 
 which it may go. Prompts, for post-training to answer, are of the side that is trained on.
 """
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import cycle, islice
 from random import Random
 
 from baiwen.errors import UserError
 from baiwen.instruct import (
+    any_call,
+    any_person,
+    any_repeat,
     arithmetic,
     counting,
     extraction,
@@ -28,6 +33,9 @@ from baiwen.instruct.task import HELDOUT_SHARE, Task, instances
 from baiwen.mistakes import nearest
 
 PRODUCERS: dict[str, Callable[[Random], Task]] = {
+    "any_call": any_call.produce,
+    "any_person": any_person.produce,
+    "any_repeat": any_repeat.produce,
     "arithmetic": arithmetic.produce,
     "counting": counting.produce,
     "extraction": extraction.produce,
@@ -38,7 +46,7 @@ PRODUCERS: dict[str, Callable[[Random], Task]] = {
     "word_sorting": word_sorting.produce,
 }
 KINDS = tuple(PRODUCERS)
-WITH_TOOLS = ("tool_call",)
+WITH_TOOLS = ("any_call", "tool_call")
 
 _PATIENCE = 50  # how many times the expected number of draws may be needed for new held-out ones
 
@@ -66,6 +74,13 @@ def conversations(kinds: Sequence[str], seed: int, turns: int) -> Iterator[list[
         yield [task, *islice(follow, more)]
 
 
+def demonstrations(counts: Mapping[str, int], seed: int) -> Iterator[Task]:
+    """So many instances of each kind, the kinds taking turns as long as they last."""
+    for turn in range(max(counts.values(), default=0)):
+        for kind in (kind for kind, count in counts.items() if turn < count):
+            yield next(training([kind], seed, f"demonstration {turn}"))
+
+
 def heldout(kind: str, count: int, seed: int) -> Iterator[Task]:
     """`count` different held-out instances; a `UserError` where the kind has not that many."""
     seen: set[str] = set()
@@ -87,21 +102,22 @@ def prompts(
 ) -> Iterator[Task]:
     """`count` different instances, the kinds in turn, neither held out nor `taught` (kind, key).
 
-    A `UserError` where a kind has not that many.
+    A kind that stands in `kinds` twice has two turns. A `UserError` where a kind has not that many.
     """
-    seen = set(taught)
-    drawn = [(kind, _drawn(kind, seed, "prompts")) for kind in kinds]
-    for index, (kind, source) in zip(range(count), cycle(drawn), strict=False):
-        tries = islice(source, _PATIENCE * HELDOUT_SHARE)
+    seen, given = set(taught), Counter[str]()
+    drawn = {kind: _drawn(kind, seed, "prompts") for kind in kinds}
+    for kind in islice(cycle(kinds), count):
+        tries = islice(drawn[kind], _PATIENCE * HELDOUT_SHARE)
         fresh = (task for task in tries if not task.heldout and (kind, task.key) not in seen)
         task = next(fresh, None)
         if task is None:
             raise UserError(
-                f"prompts = {count}: the kind {kind!r} gave only {index // len(kinds)} instances "
+                f"prompts = {count}: the kind {kind!r} gave only {given[kind]} instances "
                 "that the conversations do not teach.\nLower prompts or train, or make the kind "
                 f"harder in baiwen/instruct/{kind}.py."
             )
         seen.add((kind, task.key))
+        given[kind] += 1
         yield task
 
 

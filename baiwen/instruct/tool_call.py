@@ -38,9 +38,9 @@ PHRASINGS = {
 
 def produce(rng: Random) -> Task:
     """A request that one of the offered tools answers."""
-    offered = rng.sample(list(_ARGUMENTS), rng.randint(FEWEST, MOST))
+    offered = rng.sample(list(ARGUMENTS), rng.randint(FEWEST, MOST))
     name = rng.choice(offered)
-    arguments = _ARGUMENTS[name](rng)
+    arguments = ARGUMENTS[name](rng)
     call = {"name": name, "arguments": arguments}
     return Task(
         kind="tool_call",
@@ -49,12 +49,12 @@ def produce(rng: Random) -> Task:
         answer=call,
         verifier="tool_call",
         key=f"{name} {' '.join(map(str, arguments.values()))}",
-        tools=[_definition(tool) for tool in offered],
+        tools=[definition(tool) for tool in offered],
         calls=[call],
     )
 
 
-_ARGUMENTS: dict[str, Callable[[Random], dict[str, Any]]] = {
+ARGUMENTS: dict[str, Callable[[Random], dict[str, Any]]] = {
     "weather": lambda rng: {"city": rng.choice(CITIES), "day": rng.choice(DAYS)},
     "alarm": lambda rng: {"hour": rng.randint(1, 23), "minute": rng.randint(10, 59)},
     "buy": lambda rng: {"item": rng.choice(NOUNS), "count": rng.randint(2, 20)},
@@ -62,12 +62,12 @@ _ARGUMENTS: dict[str, Callable[[Random], dict[str, Any]]] = {
 }
 
 
-def _definition(name: str) -> dict[str, Any]:
+def definition(name: str) -> dict[str, Any]:
     """The tool as OpenAI's function form has it, its parameters typed by an instance of them."""
     types = {str: "string", int: "integer"}
     properties = {
         argument: {"type": types[type(value)]}
-        for argument, value in _ARGUMENTS[name](Random(0)).items()
+        for argument, value in ARGUMENTS[name](Random(0)).items()
     }
     parameters = {"type": "object", "properties": properties}
     return {"type": "function", "function": {"name": name, "parameters": parameters}}

@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from baiwen import files, log
 from baiwen.config import Knobs
@@ -35,9 +35,13 @@ class Config(Knobs):
     # kinds of task, files of baiwen/instruct, which take turns; named twice: two turns; default all
     kinds: Annotated[tuple[str, ...], Field(min_length=1)] = draw.KINDS
     train: Count = 20_000  # conversations to teach, the kinds in turn; report: > 1,000,000
+    # Kinds that are scarce in `train`, and in how many conversations of one question they are shown
+    # there: what is dear to show and cheap to judge is left to online RL. They are in no document.
+    # Not in the report, whose verifiers judge what has no demonstration (spec 9).
+    demonstrations: dict[str, Count] | None = None
     turns: Annotated[int, Field(gt=0)] = 1  # instances in a conversation, at most; drawn
     heldout: Count = 50  # instances to test of each kind, all different
-    # instances to answer in post-training, the kinds in turn, once each, all different
+    # instances to answer in post-training, the kinds in turn, all different
     prompts: Count = 2_000
     documents: Count = 4_000  # plain documents for pre-training
     per_document: Annotated[int, Field(gt=0)] = 4  # instances in a document, all of one kind
@@ -49,6 +53,27 @@ class Config(Knobs):
         for kind in kinds:
             draw.producer(kind)
         return kinds
+
+    @model_validator(mode="after")
+    def _taught(self) -> Self:
+        for kind in self.scarce:
+            if kind not in self.kinds:
+                raise ValueError(f"demonstrations.{kind}: kinds has no {kind!r}")
+        if self.train and not self.plenty:
+            raise ValueError("demonstrations names all kinds: leave one out, to fill train")
+        if sum(self.scarce.values()) > self.train:
+            raise ValueError("demonstrations has more conversations than train")
+        return self
+
+    @property
+    def scarce(self) -> dict[str, int]:
+        """The kinds that have few demonstrations, and how many."""
+        return self.demonstrations or {}
+
+    @property
+    def plenty(self) -> tuple[str, ...]:
+        """The other kinds."""
+        return tuple(kind for kind in self.kinds if kind not in self.scarce)
 
 
 def run(config: Config, folder: files.RunFolder) -> None:
@@ -70,14 +95,23 @@ def run(config: Config, folder: files.RunFolder) -> None:
 
 def _train(config: Config, path: Path) -> list[tuple[str, str]]:
     """Write the conversations; kind and key of each instance in them."""
-    drawn = islice(draw.conversations(config.kinds, config.seed, config.turns), config.train)
     taught: list[tuple[str, str]] = []
     with files.jsonl_writer(path) as write:
-        for tasks in log.track(drawn, "conversations", total=config.train):
+        for tasks in log.track(_conversations(config), "conversations", total=config.train):
             messages = [message for task in tasks for message in task.messages]
             write({"messages": messages, **_tools(tasks[0]), "kind": tasks[0].kind})
             taught += [(task.kind, task.key) for task in tasks]
     return taught
+
+
+def _conversations(config: Config) -> Iterator[list[Task]]:
+    """Those of the scarce kinds evenly among the rest."""
+    many = draw.conversations(config.plenty, config.seed, config.turns)
+    few = draw.demonstrations(config.scarce, config.seed)
+    count = sum(config.scarce.values())
+    for index in range(config.train):
+        due = (index + 1) * count // config.train > index * count // config.train
+        yield [next(few)] if due else next(many)
 
 
 def _heldout(config: Config) -> Iterator[Task]:
@@ -86,8 +120,7 @@ def _heldout(config: Config) -> Iterator[Task]:
 
 
 def _prompts(config: Config, taught: frozenset[tuple[str, str]]) -> Iterator[Task]:
-    kinds = list(dict.fromkeys(config.kinds))
-    drawn = draw.prompts(kinds, config.prompts, config.seed, taught)
+    drawn = draw.prompts(config.kinds, config.prompts, config.seed, taught)
     return log.track(drawn, "prompts", total=config.prompts)
 
 
@@ -106,7 +139,7 @@ def _write(tasks: Iterable[Task], path: Path) -> Counter[str]:
 def _documents(config: Config, path: Path) -> None:
     with files.jsonl_writer(path) as write:
         for index in log.track(range(config.documents), "documents", total=config.documents):
-            kind = config.kinds[index % len(config.kinds)]
+            kind = config.plenty[index % len(config.plenty)]
             tasks = islice(
                 draw.training([kind], config.seed, f"document {index}"), config.per_document
             )

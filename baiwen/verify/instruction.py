@@ -35,9 +35,11 @@ def word_count(answer: str, count: int) -> bool:
     return len(text.words(answer)) == count
 
 
-def repeats(answer: str, word: str, count: int) -> bool:
-    """`word`, `count` times, and nothing else."""
-    return text.words(answer) == text.words(word) * count
+def repeats(answer: str, word: str, count: int, most: int | None = None) -> bool:
+    """`word`, `count` times, or from `count` to `most` times, and nothing else."""
+    found, each = text.words(answer), text.words(word)
+    times = len(found) // max(len(each), 1)
+    return found == each * times and count <= times <= (count if most is None else most)
 
 
 def upper_case(answer: str) -> bool:

@@ -3,20 +3,24 @@
     check('<tool_call>\\n{"name": "weather", "arguments": {"city": "Rome"}}\\n</tool_call>',
           {"name": "weather", "arguments": {"city": "Rome"}})      -> right
 
-The truth is one call or a list of calls, in order. Text before the first call is allowed, as the
-protocol allows it; text between or after calls is not.
+The truth is one call or a list of calls, in order; or, where many arguments are right, a name and
+the schema that those of one call meet: `{"name": "weather", "schema": {"required": ["city"]}}`.
+Text before the first call is allowed, as the protocol allows it; between or after calls it is not.
 """
 
+import json
 from typing import Any
 
-from baiwen.verify import json_value
+from baiwen.verify import json_value, schema
 from baiwen.verify.verdict import Verdict
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
 
 def check(answer: str, truth: dict[str, Any] | list[dict[str, Any]]) -> Verdict:
-    """Are the calls in `answer` those of `truth`: names equal, arguments equal as JSON?"""
+    """Are the calls in `answer` those of `truth`: names equal, arguments equal as JSON or valid?"""
+    if isinstance(truth, dict) and truth.keys() == {"name", "schema"}:
+        return _valid(answer, truth)
     expected = truth if isinstance(truth, list) else [truth]
     if not expected or not all(_is_call(call) for call in expected):
         return Verdict.error
@@ -27,14 +31,26 @@ def check(answer: str, truth: dict[str, Any] | list[dict[str, Any]]) -> Verdict:
     return Verdict.of(json_value.equal(found, expected))
 
 
-def calls(text: str) -> list[object]:
+def _valid(answer: str, truth: dict[str, Any]) -> Verdict:
+    """Is `answer` a single call of that name, its arguments valid under the schema?"""
+    try:
+        found = calls(answer)
+    except ValueError:
+        found = []
+    call = found[0] if len(found) == 1 else {"name": None, "arguments": {}}
+    verdict = schema.check(json.dumps(call["arguments"]), truth["schema"])
+    named = call["name"] == truth["name"]
+    return verdict if named or verdict is Verdict.error else Verdict.wrong
+
+
+def calls(text: str) -> list[dict[str, Any]]:
     """The calls that end `text`, as `{"name", "arguments"}`; `ValueError` for a broken one."""
-    found = []
+    found: list[dict[str, Any]] = []
     _, *parts = text.split(_OPEN)
     for part in parts:
         body, closed, rest = part.partition(_CLOSE)
         call = json_value.parse(body)
-        if not closed or rest.strip() or not _is_call(call):
+        if not closed or rest.strip() or not (isinstance(call, dict) and _is_call(call)):
             raise ValueError("not a tool call")
         found.append(call)
     return found

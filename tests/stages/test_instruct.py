@@ -1,6 +1,6 @@
 """What the instruct stage writes."""
 
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
@@ -13,7 +13,7 @@ from baiwen.stages import instruct
 
 def made(out, **knobs):
     config = instruct.Config(
-        out=out, **({"train": 120, "heldout": 3, "prompts": 40, "documents": 24} | knobs)
+        out=out, **({"train": 132, "heldout": 3, "prompts": 44, "documents": 24} | knobs)
     )
     with files.run_folder(out, recipes.resolved(config)) as folder:
         instruct.run(config, folder)
@@ -27,16 +27,16 @@ def out(tmp_path_factory):
 
 def test_conversations_are_messages_with_tools_where_there_are_any(out):
     rows = list(files.read_jsonl(out / "train.jsonl"))
-    assert len(rows) == 120
+    assert len(rows) == 132
     for row in rows:
         assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
-        assert ("tools" in row) == (row["kind"] == "tool_call")
+        assert ("tools" in row) == (row["kind"] in draw.WITH_TOOLS)
 
 
 def test_kinds_take_turns(out):
     kinds = [row["kind"] for row in files.read_jsonl(out / "train.jsonl")]
     assert kinds[: len(draw.KINDS)] == list(draw.KINDS)
-    assert kinds.count("table") == 120 / len(draw.KINDS)
+    assert kinds.count("table") == 132 / len(draw.KINDS)
 
 
 def test_a_conversation_has_up_to_as_many_turns_as_asked_and_tools_only_for_the_first(tmp_path):
@@ -44,7 +44,7 @@ def test_a_conversation_has_up_to_as_many_turns_as_asked_and_tools_only_for_the_
     assert {len(row["messages"]) for row in rows} == {2, 4, 6}
     for row in rows:
         calls = [index for index, said in enumerate(row["messages"]) if said.get("tool_calls")]
-        assert calls == ([1] if row["kind"] == "tool_call" else [])
+        assert calls == ([1] if row["kind"] in draw.WITH_TOOLS else [])
 
 
 def test_heldout_rows_carry_what_a_verifier_needs(out):
@@ -57,11 +57,11 @@ def test_heldout_rows_carry_what_a_verifier_needs(out):
 
 def test_prompts_are_new_instances_of_every_kind_in_turn(out):
     rows = list(files.read_jsonl(out / "prompts.jsonl"))
-    assert [row["kind"] for row in rows] == [*draw.KINDS] * 5
+    assert [row["kind"] for row in rows] == [*draw.KINDS] * 4
     asked = [row["prompt"][-1]["content"] for row in rows]
     taught = {row["messages"][0]["content"] for row in files.read_jsonl(out / "train.jsonl")}
     tested = {row["prompt"][-1]["content"] for row in files.read_jsonl(out / "heldout.jsonl")}
-    assert len({*asked}) == 40 and not {*asked} & (taught | tested)
+    assert len({*asked}) == 44 and not {*asked} & (taught | tested)
     assert rows[0].keys() == next(files.read_jsonl(out / "heldout.jsonl")).keys()
 
 
@@ -107,11 +107,11 @@ def test_the_same_recipe_writes_the_same_bytes(out, tmp_path):
 
 def test_counts_are_told(out):
     told = files.read_json(out / "instruct.json")
-    assert told["kinds"]["table"] == {"train": 15, "heldout": 3, "prompts": 5}
+    assert told["kinds"]["table"] == {"train": 12, "heldout": 3, "prompts": 4}
 
 
 def test_a_kind_named_twice_is_drawn_twice_as_often_and_tested_once(tmp_path):
-    out = made(tmp_path / "out", train=90, kinds=("table", "table", "counting"))
+    out = made(tmp_path / "out", train=90, prompts=30, kinds=("table", "table", "counting"))
     prompts = [
         row["messages"][0]["content"]
         for row in files.read_jsonl(out / "train.jsonl")
@@ -120,9 +120,46 @@ def test_a_kind_named_twice_is_drawn_twice_as_often_and_tested_once(tmp_path):
     assert len(prompts) == len(set(prompts)) == 60
     assert files.read_json(out / "instruct.json")["kinds"] == {
         "table": {"train": 60, "heldout": 3, "prompts": 20},
-        "counting": {"train": 30, "heldout": 3, "prompts": 20},
+        "counting": {"train": 30, "heldout": 3, "prompts": 10},
     }
     assert len(list(files.read_jsonl(out / "heldout.jsonl"))) == 6
+
+
+SCARCE = {"demonstrations": {"any_person": 5, "any_call": 2}}
+
+
+def test_scarce_kinds_are_shown_as_often_as_said_and_evenly_among_the_rest(tmp_path):
+    out = made(tmp_path / "out", turns=3, **SCARCE)
+    rows = list(files.read_jsonl(out / "train.jsonl"))
+    at = {
+        kind: [index for index, row in enumerate(rows) if row["kind"] == kind]
+        for kind in SCARCE["demonstrations"]
+    }
+    assert len(rows) == 132 and [len(found) for found in at.values()] == [5, 2]
+    places = sorted(index for found in at.values() for index in found)
+    assert max(later - one for one, later in pairwise([0, *places, 131])) <= 20
+    assert all(len(rows[index]["messages"]) == 2 for index in places)
+    told = files.read_json(out / "instruct.json")["kinds"]
+    assert told["any_person"] == {"train": 5, "heldout": 3, "prompts": 4}  # in no follow-up either
+
+
+def test_scarce_kinds_are_in_no_document(tmp_path):
+    rows = files.read_jsonl(made(tmp_path / "out", **SCARCE) / "documents.jsonl.zst")
+    kinds = {row["meta"]["kind"] for row in rows}
+    assert kinds == {*draw.KINDS} - SCARCE["demonstrations"].keys()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "says"),
+    [
+        ({"kinds": ["table"], "demonstrations": {"counting": 1}}, "kinds has no 'counting'"),
+        ({"kinds": ["table"], "demonstrations": {"table": 1}}, "names all kinds"),
+        ({"train": 4, "demonstrations": {"table": 5}}, "more conversations than train"),
+    ],
+)
+def test_demonstrations_that_cannot_be_are_refused(knobs, says):
+    with pytest.raises(UserError, match=says):
+        recipes.parse({"out": "x", **knobs}, instruct.Config, "instruct.toml")
 
 
 def test_a_kind_that_is_not_there_is_named():
