@@ -2,7 +2,7 @@
 
     if few.fits(x, head):
         logits = few.linear(x, head)                         # x @ head.weight.T
-    if few.fits_block(x, *parts):
+    if few.fits_block(x, *parts, step):
         x = few.block(x, *parts, rope, step)                 # in the memory of x
 
 A model that trains answers by its own weights, which change with every update: nothing of them is
@@ -18,6 +18,7 @@ from baiwen.model.attention import Attention
 from baiwen.model.layers import MLP, RMSNorm
 from baiwen.model.native.build import library, takes
 from baiwen.model.paged import Step
+from baiwen.model.paged_cpu import KEPT
 
 MOST = 64  # tokens: a general product of more is as fast
 PLAIN = (nn.Linear, nn.Embedding)  # what only looks like one, as an adapter does, is not
@@ -45,13 +46,17 @@ def linear(x: Tensor, layer: nn.Linear | nn.Embedding) -> Tensor:
     return out
 
 
-def fits_block(x: Tensor, before: RMSNorm, attention: Attention, after: RMSNorm, mlp: MLP) -> bool:
+def fits_block(
+    x: Tensor, before: RMSNorm, attention: Attention, after: RMSNorm, mlp: MLP, step: Step
+) -> bool:
     """Whether `block` takes these parts of one; a packed model's are linears of other kinds."""
     if attention.qkv_proj is not None or attention.head_dim % 2:
         return False
+    if step.cache.slabs.dtype not in KEPT:
+        return False
     layers = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
     more = mlp.gate_proj, mlp.up_proj, mlp.down_proj
-    return fits(x, *layers, *more) and takes("few", before.weight, after.weight)
+    return fits(x, *layers, *more) and takes("few", x, before.weight, after.weight)
 
 
 def block(

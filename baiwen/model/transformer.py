@@ -69,7 +69,7 @@ class Block(nn.Module):
             return self.fused(x, rope, cache), None
         if cache is not None and isinstance(self.mlp, MLP):
             parts = self.input_layernorm, self.self_attn, self.post_attention_layernorm, self.mlp
-            if few.fits_block(x, *parts):
+            if few.fits_block(x, *parts, cache):
                 return few.block(x, *parts, rope, cache), None
         x, normed = self.input_layernorm.add(x, None)
         attended = self.self_attn(normed, rope, documents, cache, turns)

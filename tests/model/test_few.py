@@ -44,9 +44,11 @@ def model() -> Transformer:
 
 
 @torch.no_grad()
-def answer(model: Transformer, tokens: Tensor, counts: list[int]) -> Tensor:
+def answer(
+    model: Transformer, tokens: Tensor, counts: list[int], kept: torch.dtype = torch.float32
+) -> Tensor:
     """Logits [T, V] of one sequence that is read in pieces."""
-    cache = PagedCache(model.config, 8, BLOCK, "cpu", torch.float32)
+    cache = PagedCache(model.config, 8, BLOCK, "cpu", kept)
     table, found = np.array([[3, 1, 6, 2]], np.int32), []
     for count, end in zip(counts, np.cumsum(counts), strict=True):
         layout = Layout.of(table, [end - count], [count], BLOCK, "cpu")
@@ -84,6 +86,14 @@ def test_a_sequence_read_in_few_tokens_has_the_logits_of_a_whole_one(counts: lis
     whole, tokens = model(), torch.arange(40) * 7 % SHAPE.vocab_size
     truth = whole.logits(tokens[None])[0]
     torch.testing.assert_close(answer(whole, tokens, counts), truth, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kept", [torch.bfloat16, torch.float16, torch.float64])
+@torch.no_grad()
+def test_a_cache_may_keep_another_dtype_than_the_weights(kept: torch.dtype) -> None:
+    whole, tokens = model(), torch.arange(8) * 7 % SHAPE.vocab_size
+    found = answer(whole, tokens, [3, *[1] * 5], kept)
+    torch.testing.assert_close(found, whole.logits(tokens[None])[0], rtol=0.02, atol=0.02)
 
 
 def test_what_trains_or_is_no_plain_layer_computes_for_itself() -> None:
