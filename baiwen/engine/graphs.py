@@ -6,8 +6,8 @@
 
 A step of decoding is hundreds of small kernels, which a GPU finishes sooner than a host can launch
 them. Shapes are powers of two: rows up to the samples that run at once, blocks up to the context.
-A step is filled up to the next shape, unless what fills it costs more than launches do. Prompts,
-guesses, and whatever a recording fails for, are computed as without graphs.
+A step is filled up to the next shape, unless what fills it costs more than launches do. Prompts and
+guesses are computed as without graphs, and so is all once a recording fails.
 
 Graphs share one pool of memory, as they never run at the same time; what one gives is copied before
 another can run. They read weights where these lie, so weights may change in place. Without a GPU
@@ -95,7 +95,10 @@ class Graphs:
         return shape if filled <= self._spare else None
 
     def shapes(self) -> list[Shape]:
-        """All that `shape` may give, largest first: smaller ones find room in the pool."""
+        """All that `shape` may give, largest first: smaller ones find room in the pool.
+
+        Of sequences that share blocks it may give larger ones, recorded when they come.
+        """
         most = self._spare + self._scratch * self._size
         every = [
             (rows, blocks)

@@ -168,9 +168,10 @@ def test_activations_may_be_views_of_any_layout_and_dtype() -> None:
 
 
 @compiled
+@pytest.mark.parametrize("bits", [16, 8, 6, 4])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_a_broken_activation_breaks_its_own_row_and_no_other(value: float) -> None:
-    layer, x = Packed(draw(32, 128), None, 8), draw(3, 128)
+def test_a_broken_activation_breaks_its_own_row_and_no_other(bits: int, value: float) -> None:
+    layer, x = Packed(draw(32, 128), None, bits), draw(3, 128)
     whole = layer(x)
     x[1, 70] = value
     found = layer(x)
