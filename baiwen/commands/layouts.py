@@ -24,7 +24,7 @@ from baiwen.train.work import Work
 
 GIB = 2**30
 SHOWN = 5  # layouts
-MOST_GPUS = 2**16  # of a cluster that would be large enough
+MOST_GPUS = 2**16  # of a cluster
 PUBLISHED = ("0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b", "a2.7b", "57b-a14b")
 # Report, section 3: rows of 4,096 and 18 trillion tokens. A step's are ours, those of
 # recipes/qwen2.5/open/1-pretrain.toml.
@@ -64,8 +64,10 @@ def clusters(options: argparse.Namespace) -> dict[str, Cluster]:
     for kind in kinds:
         device = devices.device(kind)
         for text in options.gpus.split(","):
-            if not text.isdigit() or int(text) == 0:
-                raise UserError(f"--gpus {options.gpus}: {text!r} is not a number of GPUs")
+            if not text.isdecimal() or not 0 < int(text) <= MOST_GPUS:
+                raise UserError(
+                    f"--gpus {options.gpus}: {text!r} is not a number of GPUs, 1 to {MOST_GPUS:,}"
+                )
             name = "of your own" if "=" in kind else kind
             found[f"{int(text):,} {name}"] = Cluster(int(text), device, share)
     return found

@@ -62,7 +62,7 @@ def connected(patience: float) -> Connected:
     """The store of the job; UserError where nobody answers, or a variable says nothing."""
     given = {name: os.environ.get(name, "") for name in VARIABLES}
     for name, value in given.items():
-        if not value or (name != "MASTER_ADDR" and not value.isdigit()):
+        if not value or (name != "MASTER_ADDR" and not value.isdecimal()):
             raise UserError(
                 f"the environment variable {name} is {value!r}, and should be "
                 f"{'an address' if name == 'MASTER_ADDR' else 'a number'}.\n"

@@ -8,6 +8,7 @@ Rates of links and networks are those of one direction, of one GPU; all are peak
 reaches a share (`cluster.py`).
 """
 
+import math
 from dataclasses import MISSING, dataclass, fields
 
 from baiwen.errors import UserError
@@ -69,12 +70,15 @@ def device(text: str) -> Device:
         return DEVICES[text]
     given = {name: value for name, _, value in (part.partition("=") for part in text.split(","))}
     needed = [field.name for field in fields(Device) if field.default is MISSING]
-    wrong = [*(given.keys() - {*needed, "node"}), *({*needed} - given.keys())]
+    wrong = [name for name in given if name not in (*needed, "node")]
+    wrong += [name for name in needed if name not in given]
     if wrong:
         raise UserError(f"--gpu {text}: {wrong[0]} unknown or missing, as in --gpu {_example()}")
     memory, flops, hbm, link, network = (_number(text, name, given[name]) for name in needed)
-    node = int(_number(text, "node", given.get("node", "8")))
-    return Device(memory, flops, hbm, link, network, node)
+    node = _number(text, "node", given.get("node", "8"))
+    if node % 1:
+        raise UserError(f"--gpu {text}: node = {node:g} is not a number of GPUs")
+    return Device(memory, flops, hbm, link, network, int(node))
 
 
 def _number(text: str, name: str, value: str) -> float:
@@ -82,7 +86,7 @@ def _number(text: str, name: str, value: str) -> float:
         number = float(value)
     except ValueError:
         number = 0.0
-    if not number > 0:
+    if not 0 < number < math.inf:
         raise UserError(f"--gpu {text}: {name} = {value!r} is not a number above 0")
     return number
 

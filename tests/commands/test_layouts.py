@@ -11,6 +11,7 @@ from baiwen import cli
 from baiwen.stages import pretrain
 
 ROOT = Path(__file__).parents[2]
+OWN = "memory=79.6,flops=989e12,hbm=3350,link=450,network=50,node={}"
 TABLE = "baiwen plan --size all --gpus 8,64,512 --gpu h100,h200"
 
 
@@ -78,8 +79,7 @@ def test_where_nothing_fits_it_says_how_many_gpus_would_do(capsys):
 
 
 def test_a_gpu_of_ones_own_is_like_one_of_the_table(capsys):
-    own = "memory=79.6,flops=989e12,hbm=3350,link=450,network=50,node=8"
-    _, ours = plan(capsys, "--size", "7b", "--gpus", "16", "--gpu", own)
+    _, ours = plan(capsys, "--size", "7b", "--gpus", "16", "--gpu", OWN.format(8))
     _, theirs = plan(capsys, "--size", "7b", "--gpus", "16", "--gpu", "h100")
     assert ours.splitlines()[1:] == theirs.splitlines()[1:]
 
@@ -91,7 +91,11 @@ def test_a_gpu_of_ones_own_is_like_one_of_the_table(capsys):
         (["--size", "7b", "--gpus", "8", "--gpu", "h1000"], "Did you mean h100?"),
         (["--gpus", "8", "--gpu", "h100", "--size", "72"], "Did you mean 72b?"),
         (["--gpus", "0", "--gpu", "h100", "--size", "7b"], "'0' is not a number of GPUs"),
+        (["--gpus", "²", "--gpu", "h100", "--size", "7b"], "'²' is not a number of GPUs"),
+        (["--gpus", "65537", "--gpu", "h100", "--size", "7b"], "'65537' is not a number of GPUs"),
         (["--gpus", "8", "--gpu", "memory=80", "--size", "7b"], "unknown or missing"),
+        (["--gpus", "8", "--gpu", OWN.format("8.5"), "--size", "7b"], "node = 8.5 is not a number"),
+        (["--gpus", "8", "--gpu", OWN.format("inf"), "--size", "7b"], "node = 'inf' is not a"),
         (["--gpus", "8", "--gpu", "h100"], "name a recipe, or a size"),
         (["--gpus", "8", "--gpu", "h100", "--size", "7b", "--mfu", "40"], "share of the peak"),
         ([], "name a recipe or a folder"),
