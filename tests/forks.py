@@ -14,6 +14,7 @@ itself, starts real ones.
 """
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -35,6 +36,7 @@ IMPORTED = (
     "torch._dynamo",  # every optimizer of PyTorch imports it
 )
 LONGEST = 2**17  # bytes of a message: the environment above all
+PARENT_DEATH = 1  # Linux: PR_SET_PDEATHSIG
 
 
 class Forks:
@@ -58,7 +60,7 @@ class Forks:
         return self.start(*words, ranks=ranks, **environment).wait(timeout)
 
     def close(self):
-        """Hang up, which ends the process."""
+        """Hang up, which ends the process and with it what still runs of its jobs."""
         if self.process is not None:
             self.line.close()
             self.process.wait()
@@ -117,20 +119,25 @@ def serve(line):
     os.fsync = os.fstat  # no disk is waited for (conftest.py)
     while (found := socket.recv_fds(line, LONGEST, 3))[0]:
         if os.fork() == 0:
+            stay_with_parent()
             line.close()
             start(SimpleNamespace(**json.loads(found[0])), found[1])
             os._exit(0)
         for number in found[1]:
             os.close(number)
-        forget(os.WNOHANG)
-    forget(0)
+        forget()
 
 
-def forget(how):
-    """Those of our children that have ended; with 0 all of them, once they have."""
+def forget():
+    """Those of our children that have ended."""
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, how)[0]:
+        while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+
+
+def stay_with_parent():
+    """Be killed once the parent has ended: no job outlives the tests, however those end."""
+    ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)
 
 
 def start(given, numbers):
@@ -142,6 +149,7 @@ def start(given, numbers):
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
     if store:
         os.kill(store, signal.SIGKILL)
+        os.waitpid(store, 0)
     line.send(json.dumps(codes).encode())
 
 
@@ -165,6 +173,7 @@ def fork(body):
     """The process id of a child that runs `body` and ends with what it says is its exit code."""
     if child := os.fork():
         return child
+    stay_with_parent()
     code = 1
     try:
         code = body()
