@@ -130,7 +130,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
 
 def work(config: Config, shape: ModelConfig | None = None) -> Work:
     """What is to be trained, of another shape if one is given."""
-    needed(start=config.start, **{path.stem: path for path in config.data})
+    needed(start=config.start, **{f"data[{n}]": path for n, path in enumerate(config.data)})
     own = weights.read_config(config.start)
     found, _ = ranked.read(config.data, config.start, _limits(config, own), config.workers)
     learned, _ = _split(config, found) if config.heldout is None else (found, ())

@@ -195,6 +195,12 @@ def test_a_plan_tells_the_size_of_the_run(start, data):
     assert told["parameters"] == parameters and told["steps"] > 9
 
 
+def test_a_plan_names_each_file_that_is_not_there(start, data):
+    awaited = settings(start, "out", "elsewhere/pairs.jsonl", data / "pairs.jsonl")
+    with pytest.raises(UserError, match=r"data\[0\] = elsewhere/pairs.jsonl: not there yet"):
+        reward.work(awaited)
+
+
 def test_two_ranks_measure_what_one_does(start, data, tmp_path, forks):
     recipe = tmp_path / "reward.toml"
     recipe.write_text(
