@@ -125,9 +125,7 @@ class Crew:
         try:
             return (self._ray.get(reference, timeout=0),)
         except errors.RayTaskError as error:  # of our own code: it would fail again
-            place = re.search(r"ip=([\w.:]+)", str(error))
-            where = f" on {place[1]}" if place else ""
-            raise UserError(f"a worker{where} failed at {name}: {error.cause}") from error
+            raise UserError(f"{_worker(error)} failed at {name}: {error.cause}") from error
         except errors.RayError as error:
             told = str(error).splitlines()[0]
             if asked.tries == self._placed.tries:
@@ -143,19 +141,27 @@ class Crew:
             return None
 
     def _await_all(self) -> None:
-        """UserError where the workers find no place in time."""
+        """UserError where the workers find no place in time, or one cannot start."""
         ray, placed = self._ray, self._placed
         patience = min(START, placed.timeout)
         try:
             ray.get([worker.__ray_ready__.remote() for worker in self.workers], timeout=patience)
-        except ray.exceptions.RayError as error:
+        except ray.exceptions.GetTimeoutError as error:
             there = {name: ray.cluster_resources().get(name, 0) for name in ("CPU", "GPU")}
             raise UserError(
                 f"{placed.count} workers of {placed.cpus:g} CPUs and {placed.gpus:g} GPUs were not "
                 f"ready after {patience:g} s; the cluster has {there['CPU']:g} CPUs and "
-                f"{there['GPU']:g} GPUs.\nLower workers.count, workers.cpus or workers.gpus. "
-                f"Ray says: {str(error).splitlines()[0]}"
+                f"{there['GPU']:g} GPUs.\nLower workers.count, workers.cpus or workers.gpus."
             ) from error
+        except ray.exceptions.RayError as error:
+            told = str(error).splitlines()[-1]  # of the worker's traceback
+            raise UserError(f"{_worker(error)} did not start: {told}") from error
+
+
+def _worker(error: Exception) -> str:
+    """The worker of an error of Ray's, with its machine where that is told."""
+    place = re.search(r"ip=([\w.:]+)", str(error))
+    return f"a worker on {place[1]}" if place else "a worker"
 
 
 @contextmanager

@@ -35,6 +35,13 @@ class Worker:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Unable:
+    """One that does not come to be."""
+
+    def __init__(self):
+        raise UserError("there is no GPU here")
+
+
 def placed(**given):
     return Placed(**{"count": 2, "cpus": 0.5, "store": 100 * 2**20, **given})
 
@@ -102,3 +109,9 @@ def test_what_the_cluster_has_no_room_for_is_named(two):
     told = r"3 workers of 1000 CPUs .* not ready after 1 s"
     with pytest.raises(UserError, match=told):
         Crew(placed(count=3, cpus=1000, timeout=1), Worker, 0)
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start_says_why(two):
+    with pytest.raises(UserError, match=r"a worker on [\d.]+ did not start: .*no GPU here"):
+        Crew(placed(count=1), Unable)
