@@ -37,7 +37,7 @@ class Config(Knobs):
     train: Count = 20_000  # conversations to teach, the kinds in turn; report: > 1,000,000
     # Kinds that are scarce in `train`, and in how many conversations of one question they are shown
     # there: what is dear to show and cheap to judge is left to online RL. They are in no document.
-    # Not in the report, whose verifiers judge what has no demonstration (spec 9).
+    # Not in the report, which trains the policy on the reward model's prompts (section 4.3).
     demonstrations: dict[str, Count] | None = None
     turns: Annotated[int, Field(gt=0)] = 1  # instances in a conversation, at most; drawn
     heldout: Count = 50  # instances to test of each kind, all different
