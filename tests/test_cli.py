@@ -235,7 +235,7 @@ def test_what_a_finished_run_has_read_may_be_gone(here):
         (RECIPE.replace("train", "trian"), "instruct.toml:4: trian is not a knob. Did you mean tr"),
         (RECIPE.replace("20", '"20"'), 'instruct.toml:4: train = "20" must be a valid integer'),
         (RECIPE.replace("20", "-1"), "train = -1 must be greater than or equal to 0"),
-        (RECIPE + 'kinds = ["tables"]', "toml:7: kinds: no task kind 'tables'; there are arith"),
+        (RECIPE + 'kinds = ["tables"]', "toml:7: kinds: no task kind 'tables'; there are any_call"),
         (RECIPE + "kinds = []", "kinds = [] must have at least 1 item"),
         (RECIPE.replace("\nout", "\n# out"), "out is missing: it has no default"),
         (RECIPE.replace('"instruct"', '"instuct"'), "no stage 'instuct'. Did you mean instruct?"),

@@ -10,12 +10,14 @@ from baiwen import config as recipes
 from baiwen import files
 from baiwen.errors import UserError
 from baiwen.eval.reading import Extension
+from baiwen.instruct.draw import KINDS
 from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Transformer
 from baiwen.stages import evaluate, instruct
 from baiwen.tokenizer import bpe
 
 CONTEXT = 1024
+ASKED = 2 * len(KINDS)
 
 
 def into(stage, config):
@@ -76,7 +78,7 @@ def test_every_question_is_counted_in_every_form(scored):
     assert set(scores["base"]["forms"]) == {"document", "chat"}
     for model in scores.values():
         for form in model["forms"].values():
-            assert form["all"]["n"] == sum(form["all"]["verdicts"].values()) == 16
+            assert form["all"]["n"] == sum(form["all"]["verdicts"].values()) == ASKED
             assert form["all"]["verdicts"]["error"] == 0
     assert files.complete(scored)
 
@@ -84,14 +86,14 @@ def test_every_question_is_counted_in_every_form(scored):
 def test_samples_stand_beside_the_scores(scored):
     for name in ("samples-base-document", "samples-base-chat", "samples-sft-chat"):
         rows = list(files.read_jsonl(scored / f"{name}.jsonl"))
-        assert len(rows) == 16
+        assert len(rows) == ASKED
         assert {"prompt", "answer", "truth", "verdict", "kind"} <= rows[0].keys()
 
 
 def test_models_are_compared_pair_by_pair(scored):
     differences = files.read_json(scored / "scores.json")["differences"]
     assert list(differences) == ["sft - base"]
-    assert differences["sft - base"]["all"]["n"] == 16
+    assert differences["sft - base"]["all"]["n"] == ASKED
 
 
 def test_bits_per_byte_are_of_at_most_the_documents_asked_for(scored):

@@ -329,7 +329,7 @@ def test_no_kind_is_quadratic(kind):
         answer = piece * (50_000 // len(piece)) + "a"  # squared, a minute
         begin = time.process_time()
         ifeval.check(answer, row(kind, given, mode=mode))
-        assert time.process_time() - begin < 1.0, (mode, piece)
+        assert time.process_time() - begin < 5.0, (mode, piece)
 
 
 # "#" is no letter to the official checker, which draws one at random instead: it found the answer
