@@ -15,6 +15,9 @@ from baiwen.engine.sampler import Sampling, choose
 from baiwen.model.transformer import Transformer
 
 PIECE = 128  # tokens of a prompt whose logits exist at a time
+# Likeliest tokens that are looked for, though fewer be asked for: among more of them equal ones lie
+# in another order, and what others ask for must not show.
+LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ def _scored(logits: Tensor, ids: Tensor, tops: Sequence[int], known: int) -> lis
     logprobs = logits.gather(1, ids[:, None]).squeeze(1) - whole
     pairs = torch.stack((ids.double(), logprobs.double()), 1).tolist()  # the step waits here
     best: list[list[tuple[int, float]]] = [[]] * len(pairs)
-    if most := min(max(tops), known):
-        values, indices = logits[:, :known].topk(most)
+    if any(tops):
+        values, indices = logits[:, :known].topk(min(max(*tops, LISTED), known))
         values -= whole[:, None]
         best = [
             list(zip(i, v, strict=True))

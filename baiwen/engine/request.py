@@ -212,8 +212,12 @@ class Sample:
 
     @property
     def guessable(self) -> int:
-        """Tokens that may be guessed ahead: none while a ban depends on the place."""
-        return 0 if self.answered < self.request.sampling.min_tokens else self.room - 1
+        """Tokens that may be guessed ahead: none while a ban depends on the place.
+
+        Nor before the answer has begun: the samples that begin with this one's blocks would share
+        those of its guesses.
+        """
+        return 0 if self.answered < max(self.request.sampling.min_tokens, 1) else self.room - 1
 
     def draw(self, ahead: int) -> float:
         """The draw for the token that comes `ahead` tokens after the next one."""

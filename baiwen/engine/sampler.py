@@ -89,11 +89,11 @@ def draw(key: bytes, place: int) -> float:
 
 def choose(logits: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> Tensor:
     """The next token of each row, [R]: logits [R, V] fp32, with a sampling and a draw a row."""
-    rows: dict[Way, list[int]] = {}
+    rows: dict[tuple[Way, int], list[int]] = {}
     for row, sampling in enumerate(samplings):
         rows.setdefault(_way(sampling), []).append(row)
     chosen = torch.empty(len(logits), dtype=torch.long, device=logits.device)
-    for way, ours in rows.items():
+    for (way, _), ours in rows.items():
         index = torch.tensor(ours, device=logits.device)
         seen = logits if len(ours) == len(logits) else logits[index]
         drawn = torch.tensor([draws[row] for row in ours], dtype=torch.float64)
@@ -101,13 +101,16 @@ def choose(logits: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]
     return chosen
 
 
-def _way(sampling: Sampling) -> Way:
-    """The cheapest way to choose exactly: one, few, those of the nucleus, or a whole row."""
+def _way(sampling: Sampling) -> tuple[Way, int]:
+    """The cheapest way to choose exactly: one, few, those of the nucleus, or a whole row.
+
+    Beside it how many the few are: `topk` of another number orders equal tokens in another way.
+    """
     if sampling.temperature == 0:
-        return _greedy
+        return _greedy, 0
     if sampling.top_k:
-        return _few
-    return _nucleus if sampling.top_p < 1 else _all
+        return _few, sampling.top_k
+    return (_nucleus if sampling.top_p < 1 else _all), 0
 
 
 def _greedy(logits: Tensor, _samplings: Sequence[Sampling], _draws: Tensor) -> Tensor:
@@ -139,11 +142,9 @@ def _temperatures(samplings: Sequence[Sampling], like: Tensor) -> Tensor:
 
 
 def _few(logits: Tensor, samplings: Sequence[Sampling], draws: Tensor) -> Tensor:
-    """Rows with a top-k: the likeliest tokens are all that is looked at."""
-    largest = max(sampling.top_k for sampling in samplings)
-    scores, candidates = logits.topk(min(largest, logits.shape[1]))  # [R, K], falling
-    ranks = torch.arange(scores.shape[1], device=logits.device)
-    weights = _weights(scores, samplings) * (ranks < _knob(samplings, "top_k", logits))
+    """Rows with the same top-k: the likeliest tokens are all that is looked at."""
+    scores, candidates = logits.topk(min(samplings[0].top_k, logits.shape[1]))  # [R, K], falling
+    weights = _weights(scores, samplings)
     place = _fall(weights, weights.sum(-1, keepdim=True), samplings, draws)
     return candidates.gather(1, place).squeeze(1)
 

@@ -1,5 +1,6 @@
 """Guesses change the number of steps and nothing else."""
 
+import random
 import re
 from collections import Counter
 from dataclasses import replace
@@ -70,6 +71,18 @@ def test_guesses_survive_preemption(build, model):
         tight = build(cache_tokens=208, **knobs)
         assert [done.ids for done in tight.generate(PROMPTS, sampling)] == plain
         assert tight.stats()["preemptions"] > 0
+
+
+def test_samples_of_a_prompt_share_no_guess(build):
+    """The prompt's last token is left to a step of its own, where it could be guessed after."""
+    prompt = random.Random(0).choices([5, 6, 7, 8], k=31)
+    few = dict.fromkeys([5, 6, 7, 8], 60.0)  # so that some guesses are right
+    for seed in (1, 3):
+        sampling = replace(NEVER, temperature=3.0, seed=seed, n=6, logit_bias=few)
+        plain = [done.ids for done in build().generate([prompt], sampling)]
+        engine = build(lookup=4, step_tokens=30)
+        assert [done.ids for done in engine.generate([prompt], sampling)] == plain
+        assert engine.stats()["accepted"] > 10
 
 
 def test_a_draft_that_is_the_model_itself_is_always_right_and_saves_steps(build, model):
