@@ -129,10 +129,12 @@ def test_what_needs_no_torch_does_not_import_it():
     assert imported_with([*modules, "baiwen", "baiwen.stages"]) & {"torch", "transformers"} == set()
 
 
-def test_an_engine_starts_without_the_compiler_of_torch():
-    found = imported_with(["baiwen.engine.engine"])
-    assert "torch" in found
-    assert "torch._dynamo" not in found  # more than a second
+def test_engine_and_stages_start_without_what_compiling_ranks_and_fits_need():
+    """A second of every start, each of the first two, and half a one."""
+    stages = [module(name) for name in TREES if part(name) == "stages"]
+    found = imported_with(["baiwen.engine.engine", *stages])
+    assert {"torch", "numpy"} <= found
+    assert found & {"torch._dynamo", "torch.distributed.tensor", "scipy"} == set()
 
 
 def imported_with(modules: list[str]) -> set[str]:

@@ -25,12 +25,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from baiwen import progress
 from baiwen.engine.engine import Engine
 from baiwen.engine.request import Completion
 from baiwen.engine.sampler import Sampling
+from baiwen.train import dtensor
 
 THREADS = 8  # turns that are answered at once
 
@@ -104,8 +104,7 @@ class Local:
 def whole(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The weights by name, gathered from all ranks one at a time where they are split."""
     for name, parameter in model.named_parameters():
-        tensor = parameter.detach()
-        yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        yield name, dtensor.whole(parameter)
 
 
 @dataclass(frozen=True)

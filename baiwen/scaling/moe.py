@@ -15,11 +15,11 @@ of runs cannot tell; kappa at all sizes alike is the effective parameter count o
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from math import exp, log, log10
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 
 from baiwen.errors import UserError
 from baiwen.model import count
@@ -236,6 +236,7 @@ def _solved(apart: Callable[[float], float], near: float) -> float:
     ends = log(near / FAR), log(near * FAR)
     if apart(exp(ends[0])) < 0 or apart(exp(ends[1])) > 0:
         raise UserError(f"no size within {FAR:g} times {near:.3g} parameters has that loss")
+    brentq = import_module("scipy.optimize").brentq  # where it is needed, as in `powers.py`
     return exp(brentq(lambda n: apart(exp(n)), *ends))
 
 

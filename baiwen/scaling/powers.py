@@ -13,11 +13,10 @@ Gauss-Newton Hessian of its start is the identity: four times fewer steps a resa
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from operator import itemgetter
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import stdtrit
 
 from baiwen import log
 from baiwen.errors import UserError
@@ -85,7 +84,8 @@ def losses(design: np.ndarray, draws: np.ndarray, residuals: np.ndarray) -> np.n
     """
     free = len(residuals) - design.shape[-1]
     spread = np.sqrt(residuals @ residuals / free)
-    distances = spread * stdtrit(free, (np.arange(QUANTILES) + 0.5) / QUANTILES)
+    quantiles = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    distances = spread * import_module("scipy.special").stdtrit(free, quantiles)
     return np.exp(log_loss(design, draws.T) + distances[:, None])
 
 
@@ -113,6 +113,8 @@ def _descend(
     turn = _whitening(start, design)
     options = {"maxiter": steps, "ftol": 1e-14, "gtol": 1e-9}
     begin = np.linalg.solve(turn, start)
+    # Imported where it is needed, here and for `stdtrit`: it takes most of a second of every start.
+    minimize = import_module("scipy.optimize").minimize
     end = minimize(_huber, begin, (design @ turn, logs), "L-BFGS-B", jac=True, options=options)
     return float(end.fun), turn @ end.x
 

@@ -31,10 +31,10 @@ from torch.nn import Parameter
 from baiwen.dist import World
 from baiwen.errors import UserError
 from baiwen.model import kernels
-from baiwen.model.config import ModelConfig
 from baiwen.model.mixture import Order, Weights, count
 from baiwen.model.moe import Experts
 from baiwen.model.transformer import Model
+from baiwen.train import dtensor
 
 Parts = list[int]  # rows to, or from, each rank
 
@@ -49,28 +49,13 @@ def install(model: Model, world: World) -> None:
             module.mix = partial(by_ranks, group=mesh.get_group())
 
 
-def check(config: ModelConfig, ranks: int) -> None:
-    """Raise UserError where so many ranks cannot share the experts of a model of this shape."""
-    if ranks > 1 and not config.num_experts:
-        raise UserError(
-            f"parallel.expert = {ranks}, but the model is dense: it has no experts to spread.\n"
-            "Set parallel.expert = 1."
-        )
-    if config.num_experts % ranks:
-        raise UserError(
-            f"parallel.expert = {ranks} does not divide the {config.num_experts} experts of a "
-            "layer: use a divisor of both these and the ranks of a replica."
-        )
-
-
 def place(parameter: Parameter, *, ranks: int) -> Shard:
     """The dimension of stacked experts that `ranks` divide, for FSDP; a UserError without one.
 
     Whole experts where they are not spread: one slice of memory each. What `install` has divided by
     expert is divided along the width or the hidden size, so that a rank holds one block of them.
     """
-    spread = isinstance(parameter, DTensor)
-    sizes = parameter.to_local().shape if isinstance(parameter, DTensor) else parameter.shape
+    spread, sizes = isinstance(parameter, DTensor), dtensor.local(parameter).shape
     for dim in (1, 2, 0) if spread else (0, 1, 2):
         if sizes[dim] % ranks == 0:
             return Shard(dim)

@@ -34,14 +34,14 @@ import xxhash
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from baiwen.config import Input, Knobs
 from baiwen.errors import UserError
 from baiwen.model import weights
 from baiwen.model.transformer import Transformer
-from baiwen.train.checkpoint import local, part
+from baiwen.train.checkpoint import part
+from baiwen.train.dtensor import local, shared
 
 DIGITS = ((20, 11), (10, 10), (0, 10))  # (shift, bits) of a float's 31 bits without its sign
 
@@ -233,7 +233,7 @@ def threshold(magnitudes: Tensor, keep: int, groups: Sequence[ProcessGroup] = ()
 
 def _sharers(parameter: Tensor) -> list[ProcessGroup]:
     """The ranks that have other parts of a parameter: a group for each time that it is split."""
-    if not isinstance(parameter, DTensor):
+    if not shared(parameter):
         return []
     mesh = parameter.device_mesh
     return [mesh.get_group(n) for n, p in enumerate(parameter.placements) if not p.is_replicate()]

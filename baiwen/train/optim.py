@@ -20,12 +20,12 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import AdamW, Optimizer
 
 from baiwen.config import Knobs
 from baiwen.errors import UserError
+from baiwen.train.dtensor import local, shared
 from baiwen.train.merging import Merging, OnlineMerging, taus
 from baiwen.train.muon import Muon
 
@@ -108,23 +108,23 @@ def clip(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
     As `torch.nn.utils.clip_grad_norm_`, which takes parameters of one mesh only.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
-    local = [grad.to_local() if isinstance(grad, DTensor) else grad for grad in grads]
+    parts = [local(grad) for grad in grads]
     # A square that n ranks have counts for one n-th on each of them.
     alike: dict[int, list[Tensor]] = defaultdict(list)
-    for grad, part in zip(grads, local, strict=True):
+    for grad, part in zip(grads, parts, strict=True):
         alike[_copies(grad)].append(part)
     norms = [get_total_norm(part, foreach=True) / copies**0.5 for copies, part in alike.items()]
     square = torch.stack(norms).square().sum()
-    if any(isinstance(grad, DTensor) for grad in grads):
+    if any(map(shared, grads)):
         torch.distributed.all_reduce(square)
     norm = square.sqrt()
-    torch._foreach_mul_(local, (largest / (norm + 1e-6)).clamp(max=1.0))
+    torch._foreach_mul_(parts, (largest / (norm + 1e-6)).clamp(max=1.0))
     return norm
 
 
 def _copies(tensor: Tensor) -> int:
     """How many ranks hold the same part of it."""
-    if not isinstance(tensor, DTensor):
+    if not shared(tensor):
         return 1
     mesh, placements = tensor.device_mesh, tensor.placements
     sizes = (mesh.size(dim) for dim, place in enumerate(placements) if place.is_replicate())
@@ -135,7 +135,7 @@ def by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
     """Parameters by the mesh of ranks that they are spread over; one list where they are not."""
     groups: dict[object, list[nn.Parameter]] = {}
     for parameter in parameters:
-        mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
+        mesh = parameter.device_mesh if shared(parameter) else None
         groups.setdefault(mesh, []).append(parameter)
     return list(groups.values())
 

@@ -1,33 +1,26 @@
-"""Memory and ranks: activation checkpointing, compilation and FSDP2, from the inside out.
+"""Memory and ranks: activation checkpointing, compilation, and how many ranks divide a model.
 
     model = shard(model, Parallel(activation_checkpointing=True), world)
 
-One process: nothing is sharded. Under torchrun every block is an FSDP2 unit (`fully_shard`): its
-weights are gathered, in bf16 where the run computes in it, for its forward and its backward pass,
-and its gradients are summed over the ranks in fp32. The root (embedding, final norm, head) is
-gathered in fp32, so that the residual stream stays fp32 as in one process, and stays gathered
-until its backward pass, because the loss multiplies with the head's weight. Ranks that share rows
-(`context.py`) shard weights like any others. Experts are units of their own, on a mesh of their
-own: those that `expert.py` spreads over ranks are sharded over the others only.
+One process: nothing is sharded. Under torchrun `sharding.py` divides the model among the ranks.
 """
 
+import math
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
+from importlib import import_module
 from typing import Annotated, Literal, Protocol, Self, TypeVar
 
 import torch
 from pydantic import Field, model_validator
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from baiwen import dist
 from baiwen.config import Knobs
-from baiwen.dist import Layout, Meshes, World
+from baiwen.dist import Layout, World
+from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
-from baiwen.model.moe import MoE
 from baiwen.model.transformer import Model
-from baiwen.train import context, expert, tensor
+from baiwen.train import context
 from baiwen.train.context import Form
 
 Kind = TypeVar("Kind", bound=Model)
@@ -62,8 +55,8 @@ class Parallel(Knobs):
 
     def fits(self, shape: ModelConfig) -> None:
         """Raise UserError where a model of this shape does not divide so."""
-        tensor.check(shape, self.tensor)
-        expert.check(shape, self.expert)
+        _check_tensor(shape, self.tensor)
+        _check_expert(shape, self.expert)
 
 
 class ContextParallel(Parallel):
@@ -123,10 +116,6 @@ def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
     if world.context is not None:
         assert isinstance(parallel, ContextParallel)
         context.install(model, parallel.context_form, world)
-    if world.layout.expert > 1:
-        expert.install(model, world)
-    if world.layout.tensor > 1:
-        tensor.install(model, world)
     if parallel.compile:
         for block in model.model.layers:
             block.forward = torch.compile(block.forward)
@@ -134,46 +123,44 @@ def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
         model.to(world.device)
     else:
         dist.catch_up(world)  # each rank has read the weights at its own pace
-        _fully_shard(model, world.meshes, world.dtype)
+        # Imported where there are ranks: what it needs takes as long as half of torch.
+        import_module("baiwen.train.sharding").spread(model, world)
     return model
-
-
-def _fully_shard(model: Model, meshes: Meshes, dtype: torch.dtype) -> None:
-    """FSDP2, or HSDP: each unit goes to the device and is split before the next one does."""
-    bf16 = torch.bfloat16 if dtype == torch.bfloat16 else None
-    mesh, experts = (_data(mesh) for mesh in (meshes.weights, meshes.experts))
-    shared = meshes.weights["tensor"].size() > 1
-    placed = partial(expert.place, ranks=experts["shard"].size())
-    for block in model.model.layers:
-        if isinstance(block.mlp, MoE):
-            many = block.mlp.experts
-            fully_shard(many, mesh=experts, shard_placement_fn=placed, mp_policy=_policy(bf16))
-        if shared:
-            tensor.distribute(block, meshes)
-        fully_shard(block, mesh=mesh, mp_policy=_policy(bf16))
-    if shared:
-        tensor.distribute(model, meshes)
-    fully_shard(model, mesh=mesh, mp_policy=_policy(), reshard_after_forward=False)
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            # Summed, not averaged: the loss is divided by the count over all ranks already.
-            module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)
 
 
 def release(model: Model) -> None:
     """Give up what a forward pass without a backward one leaves gathered: the root's weights."""
-    if isinstance(model, FSDPModule):
-        model.reshard()
+    getattr(model, "reshard", lambda: None)()  # an FSDPModule has it
 
 
-def _data(mesh: DeviceMesh) -> DeviceMesh:
-    """The dimensions of a mesh over which FSDP2, or HSDP, divides parameters."""
-    return mesh["shard"] if mesh["replicate"].size() == 1 else mesh["replicate", "shard"]
+def _check_tensor(config: ModelConfig, ranks: int) -> None:
+    """Raise UserError where a model of this shape cannot be split over so many ranks."""
+    sizes = {
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "vocab_size": config.vocab_size,
+    }
+    if not all(config.sparse(layer) for layer in range(config.num_hidden_layers)):
+        sizes["intermediate_size"] = config.intermediate_size
+    for name, size in sizes.items():
+        if size % ranks:
+            most = math.gcd(*sizes.values())
+            fits = " or ".join(str(n) for n in range(1, most + 1) if most % n == 0)
+            raise UserError(
+                f"parallel.tensor = {ranks} does not divide the model's {name} = {size}: "
+                f"{fits} does"
+            )
 
 
-def _policy(param_dtype: torch.dtype | None = None) -> MixedPrecisionPolicy:
-    # Inputs are not cast: positions and rotary tables keep their precision.
-    return MixedPrecisionPolicy(
-        param_dtype=param_dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
-    )
+def _check_expert(config: ModelConfig, ranks: int) -> None:
+    """Raise UserError where so many ranks cannot share the experts of a model of this shape."""
+    if ranks > 1 and not config.num_experts:
+        raise UserError(
+            f"parallel.expert = {ranks}, but the model is dense: it has no experts to spread.\n"
+            "Set parallel.expert = 1."
+        )
+    if config.num_experts % ranks:
+        raise UserError(
+            f"parallel.expert = {ranks} does not divide the {config.num_experts} experts of a "
+            "layer: use a divisor of both these and the ranks of a replica."
+        )

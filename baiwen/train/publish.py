@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from baiwen.dist import World, barrier, gather
 from baiwen.errors import UserError
@@ -30,7 +29,8 @@ from baiwen.model.shards import finite
 from baiwen.model.transformer import Model
 from baiwen.tokenizer import control
 from baiwen.tokenizer.tokenizer import Tokenizer
-from baiwen.train.checkpoint import Saved, local
+from baiwen.train.checkpoint import Saved
+from baiwen.train.dtensor import local, shared, whole
 
 SAMPLING = {
     "do_sample": True,
@@ -97,12 +97,7 @@ def _write(
 
 def _whole(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """A tensor that ranks share, in host memory; one that is whole as it is."""
-    plain = tensor.detach()
-    if not isinstance(plain, DTensor):
-        return plain
-    cast = plain.to(dtype)
-    assert isinstance(cast, DTensor)
-    return cast.full_tensor().cpu()
+    return whole(tensor.detach().to(dtype)).cpu() if shared(tensor) else tensor.detach()
 
 
 @contextmanager

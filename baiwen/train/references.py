@@ -21,12 +21,12 @@ import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from baiwen import files, log
 from baiwen.dist import World, sum_over
 from baiwen.errors import UserError
 from baiwen.model.transformer import Model
+from baiwen.train import dtensor
 from baiwen.train.loop import to_device
 from baiwen.train.parallel import release
 from baiwen.train.preference import Answers, answer_logprobs
@@ -87,11 +87,9 @@ def model_key(model: Model) -> str:
     """
     whole = xxhash.xxh3_128(repr(model.config).encode())
     for name, parameter in model.named_parameters():
-        tensor = parameter.detach()
-        if isinstance(tensor, DTensor):
-            tensor = tensor.full_tensor()
+        tensor = dtensor.whole(parameter).cpu().contiguous()
         whole.update(name.encode())
-        whole.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+        whole.update(tensor.view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 

@@ -22,7 +22,6 @@ B rows, T tokens of a row, R ranks, t = ceil(T / R) tokens of each, C hidden siz
 """
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -35,8 +34,6 @@ from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 from baiwen.dist import Meshes, World
-from baiwen.errors import UserError
-from baiwen.model.config import ModelConfig
 from baiwen.model.documents import Documents
 from baiwen.model.layers import MLP
 from baiwen.model.moe import Experts
@@ -81,25 +78,6 @@ def install(model: Model, world: World) -> None:
         _wrap(block, "forward", _block, block, group)
     if scored:
         _wrap(model, "rewards", _rewards, model)
-
-
-def check(config: ModelConfig, ranks: int) -> None:
-    """Raise UserError where a model of this shape cannot be split over so many ranks."""
-    sizes = {
-        "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.num_key_value_heads,
-        "vocab_size": config.vocab_size,
-    }
-    if not all(config.sparse(layer) for layer in range(config.num_hidden_layers)):
-        sizes["intermediate_size"] = config.intermediate_size
-    for name, size in sizes.items():
-        if size % ranks:
-            most = math.gcd(*sizes.values())
-            fits = " or ".join(str(n) for n in range(1, most + 1) if most % n == 0)
-            raise UserError(
-                f"parallel.tensor = {ranks} does not divide the model's {name} = {size}: "
-                f"{fits} does"
-            )
 
 
 def distribute(unit: nn.Module, meshes: Meshes) -> None:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
-from torch.distributed.tensor import DTensor, Shard
 
 from baiwen.train import sequence
+from baiwen.train.dtensor import shared
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Split:
 
 def here(head: Tensor) -> tuple[Tensor, Split]:
     """This rank's rows of a head [V, C], which is a DTensor where ranks share it."""
-    if not isinstance(head, DTensor):
+    if not shared(head):
         return head, Split()
-    part = head.to_local(grad_placements=[Shard(0)])
+    part = head.to_local(grad_placements=head.placements)
     group = head.device_mesh.get_group()
     return part, Split(group.rank() * len(part), group)
 

@@ -22,13 +22,13 @@ import tiny
 import torch
 import torch._dynamo  # which every rank would import for itself
 from shared_rows import fork
-from torch.distributed.tensor import DTensor
 
 from baiwen import dist, files
 from baiwen.dist import Layout
 from baiwen.errors import UserError
 from baiwen.tokenizer import bpe
-from baiwen.train.checkpoint import Checkpoints, local, optimizer_tensors
+from baiwen.train.checkpoint import Checkpoints, optimizer_tensors
+from baiwen.train.dtensor import local, whole
 from baiwen.train.optim import Optim, build
 from baiwen.train.parallel import Parallel, shard
 from baiwen.train.publish import publish
@@ -67,7 +67,7 @@ def stepped(model, optimizers):
 def digests(model, optimizers):
     """Of all that a checkpoint keeps, whole."""
     tensors = [*model.named_parameters(), *optimizer_tensors(model, optimizers)]
-    wholes = {n: x.full_tensor() if isinstance(x, DTensor) else x for n, x in tensors}
+    wholes = {name: whole(tensor) for name, tensor in tensors}
     return {
         name: sha256(x.detach().contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()
         for name, x in wholes.items()

@@ -55,13 +55,13 @@ def test_tokens_that_travel_repeat_bit_for_bit(folder):
 
 def test_a_dense_model_has_no_experts_to_spread(tiny):
     with pytest.raises(UserError, match=r"parallel\.expert = 2, but the model is dense"):
-        expert.check(tiny.CONFIG, 2)
+        Parallel(expert=2).fits(tiny.CONFIG)
 
 
 def test_experts_that_do_not_divide_are_told_with_their_number(tiny):
     with pytest.raises(UserError, match=r"parallel\.expert = 3 does not divide the 4 experts"):
-        expert.check(tiny.MOE, 3)
-    expert.check(tiny.MOE, 2)
+        Parallel(expert=3).fits(tiny.MOE)
+    Parallel(expert=2).fits(tiny.MOE)
 
 
 def test_what_ranks_exchange_is_not_compiled():

@@ -6,7 +6,6 @@ from safetensors.torch import load_file
 
 from baiwen.errors import UserError
 from baiwen.model.sizes import SIZES
-from baiwen.train import tensor
 from baiwen.train.parallel import Parallel
 
 
@@ -54,9 +53,9 @@ def test_every_objective_and_dimension_is_asked_for(layouts):
 )
 def test_sizes_that_do_not_divide_are_told_with_what_does(ranks, told):
     with pytest.raises(UserError, match=told):
-        tensor.check(SIZES["0.5b"], ranks)
-    tensor.check(SIZES["0.5b"], 2)
-    tensor.check(SIZES["72b"], 8)
+        Parallel(tensor=ranks).fits(SIZES["0.5b"])
+    Parallel(tensor=2).fits(SIZES["0.5b"])
+    Parallel(tensor=8).fits(SIZES["72b"])
 
 
 def test_ranks_that_share_matrices_cannot_be_compiled():

@@ -35,11 +35,11 @@ from baiwen import files, log
 from baiwen.dist import World, barrier, gather
 from baiwen.errors import UserError
 from baiwen.train.checkpoint.image import Image
-from baiwen.train.checkpoint.pieces import local, part, writes
+from baiwen.train.checkpoint.pieces import part, writes
 from baiwen.train.checkpoint.save import STATE, Save
 from baiwen.train.checkpoint.saved import Index, Saved, described
 
-__all__ = ("Checkpoints", "Saved", "local", "optimizer_tensors", "part")
+__all__ = ("Checkpoints", "Saved", "optimizer_tensors", "part")
 
 MODEL, OPTIMIZER = "model", "optimizer"
 

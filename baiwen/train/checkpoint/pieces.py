@@ -12,16 +12,19 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Replicate, Shard
-from torch.distributed.tensor.placement_types import Placement, _StridedShard
 
 from baiwen.dist import World
+from baiwen.train.dtensor import shared
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor.placement_types import Placement
 
 Runs = tuple[range, ...]  # places of one dimension, in the order in which a rank has them
-Division = tuple[torch.Size, Sequence[Placement], Sequence[int], Sequence[int]]
+Division = tuple[torch.Size, Sequence["Placement"], Sequence[int], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,6 @@ class Piece:
         return tuple(places.stop - places.start for places in self.there)
 
 
-def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a tensor, which shares its memory."""
-    if not isinstance(tensor, DTensor):
-        return tensor.detach()
-    with torch.no_grad():  # to detach a DTensor takes many times as long
-        return tensor.to_local()
-
-
 def pieces(tensor: Tensor) -> tuple[Piece, ...]:
     """The boxes that this rank's part of a tensor consists of; none where it is empty."""
     return _pieces(*_layout(tensor))
@@ -65,9 +60,9 @@ def part(tensor: Tensor, whole: Tensor) -> Tensor:
 
 def placed(like: Tensor, here: Tensor) -> Tensor:
     """The tensor, divided as `like` is, of which this rank's part is `here`."""
-    if not isinstance(like, DTensor):
+    if not shared(like):
         return here
-    return DTensor.from_local(
+    return type(like).from_local(
         here, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
     )
 
@@ -79,23 +74,20 @@ def writes(tensor: Tensor, number: int, world: World) -> bool:
     """
     if world.meshes is None:
         return True
-    if not isinstance(tensor, DTensor):
+    if not shared(tensor):
         return number % world.size == world.rank
     names = tensor.device_mesh.mesh_dim_names or ()
     # What is neither split by expert nor by tensor, though other weights are, is stacked experts.
     experts = "expert" in names or (world.layout.tensor > 1 and "tensor" not in names)
     home = world.meshes.experts if experts else world.meshes.weights
-    placements = dict(zip(names, tensor.placements, strict=True))
-    return all(
-        number % home[name].size() == home.get_local_rank(name)
-        for name in home.mesh_dim_names or ()
-        if placements.get(name, Replicate()).is_replicate()
-    )
+    divided = {n for n, p in zip(names, tensor.placements, strict=True) if not p.is_replicate()}
+    places = zip(home.mesh_dim_names or (), home.shape, home.get_coordinate() or (), strict=True)
+    return all(number % parts == mine for name, parts, mine in places if name not in divided)
 
 
 def _layout(tensor: Tensor) -> Division:
     """The shape, how it is divided by each mesh dimension, their sizes, this rank's place there."""
-    if not isinstance(tensor, DTensor):
+    if not shared(tensor):
         return tensor.shape, (), (), ()
     mesh = tensor.device_mesh
     coordinate = mesh.get_coordinate()
@@ -106,7 +98,7 @@ def _layout(tensor: Tensor) -> Division:
 @cache
 def _pieces(
     shape: torch.Size,
-    placements: Sequence[Placement],
+    placements: Sequence["Placement"],
     ranks: Sequence[int],
     coordinate: Sequence[int],
 ) -> tuple[Piece, ...]:
@@ -120,20 +112,16 @@ def _pieces(
 @cache
 def _runs(
     shape: torch.Size,
-    placements: Sequence[Placement],
+    placements: Sequence["Placement"],
     ranks: Sequence[int],
     coordinate: Sequence[int],
 ) -> tuple[Runs, ...]:
     places = [torch.arange(size) for size in shape]
     for placement, parts, mine in zip(placements, ranks, coordinate, strict=True):
-        if isinstance(placement, _StridedShard):
-            strips = places[placement.dim].chunk(int(placement.split_factor))
-            chunks = [_chunk(strip, parts, mine) for strip in strips]
-            places[placement.dim] = torch.cat(chunks)
-        elif isinstance(placement, Shard):
-            places[placement.dim] = _chunk(places[placement.dim], parts, mine)
-        else:
-            assert placement.is_replicate()
+        if not placement.is_replicate():
+            cut: Any = placement  # Shard, or _StridedShard, which also has a split_factor
+            strips = places[cut.dim].chunk(int(getattr(cut, "split_factor", 1)))
+            places[cut.dim] = torch.cat([_chunk(strip, parts, mine) for strip in strips])
     return tuple(map(_consecutive, places))
 
 

@@ -26,7 +26,8 @@ from torch import Tensor
 from baiwen import files
 from baiwen.errors import UserError
 from baiwen.model.shards import DTYPES, KINDS
-from baiwen.train.checkpoint.pieces import Piece, local, pieces, placed
+from baiwen.train.checkpoint.pieces import Piece, pieces, placed
+from baiwen.train.dtensor import local
 
 INDEX = "tensors.json"
 Index = dict[str, dict[str, Any]]
