@@ -9,6 +9,7 @@ a step left its bounds, in the log at the moment it begins, and in `alarms.json`
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -60,11 +61,11 @@ class Watch:
             self.rung[name] = before | {
                 "last": step,
                 "steps": before["steps"] + 1,
-                "value": value,
+                "value": value if math.isfinite(value) else None,  # JSON has no infinity
                 "bound": bound,
             }
         for name, values in self.first.items():
-            if len(values) < FIRST:
+            if len(values) < FIRST and math.isfinite(metrics[name]):
                 values.append(metrics[name])
         if ringing:
             self.write()

@@ -33,7 +33,7 @@ class Schedule(Knobs):
 
 def rate(schedule: Schedule, step: int, steps: int, peak: float) -> float:
     """Learning rate of `step` (1 .. steps); the last step has `final_lr` unless it is constant."""
-    rise = round(schedule.warmup * steps)
+    rise = min(round(schedule.warmup * steps), steps - 1)
     if step <= rise:
         return peak * step / rise
     fall = peak - schedule.final_lr
@@ -46,7 +46,7 @@ def rate(schedule: Schedule, step: int, steps: int, peak: float) -> float:
         case "linear":
             return peak - fall * done
         case "wsd":
-            length = max(1, round(schedule.decay * steps))
+            length = max(1, min(round(schedule.decay * steps), steps - rise))
             done = max(0.0, 1 - (steps - step) / length)
             # 1 - sqrt falls fast at first; it beats a straight line (Hägele et al. 2024).
             return peak - fall * math.sqrt(done)

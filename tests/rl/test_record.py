@@ -1,6 +1,7 @@
 """The record of answers, and the alarms."""
 
 import json
+import math
 
 import pytest
 
@@ -55,6 +56,15 @@ def test_an_alarm_is_said_when_it_begins_and_counted_while_it_lasts(tmp_path, ca
     watch, _ = watched(tmp_path, {"kl": 0.8}, {"kl": 0.9}, {}, {"kl": 0.7})
     assert capsys.readouterr().err.count("alarm at step") == 2
     assert watch.rung["kl"]["steps"] == 3
+
+
+def test_figures_that_are_no_numbers_ring_and_can_be_kept(tmp_path):
+    """A step whose loss is not finite is skipped; its record must not end the run."""
+    watch = Watch(Alarms(), tmp_path, main=True)
+    broken = HEALTHY | {"kl": math.inf, "entropy": math.nan}
+    assert [watch.look(1, broken), watch.look(2, HEALTHY)] == [1, 0]
+    assert files.read_json(tmp_path / "alarms.json")["kl"]["value"] is None
+    assert json.loads(json.dumps(watch.state(), allow_nan=False))["first"]["entropy"] == [1.0]
 
 
 def test_a_watch_goes_on_where_it_was(tmp_path):

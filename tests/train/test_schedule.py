@@ -35,6 +35,16 @@ def test_wsd_holds_the_peak_until_it_decays():
     assert values[80] < 1.0
 
 
+def test_wsd_falls_from_the_peak_however_long_it_decays():
+    values = rates(Schedule(shape="wsd", warmup=0.5, decay=1.0))
+    assert values[49] == 1.0 and values[50] == pytest.approx(1 - 0.02**0.5)
+
+
+def test_a_run_that_is_hardly_more_than_warm_up_still_ends_with_the_final_rate():
+    for steps in (1, 2):
+        assert rates(Schedule(warmup=0.9, final_lr=0.25), steps)[-1] == pytest.approx(0.25)
+
+
 def test_constant_stays_at_the_peak():
     assert set(rates(Schedule(shape="constant", warmup=0))) == {1.0}
 
