@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from baiwen import config, dist, files, log
 from baiwen.config import Input, Knobs
@@ -31,7 +31,7 @@ from baiwen.data import heldout, mixture
 from baiwen.data.executor import Pool
 from baiwen.data.loader import Loader, Split
 from baiwen.data.mixture import Mixture
-from baiwen.dist import crew
+from baiwen.dist import Layout, crew
 from baiwen.dist.crew import Call, Crew, Placed
 from baiwen.scaling import table
 from baiwen.scaling.sweep import Count, Run
@@ -59,6 +59,17 @@ class Setup(Knobs):
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of matmuls; the weights train in fp32
     threads: Count | None = None  # of each process on the CPU; none: torch's choice
+
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        if self.loop.keep_best:
+            raise ValueError("loop.keep_best: of a run of a sweep no model is kept")
+        if self.parallel.layout != Layout():
+            raise ValueError(
+                "parallel: one process trains each run of a sweep: replicate, tensor and expert "
+                "must be 1"
+            )
+        return self
 
     def split(self, batch: int) -> Split:
         """The rows of a step of `batch` tokens; ValueError where they do not divide."""

@@ -51,7 +51,7 @@ from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
 from baiwen.train.loop import Loop
 from baiwen.train.optim import Optim
-from baiwen.train.parallel import Parallel
+from baiwen.train.parallel import Parallel, session
 from baiwen.train.proxy import taught
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
@@ -102,6 +102,8 @@ class Config(Knobs):
         if self.size not in SIZES:
             hint = nearest(self.size, list(SIZES))
             raise ValueError(f"size: {self.size!r} is none of {', '.join(SIZES)}.{hint}")
+        if self.loop.keep_best:
+            raise ValueError("loop.keep_best: each run is measured once, at its end")
         Split(self.sequence_length, self.tokens_per_step, self.micro_tokens)  # on any ranks
         return self
 
@@ -113,7 +115,8 @@ def run(config: Config, folder: files.RunFolder) -> None:
     _check(config, sorted({document.source for document in documents}))
     seeds = range(config.seed, config.seed + config.runs)
     runs = [(name, seed) for seed in seeds for name in config.mixtures]
-    with dist.session(config.device, config.dtype, threads=config.threads) as world:
+    shape = fitted(_shape(config), len(tokenizer))
+    with session(config, shape) as world:
         for name, seed in runs:
             path = folder.path / "runs" / f"{name}-{seed}.json"
             home = folder.path / "state" / f"{name}-{seed}"
@@ -121,7 +124,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
                 continue
             if world.main:
                 log.say(f"mixture {name}, seed {seed}")
-            _train(config, config.mixtures[name], seed, tokenizer, world, home)
+            _train(config, config.mixtures[name], seed, shape, tokenizer, world, home)
             if world.main:
                 model = weights.load(home, dtype=torch.float32).to(world.device)
                 found = compression.measure(model, tokenizer, documents)["sources"]
@@ -193,14 +196,20 @@ def compare(runs: Sequence[Result], importance: Mapping[str, float]) -> dict[str
 
 
 def _train(
-    config: Config, sources: Mixture, seed: int, tokenizer: Tokenizer, world: World, home: Path
+    config: Config,
+    sources: Mixture,
+    seed: int,
+    shape: ModelConfig,
+    tokenizer: Tokenizer,
+    world: World,
+    home: Path,
 ) -> None:
     """A fresh model, taught on a mixture of the sources: an HF folder at `home`."""
     length = config.sequence_length
     pools = mixture.pools(config.shards, tokenizer.fingerprint, length, sources)
     loader = Loader(pools, Split.of(config, world), seed)
     model = taught(
-        fitted(_shape(config), len(tokenizer)),
+        shape,
         loader.step,
         config,
         config,

@@ -137,6 +137,11 @@ def test_one_seed_has_no_spread():
     json.dumps(table, allow_nan=False)
 
 
+def test_ranks_divide_the_models_as_the_recipe_says(place, monkeypatch):
+    with pytest.raises(UserError, match=r"context 1 x tensor 2 = 2 does not divide the 1 ranks"):
+        run(place, monkeypatch, out="divided", **{"parallel.tensor": 2})
+
+
 @pytest.mark.parametrize(
     ("knobs", "told"),
     [

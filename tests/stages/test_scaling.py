@@ -234,6 +234,8 @@ def test_a_run_that_halving_lets_go_on_is_the_one_of_a_whole_sweep(swept, place,
         ({"sizes": '["tinny"]'}, "'tinny' is none of .*tiny"),
         ({"tokens_per_step": "[40]"}, "tokens_per_step = 40 must be a multiple"),
         ({"tokens": "[]"}, "needs tokens or tokens_per_parameter"),
+        ({"parallel.tensor": 2}, "one process trains each run of a sweep"),
+        ({"loop.keep_best": "true"}, "of a run of a sweep no model is kept"),
         ({"tokens": "[]", "tokens_per_parameter": "[0.03]"}, "the cells of .* rise together"),
     ],
 )
