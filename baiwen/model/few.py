@@ -3,10 +3,11 @@
     if few.fits(x, head):
         logits = few.linear(x, head)                         # x @ head.weight.T
     if few.fits_block(x, *parts, step):
-        x = few.block(x, *parts, rope, step)                 # in the memory of x
+        x, routing = few.block(x, *parts, rope, step)        # in the memory of x
 
 A model that trains answers by its own weights, which change with every update: nothing of them is
-packed or kept. What else is in a step of so few tokens changes no bit of a token's result.
+packed or kept. Of a mixture the experts that no token chose are not read. What else is in a step
+of so few tokens changes no bit of a token's result.
 
 N tokens, C hidden size, O outputs.
 """
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 
 from baiwen.model.attention import Attention
 from baiwen.model.layers import MLP, RMSNorm
+from baiwen.model.moe import MoE
 from baiwen.model.native.build import library, takes
 from baiwen.model.paged import Step
 from baiwen.model.paged_cpu import KEPT
+from baiwen.model.routing import Routing, kept_as
 
 MOST = 64  # tokens: a general product of more is as fast
 PLAIN = (nn.Linear, nn.Embedding)  # what only looks like one, as an adapter does, is not
@@ -47,16 +50,20 @@ def linear(x: Tensor, layer: nn.Linear | nn.Embedding) -> Tensor:
 
 
 def fits_block(
-    x: Tensor, before: RMSNorm, attention: Attention, after: RMSNorm, mlp: MLP, step: Step
+    x: Tensor, before: RMSNorm, attention: Attention, after: RMSNorm, mlp: MLP | MoE, step: Step
 ) -> bool:
     """Whether `block` takes these parts of one; a packed model's are linears of other kinds."""
-    if attention.qkv_proj is not None or attention.head_dim % 2:
+    if attention.qkv_proj is not None or step.cache.slabs.dtype not in KEPT:
         return False
-    if step.cache.slabs.dtype not in KEPT:
-        return False
-    layers = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
-    more = mlp.gate_proj, mlp.up_proj, mlp.down_proj
-    return fits(x, *layers, *more) and takes("few", x, before.weight, after.weight)
+    layers = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+    weights = [before.weight, after.weight]
+    if isinstance(mlp, MoE):
+        layers += [mlp.gate, mlp.shared_expert_gate]
+        weights += mlp.experts.parameters()
+    shared = mlp.shared_expert if isinstance(mlp, MoE) else mlp
+    layers += [shared.gate_proj, shared.up_proj, shared.down_proj]
+    together = all(weight.is_contiguous() for weight in weights)
+    return together and fits(x, *layers) and takes("few", x, *weights)
 
 
 def block(
@@ -64,11 +71,14 @@ def block(
     before: RMSNorm,
     attention: Attention,
     after: RMSNorm,
-    mlp: MLP,
+    mlp: MLP | MoE,
     rope: tuple[Tensor, Tensor],
     step: Step,
-) -> Tensor:
-    """x [1, N, C] through a block that keeps its keys in a cache: [1, N, C], in the memory of x."""
+) -> tuple[Tensor, Routing | None]:
+    """x [1, N, C] through a block that keeps its keys in a cache: [1, N, C], in the memory of x.
+
+    And the choice of its router, where it is a mixture of experts.
+    """
     native = library("few")
     assert native and x.is_contiguous()
     _, count, hidden = x.shape
@@ -83,10 +93,22 @@ def block(
         *(queries, key_heads, attention.head_dim, *rope),
         *(step.layout.slots, keys, values, *scales, keys.itemsize, q),
     )
-    attended = step.read(attention.layer, q)
-    native.few_rest(
-        *(attended, attention.o_proj.in_features, x, count, hidden, attention.o_proj.weight),
-        *(after.weight, after.eps, mlp.gate_proj.weight, mlp.up_proj.weight),
-        *(mlp.down_proj.in_features, mlp.down_proj.weight),
+    attended, output = step.read(attention.layer, q), attention.o_proj
+    given = attended, output.in_features, x, count, hidden, output.weight, after.weight, after.eps
+    if isinstance(mlp, MLP):
+        native.few_rest(*given, *_feed_forward(mlp))
+        return x, None
+    number, width, _ = mlp.experts.gate_proj.shape
+    chosen = torch.empty(1, count, mlp.top_k, dtype=torch.int64, device="cpu")
+    native.few_mixture(
+        *(*given, mlp.gate.weight, number, mlp.top_k, mlp.renormalise),
+        *(mlp.experts.gate_proj, mlp.experts.up_proj, mlp.experts.down_proj, width),
+        *(mlp.shared_expert_gate.weight, *_feed_forward(mlp.shared_expert), chosen),
     )
-    return x
+    return x, Routing(chosen.to(kept_as(number)))
+
+
+def _feed_forward(mlp: MLP) -> tuple[Tensor, Tensor, Tensor, int]:
+    """As the kernels take it."""
+    gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+    return gate.weight, up.weight, down.weight, down.in_features

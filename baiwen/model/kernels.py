@@ -29,8 +29,6 @@ from baiwen.model.pages import Lists, Pages, Scales, encode
 
 # A further call of SDPA costs about as much as this many (query, key) pairs in a call of their own.
 CALL = 4096
-# So many pairs (token, expert) cost a CPU less one by one than sorted, through all experts.
-PAIRS = 8
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -280,8 +278,6 @@ def mixture(x: Tensor, chosen: Tensor, weights: Tensor, experts: Weights) -> Ten
     A token's weight is applied to the hidden layer, so that what single experts give is not kept.
     Autocast does not know grouped matmuls: its dtype is taken here.
     """
-    if x.is_cpu and not torch.is_grad_enabled() and 0 < chosen.numel() <= PAIRS:
-        return _pair_by_pair(x, chosen, weights, experts)
     dtype, order = _compute_dtype(x), Order.of(chosen)
     ends = count(chosen, len(experts.gate)).cumsum(0).to(torch.int32)  # of each expert's pairs
     gate, up, down = (weight.to(dtype).transpose(1, 2) for weight in experts)
@@ -289,14 +285,3 @@ def mixture(x: Tensor, chosen: Tensor, weights: Tensor, experts: Weights) -> Ten
     gates, ups = (F.grouped_mm(sent, weight, offs=ends) for weight in (gate, up))  # [N*k, I]
     hidden = swiglu(gates, ups, order.of_pairs(weights))
     return order.give(F.grouped_mm(hidden, down, offs=ends))
-
-
-def _pair_by_pair(x: Tensor, chosen: Tensor, weights: Tensor, experts: Weights) -> Tensor:
-    """`mixture` of few tokens, without gradients: what is not chosen costs nothing."""
-    done = []
-    for pair, expert in enumerate(chosen.flatten().tolist()):
-        row = x[pair // chosen.shape[1]]  # [C]
-        hidden = F.silu(F.linear(row, experts.gate[expert])) * F.linear(row, experts.up[expert])
-        done.append(F.linear(hidden, experts.down[expert]))
-    given = torch.stack(done).view(*chosen.shape, -1)  # [N, k, C]
-    return (given * weights[..., None]).sum(1).to(given.dtype)  # summed in fp32

@@ -8,7 +8,7 @@ order in which the kernel reads them, and every row of a batch uses what was rea
 (`native/codes.h`). Activations become integers with a scale per 64 as they come, of 16 bits, or
 of 8 where weights have 6 or 4, and groups are multiplied as exact integers. So a token's result
 does not depend, to the bit, on what else is in the batch. With int4 the head and the embedding,
-on which most hangs, have 6 bits; fp32 weights are as they are, only merged.
+on which most hangs, have 6 bits. A model of fp32 weights stays as it is, and can be packed later.
 
 A tied table is kept once and embeddings are looked up in it. Routers and experts of a mixture stay
 as they are, its shared experts are packed. Without a compiler the same codes are multiplied by
@@ -46,34 +46,16 @@ def pack(model: Transformer, weights: Weights = "bf16") -> None:
     """
     if weights not in get_args(Weights):
         raise UserError(f"weights={weights!r} is not one of {', '.join(get_args(Weights))}")
-    if is_packed(model):
+    if any(isinstance(module, Packed) for module in model.modules()):
         raise UserError("the model is packed already; load it again to pack it differently")
     if model.model.norm.weight.device.type != "cpu":
         raise UserError("packed weights are for the CPU; leave the model as it is on other devices")
     model.requires_grad_(False).eval()
-    for module in model.modules():
-        if isinstance(module, Attention):
-            merged = _merged(module.q_proj, module.k_proj, module.v_proj)
-            module.qkv_proj = _linear(merged, weights)
-            module.o_proj = _linear(module.o_proj, weights)
-            del module.q_proj, module.k_proj, module.v_proj
-        elif isinstance(module, MLP):
-            merged = _merged(module.gate_proj, module.up_proj)
-            module.gate_up_proj = _linear(merged, weights)
-            module.down_proj = _linear(module.down_proj, weights)
-            del module.gate_proj, module.up_proj
-    _pack_tables(model, weights)
-    for block in model.model.layers:
-        assert isinstance(block, Block)
-        block.fused = FusedBlock(block) if FusedBlock.fits(block) else None
+    if weights != "fp32":
+        _pack(model, weights)
     for parameter in model.parameters():  # norms, routers and experts meet fp32 activations
         if parameter.numel():
             parameter.data = parameter.data.float()
-
-
-def is_packed(model: Transformer) -> bool:
-    """Whether `pack` was here."""
-    return any(isinstance(m, Attention) and m.qkv_proj is not None for m in model.modules())
 
 
 class Packed(nn.Linear):
@@ -152,7 +134,7 @@ class FusedBlock:
             return False
         packed = [linear for linear in block.modules() if isinstance(linear, Packed)]
         whole = all(linear.out_features == linear.padded for linear in packed)
-        return len(packed) == 4 and whole and block.self_attn.head_dim % 2 == 0
+        return len(packed) == 4 and whole
 
     def __call__(self, x: Tensor, rope: tuple[Tensor, Tensor], step: Step) -> Tensor:
         """x [1, N, C] fp32 -> [1, N, C], in the memory of x."""
@@ -184,28 +166,33 @@ class LookUp(nn.Embedding):
         return self.table.rows(input)
 
 
-def _linear(linear: nn.Linear, weights: Weights) -> nn.Linear:
-    if weights == "fp32":
-        return linear.float()
-    return Packed(linear.weight, linear.bias, BITS[weights])
+def _pack(model: Transformer, weights: Weights) -> None:
+    bits = BITS[weights]
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.qkv_proj = _merged(bits, module.q_proj, module.k_proj, module.v_proj)
+            module.o_proj = Packed(module.o_proj.weight, None, bits)
+            del module.q_proj, module.k_proj, module.v_proj
+        elif isinstance(module, MLP):
+            module.gate_up_proj = _merged(bits, module.gate_proj, module.up_proj)
+            module.down_proj = Packed(module.down_proj.weight, None, bits)
+            del module.gate_proj, module.up_proj
+    _pack_tables(model, TABLE_BITS[weights])
+    for block in model.model.layers:
+        assert isinstance(block, Block)
+        block.fused = FusedBlock(block) if FusedBlock.fits(block) else None
 
 
-def _merged(*linears: nn.Linear) -> nn.Linear:
+def _merged(bits: int, *linears: nn.Linear) -> Packed:
     """Linears of the same input as one, their outputs side by side."""
     weight = torch.cat([linear.weight.detach() for linear in linears])
-    whole = nn.Linear(weight.shape[1], weight.shape[0], linears[0].bias is not None, device="meta")
-    whole.weight = nn.Parameter(weight, requires_grad=False)
-    if linears[0].bias is not None:
-        bias = torch.cat([linear.bias.detach() for linear in linears])
-        whole.bias = nn.Parameter(bias, requires_grad=False)
-    return whole
+    biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
+    return Packed(weight, torch.cat(biases) if biases else None, bits)
 
 
-def _pack_tables(model: Transformer, weights: Weights) -> None:
+def _pack_tables(model: Transformer, bits: int) -> None:
     """The head and the embedding: one table where they are tied."""
-    if weights == "fp32":
-        return
-    body, bits = model.model, TABLE_BITS[weights]
+    body = model.model
     table = Packed(body.embed_tokens.weight, None, bits)
     body.embed_tokens = LookUp(table)
     model.lm_head = table if model.lm_head is None else Packed(model.lm_head.weight, None, bits)

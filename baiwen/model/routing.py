@@ -1,7 +1,7 @@
 """What routers choose, as a value: summed for the balance and the log, kept, and chosen again.
 
     experts = choose(probs, 8)                        # [N, k]: the likeliest 8 of each token
-    routing = record(logits, probs, experts, real)    # sums, and the choice itself
+    routing = record(logits, probs, experts, real)    # the choice, and sums for training
     experts = choose(probs, 8, routing.experts)       # the same ones, whatever the probabilities
 
 A choice is a step: rounding that no loss would notice sends a token to another expert. So where a
@@ -25,8 +25,8 @@ UNKNOWN = 255  # each byte of a choice that is not known: 255, or -1 in two byte
 
 
 @dataclass
-class Routing:
-    """What the routers did with N tokens: sums, so that ranks and micro-batches can be added up.
+class Sums:
+    """What the routers did with N tokens, so that ranks and micro-batches can be added up.
 
     Of a single layer all but `tokens` lack the first dimension.
     """
@@ -36,7 +36,17 @@ class Routing:
     z: Tensor  # [L], sum over tokens of logsumexp(router logits)^2, for a z-loss
     entropy: Tensor  # [L], sum over tokens of the entropy of the probabilities; no gradient
     tokens: Tensor  # [], N without padding
-    experts: Tensor  # [L, B, T, k], the choice, padding included, in the dtype of `kept_as`
+
+
+@dataclass
+class Routing:
+    """The choice of all tokens, padding included, and what is to be known of it for training.
+
+    Of a single layer `experts` lacks the first dimension.
+    """
+
+    experts: Tensor  # [L, B, T, k], in the dtype of `kept_as`
+    sums: Sums | None = None  # None without gradients
 
 
 def stack(routings: Sequence[Routing | None]) -> Routing | None:
@@ -44,13 +54,19 @@ def stack(routings: Sequence[Routing | None]) -> Routing | None:
     sparse = [routing for routing in routings if routing is not None]
     if not sparse:
         return None
+    experts = torch.stack([routing.experts for routing in sparse])
+    sums = [routing.sums for routing in sparse if routing.sums is not None]
+    if not sums:
+        return Routing(experts)
     return Routing(
-        counts=torch.stack([routing.counts for routing in sparse]),
-        probs=torch.stack([routing.probs for routing in sparse]),
-        z=torch.stack([routing.z for routing in sparse]),
-        entropy=torch.stack([routing.entropy for routing in sparse]),
-        tokens=sparse[0].tokens,
-        experts=torch.stack([routing.experts for routing in sparse]),
+        experts,
+        Sums(
+            counts=torch.stack([layer.counts for layer in sums]),
+            probs=torch.stack([layer.probs for layer in sums]),
+            z=torch.stack([layer.z for layer in sums]),
+            entropy=torch.stack([layer.entropy for layer in sums]),
+            tokens=sums[0].tokens,
+        ),
     )
 
 
@@ -91,6 +107,11 @@ def choose(probs: Tensor, k: int, kept: Tensor | None = None) -> Tensor:
 
 def record(logits: Tensor, probs: Tensor, experts: Tensor, real: Tensor | None) -> Routing:
     """The record of a layer: logits, probs [N, E], experts [B, T, k]; real [B, T] (None: all)."""
+    sums = _sums(logits, probs, experts, real) if torch.is_grad_enabled() else None
+    return Routing(experts.to(kept_as(probs.shape[1])), sums)
+
+
+def _sums(logits: Tensor, probs: Tensor, experts: Tensor, real: Tensor | None) -> Sums:
     kept = None if real is None else real.flatten().to(probs.dtype)  # [N]
 
     def total(x: Tensor) -> Tensor:
@@ -100,13 +121,12 @@ def record(logits: Tensor, probs: Tensor, experts: Tensor, real: Tensor | None) 
 
     normaliser = logits.logsumexp(-1)  # [N]
     entropy = normaliser.detach() - (probs.detach() * logits.detach()).sum(-1)  # [N]
-    return Routing(
+    return Sums(
         counts=count(experts.flatten(0, 1), probs.shape[1], kept).to(probs.dtype),
         probs=total(probs.T),
         z=total(normaliser.square()),
         entropy=total(entropy),
         tokens=probs.new_full((), len(probs)) if kept is None else kept.sum(),
-        experts=experts.to(kept_as(probs.shape[1])),
     )
 
 

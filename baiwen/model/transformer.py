@@ -67,10 +67,9 @@ class Block(nn.Module):
         """[B, T, C] -> [B, T, C], and what a sparse layer's router did; chosen: as `MoE` has it."""
         if self.fused is not None and cache is not None:
             return self.fused(x, rope, cache), None
-        if cache is not None and isinstance(self.mlp, MLP):
-            parts = self.input_layernorm, self.self_attn, self.post_attention_layernorm, self.mlp
-            if few.fits_block(x, *parts, cache):
-                return few.block(x, *parts, rope, cache), None
+        parts = self.input_layernorm, self.self_attn, self.post_attention_layernorm, self.mlp
+        if cache is not None and few.fits_block(x, *parts, cache):
+            return few.block(x, *parts, rope, cache)
         x, normed = self.input_layernorm.add(x, None)
         attended = self.self_attn(normed, rope, documents, cache, turns)
         x, normed = self.post_attention_layernorm.add(x, attended)

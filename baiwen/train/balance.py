@@ -30,7 +30,7 @@ from torch import Tensor
 from baiwen import log
 from baiwen.dist import World, sum_all
 from baiwen.model.config import ModelConfig
-from baiwen.model.routing import Routing, balance
+from baiwen.model.routing import Routing, Sums, balance
 
 EXPERTS = "experts.jsonl"  # the load of each expert, now and then
 IDLE = 0.1  # of the mean load, below which an expert counts as idle
@@ -55,17 +55,19 @@ class Routers:
 
     def __call__(self, routing: Routing) -> Tensor:
         """This micro-batch's part of the step's losses, weighted; the parts of a step add up."""
-        counts = sum_all(self.world, routing.counts)
+        sums = routing.sums
+        assert sums is not None, "losses are for gradients"
+        counts = sum_all(self.world, sums.counts)
         self.counts = counts if self.counts is None else self.counts + counts
-        self._seen = self._seen + sum_all(self.world, routing.tokens)
-        rows = len(routing.z) * self.tokens  # of all layers together
+        self._seen = self._seen + sum_all(self.world, sums.tokens)
+        rows = len(sums.z) * self.tokens  # of all layers together
         expected = self.counts * (self.tokens / self._seen)
-        losses = {"balance": self.coefficient * balance(expected, routing.probs, self.tokens)}
+        losses = {"balance": self.coefficient * balance(expected, sums.probs, self.tokens)}
         if self.micro:
-            losses["micro_balance"] = self.coefficient * self.micro * self._alone(routing)
+            losses["micro_balance"] = self.coefficient * self.micro * self._alone(sums)
         if self.z_loss:
-            losses["router_z"] = self.z_loss * routing.z.sum() / rows
-        for name, value in {**losses, "router_entropy": routing.entropy.sum() / rows}.items():
+            losses["router_z"] = self.z_loss * sums.z.sum() / rows
+        for name, value in {**losses, "router_entropy": sums.entropy.sum() / rows}.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
         return torch.stack(list(losses.values())).sum()
 
@@ -76,9 +78,9 @@ class Routers:
         over_ranks = sum_all(self.world, torch.stack(list(self._sums.values())))
         return {**dict(zip(self._sums, over_ranks.unbind(), strict=True)), **load(self.counts)}
 
-    def _alone(self, routing: Routing) -> Tensor:
+    def _alone(self, sums: Sums) -> Tensor:
         """The balance within this micro-batch, as a part of the mean over those of the step."""
-        counts, tokens = routing.counts, routing.tokens
+        counts, tokens = sums.counts, sums.tokens
         if self.world.meshes is not None:
             for name in ("context", "tensor"):  # the ranks that have other tokens of its rows
                 counts, tokens = (
@@ -86,7 +88,7 @@ class Routers:
                     for x in (counts, tokens)
                 )
         # An empty micro-batch, of a rank that found no more answers, has no tokens.
-        return balance(counts, routing.probs, tokens.clamp(min=1)) * tokens / self.tokens
+        return balance(counts, sums.probs, tokens.clamp(min=1)) * tokens / self.tokens
 
 
 def load(counts: Tensor) -> dict[str, Tensor]:

@@ -194,8 +194,8 @@ def test_a_tree_gives_the_states_and_gradients_of_its_answers_in_rows_of_their_o
     for ours, theirs in zip(gradients(together), gradients(apart), strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-6 * theirs.abs().max().item(), rtol=1e-5)
     if outputs.routing:
-        assert outputs.routing.tokens == 26
-        assert outputs.routing.counts.sum(1).tolist() == [52, 52]
+        assert outputs.routing.sums.tokens == 26
+        assert outputs.routing.sums.counts.sum(1).tolist() == [52, 52]
 
 
 def test_a_document_is_as_long_as_the_longest_that_shares_its_trunk():

@@ -9,14 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baiwen.model import few
+from baiwen.model.config import ModelConfig
 from baiwen.model.layout import Layout
+from baiwen.model.moe import MoE
 from baiwen.model.native.build import library
 from baiwen.model.paged import PagedCache, Step
 from baiwen.model.sizes import SIZES
-from baiwen.model.transformer import Transformer
+from baiwen.model.transformer import Block, Transformer
 
 BLOCK = 16
 SHAPE = replace(SIZES["tiny"], num_hidden_layers=2)
+MIXTURE = replace(
+    SIZES["tiny-moe"], num_hidden_layers=2, initializer_range=0.1, mlp_only_layers=(1,)
+)
+SHAPES = [SHAPE, MIXTURE, replace(MIXTURE, norm_topk_prob=True, num_experts_per_tok=3)]
 
 pytestmark = pytest.mark.skipif(library("few") is None, reason="no C++ compiler")
 
@@ -34,8 +40,8 @@ def layer(inputs: int, outputs: int) -> nn.Linear:
 
 
 @torch.no_grad()
-def model() -> Transformer:
-    made = Transformer(SHAPE)
+def model(shape: ModelConfig = SHAPE) -> Transformer:
+    made = Transformer(shape)
     made.init_weights(seed=0)
     for name, parameter in made.named_parameters():
         if name.endswith("bias"):
@@ -48,13 +54,23 @@ def answer(
     model: Transformer, tokens: Tensor, counts: list[int], kept: torch.dtype = torch.float32
 ) -> Tensor:
     """Logits [T, V] of one sequence that is read in pieces."""
+    return read(model, tokens, counts, kept)[0]
+
+
+@torch.no_grad()
+def read(
+    model: Transformer, tokens: Tensor, counts: list[int], kept: torch.dtype = torch.float32
+) -> tuple[Tensor, list[Tensor]]:
+    """The logits, and what routers chose, [L, 1, ., k] of each piece."""
     cache = PagedCache(model.config, 8, BLOCK, "cpu", kept)
-    table, found = np.array([[3, 1, 6, 2]], np.int32), []
+    table, found, chosen = np.array([[3, 1, 6, 2]], np.int32), [], []
     for count, end in zip(counts, np.cumsum(counts), strict=True):
         layout = Layout.of(table, [end - count], [count], BLOCK, "cpu")
-        hidden = model(tokens[None, end - count : end], cache=Step(cache, layout)).hidden
-        found.append(model.project(hidden)[0])
-    return torch.cat(found)
+        out = model(tokens[None, end - count : end], cache=Step(cache, layout))
+        found.append(model.project(out.hidden)[0])
+        if out.routing is not None:
+            chosen.append(out.routing.experts)
+    return torch.cat(found), chosen
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 6, few.MOST])
@@ -81,11 +97,47 @@ def test_a_token_has_the_same_bits_in_any_batch_and_on_any_threads() -> None:
 
 
 @pytest.mark.parametrize("counts", [[33] + [1] * 7, [5] * 8])
+@pytest.mark.parametrize("shape", SHAPES, ids=["dense", "mixture", "normalised"])
 @torch.no_grad()
-def test_a_sequence_read_in_few_tokens_has_the_logits_of_a_whole_one(counts: list[int]) -> None:
-    whole, tokens = model(), torch.arange(40) * 7 % SHAPE.vocab_size
-    truth = whole.logits(tokens[None])[0]
-    torch.testing.assert_close(answer(whole, tokens, counts), truth, rtol=1e-4, atol=1e-5)
+def test_a_sequence_read_in_few_tokens_has_the_logits_of_a_whole_one(
+    shape: ModelConfig, counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the same experts."""
+    whole, tokens = model(shape), torch.arange(40) * 7 % SHAPE.vocab_size
+    truth = whole(tokens[None])
+    monkeypatch.delattr(MoE, "forward")
+    found, chosen = read(whole, tokens, counts)
+    expected = whole.project(truth.hidden)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    if truth.routing is not None:
+        assert torch.equal(torch.cat(chosen, 2), truth.routing.experts)
+
+
+@torch.no_grad()
+def test_a_token_of_a_mixture_has_the_same_bits_in_any_batch() -> None:
+    whole, tokens = model(MIXTURE), torch.arange(40) * 7 % SHAPE.vocab_size
+    alone = answer(whole, tokens, [33] + [1] * 7)
+    assert torch.equal(answer(whole, tokens, [33, 7]), alone)
+
+
+@torch.no_grad()
+def test_a_broken_token_of_a_mixture_breaks_no_other() -> None:
+    whole, tokens = model(MIXTURE), torch.arange(2, 8)
+    truth = answer(whole, tokens, [6])
+    whole.model.embed_tokens.weight[7] = torch.nan  # the last one
+    found = answer(whole, tokens, [6])
+    assert found[5].isnan().all()
+    assert torch.equal(found[:5, :7], truth[:5, :7])
+
+
+def test_a_mixture_of_other_weights_computes_for_itself() -> None:
+    whole, tokens = model(MIXTURE), torch.arange(8)
+    truth = answer(whole, tokens, [8])
+    block = whole.model.layers[0]
+    assert isinstance(block, Block) and isinstance(block.mlp, MoE)
+    up = block.mlp.experts.up_proj
+    up.data = up.mT.contiguous().mT
+    torch.testing.assert_close(answer(whole, tokens, [8]), truth, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kept", [torch.bfloat16, torch.float16, torch.float64])

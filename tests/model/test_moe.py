@@ -50,25 +50,25 @@ def router_logits(mixture: Transformer, tokens):
     outputs = mixture(tokens)
     for hook in hooks:
         hook.remove()
-    return tuple(logits), outputs.routing
+    return tuple(logits), outputs.routing.sums
 
 
 def test_the_balance_loss_is_that_of_transformers_in_the_mean_over_layers(mixture):
-    logits, routing = router_logits(mixture, torch.randint(0, 64, (2, 9)))
-    ours = balance(routing.counts, routing.probs, routing.tokens)
+    logits, sums = router_logits(mixture, torch.randint(0, 64, (2, 9)))
+    ours = balance(sums.counts, sums.probs, sums.tokens)
     shape = mixture.config.num_experts, mixture.config.num_experts_per_tok
     theirs = [load_balancing_loss_func((layer,), *shape) for layer in logits]
     torch.testing.assert_close(ours, torch.stack(theirs).mean())
 
 
 def test_the_balance_loss_is_experts_times_the_sum_of_shares_times_probabilities(mixture):
-    logits, routing = router_logits(mixture, torch.randint(0, 64, (2, 9)))
+    logits, sums = router_logits(mixture, torch.randint(0, 64, (2, 9)))
     probs = torch.stack([layer.softmax(-1) for layer in logits])  # [layers, tokens, experts]
     share = torch.zeros_like(probs).scatter(2, probs.topk(2).indices, 1.0).mean(1)
     expected = mixture.config.num_experts * (share * probs.mean(1)).sum(1).mean()
-    torch.testing.assert_close(balance(routing.counts, routing.probs, routing.tokens), expected)
+    torch.testing.assert_close(balance(sums.counts, sums.probs, sums.tokens), expected)
     squares = [layer.logsumexp(-1).square().sum() for layer in logits]
-    torch.testing.assert_close(routing.z, torch.stack(squares))
+    torch.testing.assert_close(sums.z, torch.stack(squares))
 
 
 def test_layers_that_make_up_for_each_other_are_not_balanced():
@@ -88,7 +88,7 @@ def test_perfect_balance_costs_k_and_a_collapsed_router_costs_e():
 
 def test_the_record_is_a_sum_over_micro_batches(mixture):
     tokens = torch.randint(0, 64, (4, 9))
-    whole, first, second = (mixture(part).routing for part in (tokens, tokens[:1], tokens[1:]))
+    whole, first, second = (mixture(part).routing.sums for part in (tokens, tokens[:1], tokens[1:]))
     assert torch.equal(whole.counts, first.counts + second.counts)
     torch.testing.assert_close(whole.probs, first.probs + second.probs)
     torch.testing.assert_close(whole.z, first.z + second.z)
@@ -98,8 +98,8 @@ def test_the_record_is_a_sum_over_micro_batches(mixture):
 def test_padding_stays_out_of_the_record(mixture):
     tokens = torch.randint(0, 64, (1, 10))
     padded = torch.cat([tokens, torch.zeros(1, 6, dtype=torch.long)], dim=1)
-    with_padding = mixture(padded, documents=Documents.of([[10, 6]], padding=[6])).routing
-    without = mixture(tokens).routing
+    with_padding = mixture(padded, documents=Documents.of([[10, 6]], padding=[6])).routing.sums
+    without = mixture(tokens).routing.sums
     assert torch.equal(with_padding.counts, without.counts)
     torch.testing.assert_close(with_padding.probs, without.probs)
     assert with_padding.tokens == 10
@@ -112,8 +112,8 @@ def test_the_balance_loss_pulls_a_lopsided_router_back(mixture):
         moe.gate.weight[0] += 0.2  # expert 0 takes nearly everything
     losses = []
     for _ in range(30):
-        routing = moe(x)[1]
-        loss = balance(routing.counts[None], routing.probs[None], routing.tokens)
+        sums = moe(x)[1].sums
+        loss = balance(sums.counts[None], sums.probs[None], sums.tokens)
         moe.gate.weight.grad = None
         loss.backward()
         with torch.no_grad():
@@ -125,6 +125,6 @@ def test_the_balance_loss_pulls_a_lopsided_router_back(mixture):
 def test_the_record_keeps_fp32_sums_under_autocast(mixture):
     tokens = torch.randint(0, 64, (4, 99))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        routing = mixture(tokens).routing
-    assert routing.probs.dtype == routing.z.dtype == torch.float32
-    torch.testing.assert_close(routing.probs.sum(1), torch.full((2,), 396.0))
+        sums = mixture(tokens).routing.sums
+    assert sums.probs.dtype == sums.z.dtype == torch.float32
+    torch.testing.assert_close(sums.probs.sum(1), torch.full((2,), 396.0))

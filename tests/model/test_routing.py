@@ -18,7 +18,7 @@ def gates(mixture):
 
 def gradients(mixture, tokens=TOKENS, **given):
     out = mixture(tokens, **given)
-    loss = out.hidden.square().sum() + out.routing.probs.square().sum()
+    loss = out.hidden.square().sum() + out.routing.sums.probs.square().sum()
     return out.routing, torch.autograd.grad(loss, list(mixture.parameters()), allow_unused=True)
 
 
@@ -50,7 +50,7 @@ def test_a_recomputation_that_would_choose_otherwise_takes_the_first_choice(mixt
     assert not set(choose(-seen[0], 2)[0].tolist()) & set(routing.experts[0].flatten().tolist())
     grads = dict(zip(dict(mixture.named_parameters()), found, strict=True))
     got = grads["model.layers.0.mlp.experts.down_proj"].flatten(1).abs().sum(1) > 0
-    assert torch.equal(got, routing.counts[0] > 0)
+    assert torch.equal(got, routing.sums.counts[0] > 0)
 
 
 def test_a_given_choice_is_taken_and_told(mixture):
@@ -60,13 +60,13 @@ def test_a_given_choice_is_taken_and_told(mixture):
     assert torch.equal(routing.experts, other)
     assert free.shape == (2, 2, 9, 2)
     counted = [torch.bincount(layer.flatten(), minlength=6) for layer in other]
-    assert torch.equal(routing.counts, torch.stack(counted).to(routing.counts.dtype))
+    assert torch.equal(routing.sums.counts, torch.stack(counted).to(routing.sums.counts.dtype))
 
 
 def test_its_own_choice_given_back_changes_nothing(mixture):
     routing, free = gradients(mixture)
     again, given = gradients(mixture, chosen=routing.experts)
-    assert torch.equal(again.probs, routing.probs)
+    assert torch.equal(again.sums.probs, routing.sums.probs)
     assert all(a is b is None or torch.equal(a, b) for a, b in zip(free, given, strict=True))
 
 
@@ -107,4 +107,4 @@ def test_the_entropy_is_that_of_the_probabilities(mixture):
         gate.register_forward_hook(partial(lambda out, *given: out.append(given[-1]), logits))
     routing = mixture(TOKENS).routing
     wanted = [torch.distributions.Categorical(logits=one).entropy().sum() for one in logits]
-    torch.testing.assert_close(routing.entropy, torch.stack(wanted))
+    torch.testing.assert_close(routing.sums.entropy, torch.stack(wanted))

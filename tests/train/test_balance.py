@@ -24,10 +24,10 @@ def test_a_step_logs_the_load_of_all_its_micro_batches(tiny, world):
     model, batches = tiny.model(tiny.MOE), tiny.loader(micro_rows=4).step(0)
     found = accumulate(model, batches, lm, world)
     routings = [model(b.tokens, positions=b.positions, documents=b.documents) for b in batches]
-    counts = sum(out.routing.counts for out in routings)
+    counts = sum(out.routing.sums.counts for out in routings)
     for name, value in load(counts).items():
         torch.testing.assert_close(found[name], value)
-    entropy = sum(out.routing.entropy.sum() for out in routings)
+    entropy = sum(out.routing.sums.entropy.sum() for out in routings)
     rows = sum(b.real for b in batches) * tiny.MOE.num_hidden_layers
     torch.testing.assert_close(found["router_entropy"], entropy / rows)
 
@@ -46,8 +46,9 @@ def test_the_micro_balance_is_the_mean_of_what_each_micro_batch_is_alone(tiny, w
     found = accumulate(model, batches, lm, world, Routers(tiny.MOE, world, micro=0.5))
     alone = []
     for batch in batches:
-        out = model(batch.tokens, positions=batch.positions, documents=batch.documents).routing
-        alone.append(balance(out.counts, out.probs, out.tokens).item() * batch.real)
+        out = model(batch.tokens, positions=batch.positions, documents=batch.documents)
+        sums = out.routing.sums
+        alone.append(balance(sums.counts, sums.probs, sums.tokens).item() * batch.real)
     mean = sum(alone) / sum(batch.real for batch in batches)
     assert float(found["micro_balance"]) == pytest.approx(0.1 * 0.5 * mean, rel=1e-5)
     assert "micro_balance" not in accumulate(model, batches, lm, world)

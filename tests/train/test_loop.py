@@ -70,12 +70,13 @@ def test_the_balance_of_one_micro_batch_is_that_of_the_global_batch(tiny, world)
     model = tiny.model(tiny.MOE)
     batch = tiny.loader(micro_rows=8).step(0)[0]
     found = accumulate(model, [batch], lm, world)["balance"]
-    routing = model(batch.tokens, positions=batch.positions, documents=batch.documents).routing
-    shares, means = routing.counts / routing.tokens, routing.probs / routing.tokens
+    out = model(batch.tokens, positions=batch.positions, documents=batch.documents)
+    sums = out.routing.sums
+    shares, means = sums.counts / sums.tokens, sums.probs / sums.tokens
     layers = tiny.MOE.num_experts * (shares * means).sum(1)
     expected = tiny.MOE.router_aux_loss_coef * layers.mean()
     torch.testing.assert_close(found, expected.detach())
-    assert int(routing.tokens) == batch.real
+    assert int(sums.tokens) == batch.real
 
 
 def test_the_router_z_loss_is_the_mean_square_of_the_routers_normaliser(tiny, world):

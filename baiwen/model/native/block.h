@@ -103,25 +103,22 @@ void before(const float *x, int64_t rows, int64_t hidden, const float *weight, f
     }
 }
 
-// The second half, in place: x += o(attended), then x += down(gated(norm(x))); attended [rows, wide],
-// and what `gated` makes [rows, width].
-template <class O, class Gated, class Down>
+// The second half, in place: x += o(attended), then x += feed(norm(x)); attended [rows, wide].
+// `o` writes to another place; `feed` puts what it gives where its tokens were.
+template <class O, class Feed>
 void after(const float *attended, int64_t wide, float *x, int64_t rows, int64_t hidden,
-           const float *weight, float eps, int64_t width, const O &o, const Gated &gated,
-           const Down &down) {
+           const float *weight, float eps, const O &o, const Feed &feed) {
     thread_local std::vector<float> held;
     for (int64_t first = 0; first < rows; first += PIECE) {
         const int64_t count = std::min(PIECE, rows - first);
-        float *here = x + first * hidden;
-        float *normed = room(held, count * (hidden + width)), *product = normed + count * hidden;
+        float *here = x + first * hidden, *normed = room(held, count * hidden);
         o(attended + first * wide, count, normed);
 #pragma omp parallel for if (count * hidden > SMALL)
         for (int64_t n = 0; n < count; ++n) {
             add(here + n * hidden, normed + n * hidden, hidden);
             norm(here + n * hidden, weight, eps, hidden, normed + n * hidden);
         }
-        gated(normed, count, product);
-        down(product, count, normed);
+        feed(normed, count);
         add(here, normed, count * hidden);
     }
 }

@@ -1,11 +1,13 @@
 // Linears of fp32 weights where they lie, [outputs][inputs], for the few tokens of a decoding step,
-// and the two halves of a block around attention made of them.
+// and the two halves of a block around attention made of them, dense or a mixture of experts.
 //
 // A general product of so few rows spends its time on rearranging the weights. Here a tile is ROWS
 // tokens by OUTS outputs, whose sums run along the inputs, W at a time, so both operands are read
 // as they lie; the first rows that meet a block of weights fetch the next one from memory. A
 // token's result is the same bits whatever else is in the batch, and on any number of threads.
 #include "block.h"
+
+#include <numeric>
 
 namespace {
 
@@ -110,6 +112,84 @@ void gate_up(const Tokens &tokens, const float *gate, const float *up, int64_t w
     }
 }
 
+// down(silu(gate x) * up x): gate and up [width][depth], down [depth][width].
+struct FeedForward {
+    const float *gate, *up, *down;
+    int64_t width;
+};
+
+// To out [rows][depth], which may be where the tokens are.
+void feed_forward(const Tokens &tokens, const FeedForward &by, float *out) {
+    thread_local std::vector<float> held;
+    float *inner = room(held, tokens.rows * by.width);
+    gate_up(tokens, by.gate, by.up, by.width, inner);
+    linear({inner, tokens.rows, by.width}, by.down, nullptr, tokens.depth, out);
+}
+
+// A layer of experts, of which a token takes `k`, and one that sees all tokens.
+struct Mixture {
+    const float *router;  // [experts][depth]
+    int64_t experts, k;
+    bool normalised;            // the weights of a token's experts add up to 1
+    FeedForward first;          // the others follow each other
+    const float *shared_gate;   // [depth]
+    FeedForward shared;
+
+    FeedForward expert(int64_t number, int64_t depth) const {
+        const int64_t at = number * first.width * depth;
+        return {first.gate + at, first.up + at, first.down + at, first.width};
+    }
+};
+
+// A token's k likeliest experts, of equals the first, and their weights; spoils the logits.
+void choose(const Mixture &by, float *logits, int64_t *chosen, float *weights) {
+    const float top = *std::max_element(logits, logits + by.experts);
+    float total = 0, taken = 0;
+    for (int64_t e = 0; e < by.experts; e++) total += logits[e] = std::exp(logits[e] - top);
+    for (int64_t j = 0; j < by.k; j++) {
+        float *likeliest = std::max_element(logits, logits + by.experts);
+        chosen[j] = likeliest - logits;
+        taken += weights[j] = *likeliest;
+        *likeliest = -1;
+    }
+    for (int64_t j = 0; j < by.k; j++) weights[j] /= by.normalised ? taken : total;
+}
+
+// All tokens through their experts, each of which meets its tokens at once, and the shared one, to
+// where they were; chosen [rows][k]. What a token's experts give is added in their order.
+void mix(const Mixture &by, const Tokens &tokens, int64_t *chosen, float *out) {
+    const int64_t rows = tokens.rows, depth = tokens.depth, pairs = rows * by.k;
+    thread_local std::vector<float> held;
+    float *logits = room(held, rows * (by.experts + 1) + pairs + (rows + pairs) * depth);
+    float *gates = logits + rows * by.experts, *weights = gates + rows;
+    float *shared = weights + pairs, *sent = shared + rows * depth;
+    linear(tokens, by.router, nullptr, by.experts, logits);
+    linear(tokens, by.shared_gate, nullptr, 1, gates);
+    for (int64_t n = 0; n < rows; n++)
+        choose(by, logits + n * by.experts, chosen + n * by.k, weights + n * by.k);
+    std::vector<int64_t> order(pairs);  // of pairs (token, choice), by expert
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int64_t one, int64_t other) { return chosen[one] < chosen[other]; });
+    for (int64_t i = 0; i < pairs; i++)
+        std::copy_n(tokens.x + order[i] / by.k * depth, depth, sent + i * depth);
+    for (int64_t begin = 0, end; begin < pairs; begin = end) {
+        const int64_t expert = chosen[order[begin]];
+        for (end = begin; end < pairs && chosen[order[end]] == expert;) end++;
+        float *here = sent + begin * depth;
+        feed_forward({here, end - begin, depth}, by.expert(expert, depth), here);
+    }
+    feed_forward(tokens, by.shared, shared);
+    for (int64_t n = 0; n < rows; n++) {
+        const float open = 1 / (1 + std::exp(-gates[n]));
+        for (int64_t d = n * depth; d < (n + 1) * depth; d++) out[d] = open * shared[d];
+    }
+    for (int64_t i = 0; i < pairs; i++) {
+        float *to = out + order[i] / by.k * depth;
+        for (int64_t d = 0; d < depth; d++) to[d] += weights[order[i]] * sent[i * depth + d];
+    }
+}
+
 }  // namespace
 
 // x [rows, inputs] by weights [outputs, inputs] -> out [rows, outputs].
@@ -143,16 +223,30 @@ extern "C" void few_heads(const float *x, int64_t rows, int64_t hidden, const fl
 // As `block_rest` of linear.cpp, for any sizes.
 extern "C" void few_rest(const float *attended, int64_t wide, float *x, int64_t rows,
                          int64_t hidden, const float *o, const float *weight, float eps,
-                         const float *gate, const float *up, int64_t width, const float *down) {
-    after(
-        attended, wide, x, rows, hidden, weight, eps, width,
-        [&](const float *from, int64_t count, float *to) {
-            linear({from, count, wide}, o, nullptr, hidden, to);
-        },
-        [&](const float *from, int64_t count, float *to) {
-            gate_up({from, count, hidden}, gate, up, width, to);
-        },
-        [&](const float *from, int64_t count, float *to) {
-            linear({from, count, width}, down, nullptr, hidden, to);
-        });
+                         const float *gate, const float *up, const float *down, int64_t width) {
+    const auto project = [&](const float *from, int64_t count, float *to) {
+        linear({from, count, wide}, o, nullptr, hidden, to);
+    };
+    after(attended, wide, x, rows, hidden, weight, eps, project, [&](float *normed, int64_t count) {
+        feed_forward({normed, count, hidden}, {gate, up, down, width}, normed);
+    });
+}
+
+// The same with a mixture: gate, up and down of all `experts`, then those of the shared one; `chosen`
+// [rows, k] tells which experts each token took.
+extern "C" void few_mixture(const float *attended, int64_t wide, float *x, int64_t rows,
+                            int64_t hidden, const float *o, const float *weight, float eps,
+                            const float *router, int64_t experts, int64_t k, bool normalised,
+                            const float *gate, const float *up, const float *down, int64_t width,
+                            const float *shared_gate, const float *gate_all, const float *up_all,
+                            const float *down_all, int64_t width_all, int64_t *chosen) {
+    const Mixture by{router, experts, k, normalised, {gate, up, down, width},
+                     shared_gate, {gate_all, up_all, down_all, width_all}};
+    const auto project = [&](const float *from, int64_t count, float *to) {
+        linear({from, count, wide}, o, nullptr, hidden, to);
+    };
+    after(attended, wide, x, rows, hidden, weight, eps, project, [&](float *normed, int64_t count) {
+        mix(by, {normed, count, hidden}, chosen, normed);
+        chosen += count * k;
+    });
 }

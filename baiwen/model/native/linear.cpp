@@ -44,22 +44,17 @@ extern "C" void block_rest(int bits, const float *attended, int64_t wide, float 
                            int64_t hidden, const void *o, const float *weight, float eps,
                            const void *gate_up, int64_t width, const void *down) {
     thread_local std::vector<float> held;
-    const auto gated = [&](const float *normed, int64_t count, float *product) {
-        float *both = room(held, count * 2 * width);
+    const auto project = [&](const float *from, int64_t count, float *to) {
+        linear(bits, from, wide, count, wide, o, nullptr, to, hidden);
+    };
+    after(attended, wide, x, rows, hidden, weight, eps, project, [&](float *normed, int64_t count) {
+        float *both = room(held, count * 3 * width), *product = both + count * 2 * width;
         linear(bits, normed, hidden, count, hidden, gate_up, nullptr, both, 2 * width);
 #pragma omp parallel for if (count * width > SMALL)
         for (int64_t n = 0; n < count; ++n) {
             const float *gate = both + n * 2 * width;
             swiglu(gate, gate + width, width, product + n * width);
         }
-    };
-    after(
-        attended, wide, x, rows, hidden, weight, eps, width,
-        [&](const float *from, int64_t count, float *to) {
-            linear(bits, from, wide, count, wide, o, nullptr, to, hidden);
-        },
-        gated,
-        [&](const float *from, int64_t count, float *to) {
-            linear(bits, from, width, count, width, down, nullptr, to, hidden);
-        });
+        linear(bits, product, width, count, width, down, nullptr, normed, hidden);
+    });
 }
