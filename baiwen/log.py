@@ -137,6 +137,7 @@ class StepLog:
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log one step; shown are loss, lr, grad_norm, tokens_per_second, mfu, memory (bytes)."""
+        progress.mark()
         if not self.main:
             return
         row = {name: _finite(value) for name, value in metrics.items()}

@@ -1,12 +1,14 @@
-"""Marks of work that gets on: what tells a slow rank from one that stands still (`dist/watch.py`).
+"""Marks of work that gets on: what tells the slow from what stands still.
+
+Of ranks `dist/watch.py` asks for them, of workers that Ray places `dist/crew.py`.
 
     for chunk in progress.marked(chunks):     # a mark after each
         ...
     progress.mark()
 
 A mark is made wherever a rank may work for minutes without a collective while others wait for it:
-with each step of the engine, each judged answer, each tensor read, each item of `log.track`.
-Those of the main thread count, since it is the one that others wait for.
+with each step of the engine or of training, each judged answer, each tensor read, each item of
+`log.track`. Those of the main thread count, since it is the one that others wait for.
 """
 
 import threading

@@ -13,7 +13,7 @@ The four calls are those of the engine in this process (`rollout.py`). Prompts a
 shares of a fixed size, each to the next worker that is free, and a worker forgets what it has
 computed before each: so answers are a function of weights, seed and prompts, in the same bits with
 any number of like workers. Weights are put into Ray's store once, as arrays; a worker that is given
-a share takes those that it does not have yet, one at a time. A worker that dies, or says nothing
+a share takes those that it does not have yet, one at a time. A worker that dies, or does not get on
 for `timeout` seconds, is started again, and its share is asked again (`dist/crew.py`).
 """
 
@@ -49,7 +49,6 @@ class Workers(Placed):
     count: Annotated[int, Field(ge=0)] = 0  # workers; 0: the engine of the training process
     staleness: Annotated[int, Field(ge=0)] = 0  # updates that the weights of a rollout may be old
     share: Annotated[int, Field(gt=0)] = 16  # prompts that a worker is asked at a time
-    timeout: Annotated[float, Field(gt=0)] = 900.0  # seconds to start, or to answer a share
     tries: Annotated[int, Field(gt=0)] = 3  # times that a share is asked before the run gives up
 
 

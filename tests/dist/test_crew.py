@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from baiwen import progress
 from baiwen.dist import crew
 from baiwen.dist.crew import Call, Crew, Placed
 from baiwen.errors import UserError
@@ -27,6 +28,12 @@ class Worker:
 
     def nap(self, seconds):
         time.sleep(seconds)
+
+    def plod(self, seconds):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.2)
+            progress.mark()
 
     def refuse(self):
         raise UserError("there is no folder shards")
@@ -89,10 +96,13 @@ def test_a_worker_that_dies_is_started_again_and_the_call_that_kills_is_named(tw
 
 
 @pytest.mark.slow
-def test_a_call_that_no_worker_answers_in_time_is_named(two):
+def test_a_worker_is_waited_for_while_it_gets_on_and_no_longer(two):
     slow = Crew(placed(count=1, timeout=60), Worker, 0)
+    slow._placed = placed(count=1, timeout=4)
+    assert dict(slow.ask([Call("a walk", "plod", (6,))])) == {0: None}
+    assert slow.restarts == 0
     slow._placed = placed(count=1, timeout=0.01)
-    with pytest.raises(UserError, match=r"asked for 2 times .* said nothing for 0.01 s"):
+    with pytest.raises(UserError, match=r"asked for 2 times .* did not get on for 0.01 s"):
         dict(slow.ask([Call("a nap", "nap", (60,))]))
     slow.close()
 

@@ -70,7 +70,7 @@ def test_one_worker_answers_as_two_in_the_same_bits(two, model, monkeypatch):
 def test_a_worker_that_is_killed_is_started_again_and_asked_again(two, model):
     two.update_weights(whole(model))
     before = roll_out(two, PROMPTS, SAMPLING, room=64)
-    two._crew._ray.kill(two._crew.workers[0])
+    two._crew._ray.kill(two._crew.workers[0].actor)
     assert roll_out(two, PROMPTS, SAMPLING, room=64) == before
     assert two.stats()["restarts"] == 1
 
