@@ -22,6 +22,7 @@ import torch
 
 from baiwen.engine.engine import Engine
 from baiwen.engine.grammar import Grammar
+from baiwen.engine.matcher import bias, masks
 from baiwen.engine.sampler import Sampling
 from baiwen.model.packed import pack
 from baiwen.model.sizes import SIZES
@@ -137,9 +138,9 @@ def alone(engine: Engine, grammar: Grammar, tokens: int) -> list[float]:
     ids = engine.generate([PROMPT], Sampling(max_tokens=tokens, grammar=grammar))[0].ids
     matcher, spent = grammar.matcher(), []
     for token in ids:
-        logits = torch.zeros(engine.model.config.vocab_size)
+        logits = torch.zeros(1, len(engine.tokenizer))
         began = time.perf_counter()
-        matcher.mask(logits)
+        logits += bias(masks([(matcher, ())])[0], logits.shape[1], logits.device)
         matcher.push(token)
         spent.append(time.perf_counter() - began)
     return spent

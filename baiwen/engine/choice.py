@@ -6,10 +6,11 @@ R rows that a token is chosen for, V vocabulary, C hidden size, N tokens of a st
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from baiwen.engine import edits
+from baiwen.engine import edits, matcher
 from baiwen.engine.request import Request, Sample, Token
 from baiwen.engine.sampler import Sampling, choose
 from baiwen.model.transformer import Transformer
@@ -66,13 +67,26 @@ def _edited(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     changes = [row.sample.edit(number, row.guesses) for number, row in enumerate(rows)]
     needed = [change for change in changes if change is not None]
     bound = [number for number, row in enumerate(rows) if row.sample.matcher is not None]
-    if not needed and not bound:
+    if not bound and not needed:
         return logits
+    if not needed and len(bound) == len(rows):
+        return logits + _barred(rows, logits)
     logits = logits.clone(memory_format=torch.contiguous_format)
     edits.apply(logits, needed)
-    for number in bound:
-        rows[number].sample.mask(logits[number], rows[number].guesses)
+    if bound:
+        logits[bound] += _barred([rows[number] for number in bound], logits)
     return logits
+
+
+def _barred(rows: Sequence[Row], logits: Tensor) -> Tensor:
+    """What the grammars of rows add to their logits, [R, V]: 0, or -inf for what is not allowed."""
+    longest = {row.sample: row.guesses for row in rows}  # the last row of a sample has all of them
+    asked = [(sample.matcher, guesses) for sample, guesses in longest.items() if sample.matcher]
+    masks = dict(zip(longest, matcher.masks(asked), strict=True))
+    for sample, found in masks.items():
+        sample.constrain(found[0])
+    ours = np.stack([masks[row.sample][len(row.guesses)] for row in rows])
+    return matcher.bias(ours, logits.shape[1], logits.device)
 
 
 def _tempered(logits: Tensor, samplings: Sequence[Sampling]) -> Tensor:

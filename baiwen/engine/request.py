@@ -15,8 +15,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import Tensor
+import numpy as np
 
+from baiwen.engine import matcher
 from baiwen.engine.edits import Edit, Seen, penalises
 from baiwen.engine.lookup import Lookup
 from baiwen.engine.reading import Reading, Sparsity
@@ -211,13 +212,18 @@ class Sample:
         return min(self.request.sampling.max_tokens - self.answered, limit)
 
     @property
+    def early(self) -> bool:
+        """Whether nothing may end the answer yet, unless its grammar allows nothing else."""
+        return self.answered < self.request.sampling.min_tokens
+
+    @property
     def guessable(self) -> int:
         """Tokens that may be guessed ahead: none while a ban depends on the place.
 
         Nor before the answer has begun: the samples that begin with this one's blocks would share
         those of its guesses.
         """
-        return 0 if self.answered < max(self.request.sampling.min_tokens, 1) else self.room - 1
+        return self.room - 1 if self.answered and not self.early else 0
 
     def draw(self, ahead: int) -> float:
         """The draw for the token that comes `ahead` tokens after the next one."""
@@ -226,30 +232,23 @@ class Sample:
     def edit(self, row: int, guesses: Sequence[int]) -> Edit | None:
         """What changes the logits in `row`, those after `guesses`; None if nothing does."""
         sampling = self.request.sampling
-        early = self.matcher is None and self.answered < sampling.min_tokens
-        banned = tuple(self.request.ends) if early else ()
+        banned = tuple(self.request.ends) if self.early and self.matcher is None else ()
         if self._seen is None and not sampling.logit_bias and not banned:
             return None
         seen = None if self._seen is None else self._seen.after(guesses)
         return Edit(row, sampling, seen, banned)
 
-    def mask(self, logits: Tensor, guesses: Sequence[int]) -> None:
-        """Bar what the grammar does not allow after `guesses`: logits [V], in place.
+    def constrain(self, mask: np.ndarray) -> None:
+        """Bar the ends in a mask [W] of its grammar, if it is too early for them.
 
-        After guesses that end the answer nothing is barred: what would follow is not looked at.
+        A grammar that is too ambiguous to go on with ends the request.
         """
         assert self.matcher is not None
-        pushed = 0
+        if self.early:
+            matcher.bar(mask, self.request.ends)
         try:
-            for token in guesses:
-                if token in self.request.ends or self.matcher.finished:
-                    break
-                self.matcher.push(token)
-                pushed += 1
-            if pushed == len(guesses) and not self.matcher.finished:
-                self.matcher.mask(logits)
-            self.matcher.rollback(pushed)
-        except UserError as error:  # a grammar that is too ambiguous to go on with
+            self.matcher.check()
+        except UserError as error:
             self.request.error = error
 
     def allowed(self, guesses: Sequence[int]) -> Sequence[int]:

@@ -335,7 +335,7 @@ def test_a_grammar_holds_beside_free_answers(build, tokenizer):
         assert build().generate([PROMPTS[0]], free)[0].ids == one.samples[0].ids[-40:]
 
 
-@pytest.mark.parametrize("way", ["mask", "push"])
+@pytest.mark.parametrize("way", ["check", "push"])
 def test_a_grammar_that_fails_ends_its_own_request_alone(build, monkeypatch, tokenizer, way):
     engine = build()
     grammar = Grammar.regex(tokenizer, "[a-z ]{500}")
@@ -343,7 +343,7 @@ def test_a_grammar_that_fails_ends_its_own_request_alone(build, monkeypatch, tok
     free = engine.add(PROMPTS[0], NEVER)
     engine.step()
 
-    def fail(_given):
+    def fail(*_given):
         raise UserError("too ambiguous")
 
     monkeypatch.setattr(bound.samples[0].matcher, way, fail)
@@ -357,6 +357,15 @@ def test_a_penalty_of_next_to_nothing_keeps_to_the_grammar(engine, tokenizer):
     grammar = Grammar.regex(tokenizer, "(he|wo)+[0-9]")
     sampling = replace(NEVER, grammar=grammar, repetition_penalty=1e-300)
     assert set(engine.generate(["hello world"], sampling)[0].text) <= set("hewo0123456789")
+
+
+def test_before_min_tokens_a_grammar_ends_no_answer_that_it_lets_go_on(engine, tokenizer):
+    liked = {tokenizer.end_of_turn: 99.0}
+    sampling = Sampling(max_tokens=30, min_tokens=12, logit_bias=liked)
+    for pattern, tokens in (("[a-z]{1,40}", 13), ("(x|y){4}", 4)):
+        grammar = Grammar.regex(tokenizer, pattern)
+        [done] = engine.generate(["hello"], replace(sampling, grammar=grammar))
+        assert (len(done.ids), done.finish_reason) == (tokens, "stop")
 
 
 def test_text_ids_and_messages_are_prompts(engine):

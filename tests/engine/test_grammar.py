@@ -6,11 +6,13 @@ import json
 import random
 import re
 import weakref
+from collections.abc import Sequence
 
 import pytest
 import torch
 
-from baiwen.engine.grammar import LONGEST, Grammar, Matcher
+from baiwen.engine.grammar import LONGEST, Grammar
+from baiwen.engine.matcher import Matcher, bar, bias, masks
 from baiwen.errors import UserError
 from baiwen.tokenizer import Tokenizer, train
 from baiwen.tokenizer.vocabulary import SYMBOLS
@@ -70,10 +72,13 @@ def qwen(shared) -> Tokenizer:
     return Tokenizer.load(shared / "tokenizer" / "qwen2.5")
 
 
-def allowed(matcher: Matcher, rows: int) -> list[int]:
-    logits = torch.zeros(rows)
-    matcher.mask(logits)
-    return torch.nonzero(logits == 0).flatten().tolist()
+def barred(matcher: Matcher, guesses: Sequence[int] = ()) -> torch.Tensor:
+    """What its grammar adds to the logits of a matcher, and after each guess: [1 + guesses, V]."""
+    return bias(masks([(matcher, guesses)])[0], matcher.vocabulary, torch.device("cpu"))
+
+
+def allowed(matcher: Matcher) -> list[int]:
+    return torch.nonzero(barred(matcher)[0] == 0).flatten().tolist()
 
 
 def walk(tokenizer: Tokenizer, grammar: Grammar, seed: int, most: int = 400) -> list[int] | None:
@@ -83,10 +88,9 @@ def walk(tokenizer: Tokenizer, grammar: Grammar, seed: int, most: int = 400) -> 
                if word[:1] in b'"}]0']  # fmt: skip
     matcher, ids = grammar.matcher(), []
     while not matcher.finished:
-        logits = torch.randn(len(tokenizer) + 7, generator=generator)
+        logits = torch.randn(len(tokenizer) + 7, generator=generator)[: len(tokenizer)]
         logits[closing] += 2.5
-        matcher.mask(logits)
-        ids.append(int(logits.argmax()))
+        ids.append(int((logits + barred(matcher)[0]).argmax()))
         matcher.push(ids[-1])
         if len(ids) > most:
             return None
@@ -307,7 +311,7 @@ def test_a_choice_is_one_of_its_options_and_nothing_else(tokenizer):
         matcher = grammar.matcher()
         for token in ids:
             matcher.push(token)
-        nexts = set(allowed(matcher, len(tokenizer)))
+        nexts = set(allowed(matcher))
         if nexts & ends:
             found.add(tokenizer.decode(ids))
         paths += [[*ids, token] for token in nexts - ends]
@@ -429,8 +433,7 @@ def test_control_tokens_are_never_text(tokenizer):
     for grammar in grammars:
         matcher = grammar.matcher()
         for _ in range(40):
-            logits = torch.randn(len(tokenizer), generator=generator)
-            matcher.mask(logits)
+            logits = torch.randn(len(tokenizer), generator=generator) + barred(matcher)[0]
             control = {
                 token for token in tokenizer.vocabulary.control_ids.values() if logits[token] > -9e9
             }
@@ -441,40 +444,47 @@ def test_control_tokens_are_never_text(tokenizer):
             matcher.push(int(logits.argmax()))
 
 
-def test_rows_beyond_the_tokenizer_and_only_they_are_masked_besides(tokenizer):
-    matcher = Grammar.regex(tokenizer, "(?s:.*)").matcher()
-    logits = torch.randn(len(tokenizer) + 100)
-    before = logits.clone()
-    matcher.mask(logits)
-    words = len(tokenizer.vocabulary.tokens)
-    whole = [token for token in range(words) if tokenizer.decode([token]).isascii()]
-    assert torch.equal(logits[whole], before[whole])
-    assert logits[len(tokenizer) :].isneginf().all()
-
-
-def test_rollback_brings_back_the_mask(tokenizer):
-    matcher = Grammar.json_schema(tokenizer, PERSON).matcher()
-    ids, masks = spelled(tokenizer, '{"name": "Bo", "age": 15'), []
-    for token in ids:
-        masks.append(allowed(matcher, len(tokenizer)))
+def test_masks_after_guesses_are_those_of_the_tokens_one_by_one(tokenizer):
+    grammar = Grammar.json_schema(tokenizer, PERSON)
+    ids = spelled(tokenizer, '{"name": "Bo", "age": 15')
+    ahead, matcher = grammar.matcher(), grammar.matcher()
+    bare, guessed = masks([(grammar.matcher(), ()), (ahead, ids)])
+    rows = bias(guessed, len(tokenizer), torch.device("cpu"))
+    assert (guessed[0] == bare[0]).all()
+    for row, token in zip(rows, ids, strict=False):
+        assert torch.equal(row, barred(matcher)[0])
         matcher.push(token)
-    for place in (20, 9, 0):
-        matcher.rollback(len(ids) - place)
-        assert allowed(matcher, len(tokenizer)) == masks[place]
-        assert matcher.accepts([*ids[place:], 5]) == len(ids) - place
-        for token in ids[place:]:
-            matcher.push(token)
+    assert torch.equal(rows[-1], barred(matcher)[0])
+    assert ahead.accepts(ids) == len(ids)  # it stands where it stood
 
 
-def test_the_end_of_the_turn_closes_and_can_be_taken_back(tokenizer):
+def test_after_a_wrong_guess_nothing_is_barred(tokenizer):
+    good, wrong = (spelled(tokenizer, letter)[0] for letter in "ab")
+    rows = barred(Grammar.regex(tokenizer, "a+").matcher(), [good, wrong, good])
+    assert rows[1].isneginf().any() and not rows[2:].any()
+
+
+def test_the_end_is_barred_as_well_unless_nothing_else_is_allowed(tokenizer):
+    ends = {tokenizer.end_of_turn, tokenizer.end_of_text}
+    matcher = Grammar.regex(tokenizer, "ab?").matcher()
+    matcher.push(spelled(tokenizer, "a")[0])
+    [mask] = masks([(matcher, ())])
+    bar(mask[0], ends)
+    found = bias(mask, len(tokenizer), torch.device("cpu"))[0]
+    assert torch.nonzero(found == 0).flatten().tolist() == spelled(tokenizer, "b")
+    matcher.push(spelled(tokenizer, "b")[0])
+    [mask] = masks([(matcher, ())])
+    bar(mask[0], ends)
+    assert (bias(mask, len(tokenizer), torch.device("cpu"))[0] == 0).sum() == len(ends)
+
+
+def test_the_end_of_the_turn_closes(tokenizer):
     matcher = Grammar.regex(tokenizer, "a+").matcher()
     matcher.push(spelled(tokenizer, "a")[0])
     assert matcher.complete
     assert not matcher.finished
     matcher.push(tokenizer.end_of_turn)
     assert matcher.finished
-    matcher.rollback(1)
-    assert not matcher.finished
 
 
 def test_samples_of_one_grammar_do_not_disturb_one_another(tokenizer):

@@ -84,9 +84,9 @@ def test_a_row_is_chosen_as_alone_whatever_the_others_ask():
 def test_equal_tokens_are_drawn_as_alone_beside_rows_of_another_top_k():
     logits = torch.randint(0, 30, (1, 3000), generator=torch.Generator().manual_seed(0)).float()
     few, more = (Sampling(temperature=5.0, top_k=k) for k in (20, 50))
-    for chance in DRAWS[::100]:
-        alone = choose(logits, [few], [chance]).item()
-        assert choose(logits.expand(2, -1), [few, more], [chance, 0.5])[0].item() == alone
+    for drawn_at in DRAWS[::100]:
+        alone = choose(logits, [few], [drawn_at]).item()
+        assert choose(logits.expand(2, -1), [few, more], [drawn_at, 0.5])[0].item() == alone
 
 
 def test_more_candidates_than_tokens_are_all_tokens():
