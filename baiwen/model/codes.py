@@ -36,7 +36,7 @@ def encode(weight: Tensor, bits: int) -> Tensor:
     outputs, inputs = weight.shape
     panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
     words = GROUP * PANEL * bits // 16 + PANEL * (2 if bits == 4 else 1)
-    packed = torch.empty(panels, groups, words, dtype=torch.int16)
+    packed = weight.new_empty(panels, groups, words, dtype=torch.int16)
     native, weight = library("pack"), weight.detach().contiguous()
     if native is None or weight.dtype not in FLOATS:
         return _encode(weight, bits, packed)

@@ -9,6 +9,7 @@ computation in a way that is not built here is refused.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -26,7 +27,20 @@ ARCHITECTURES = {  # and the model_type of each
     "Qwen2MoeForRewardModel": "qwen2_moe",  # its analogue, which no other program reads
 }
 DTYPES = ("float32", "bfloat16", "float16")
-DENSE_FIELDS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+DENSE_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
+MORE_THAN_0 = (
+    *DENSE_FIELDS,
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+)
 MOE_FIELDS = (
     "num_experts",
     "num_experts_per_tok",
@@ -84,7 +98,7 @@ class ModelConfig:
     @property
     def is_moe(self) -> bool:
         """Whether some layers are mixtures of experts."""
-        return self.num_experts > 0
+        return self.num_experts != 0
 
     @property
     def architecture(self) -> str:
@@ -111,7 +125,7 @@ class ModelConfig:
         if ARCHITECTURES[architecture] == "qwen2":
             values = {name: value for name, value in values.items() if name not in MOE_FIELDS}
         values["reward"] = architecture.endswith("RewardModel")
-        missing = [name for name in (*DENSE_FIELDS, "num_attention_heads") if name not in values]
+        missing = [name for name in DENSE_FIELDS if name not in values]
         if missing:
             raise UserError(f"{source}: {', '.join(missing)} is missing")
         values.setdefault("num_key_value_heads", values["num_attention_heads"])
@@ -156,9 +170,9 @@ class ModelConfig:
 def _problems(config: ModelConfig) -> list[str]:
     """What contradicts itself in `config`, one sentence each."""
     problems = [
-        f"{name} = {getattr(config, name)} must be above 0"
-        for name in (*DENSE_FIELDS, "num_attention_heads", "num_key_value_heads", "rope_theta")
-        if getattr(config, name) <= 0
+        f"{name} = {getattr(config, name)} must be a number above 0"
+        for name in MORE_THAN_0
+        if not 0 < getattr(config, name) < math.inf
     ]
     if problems:
         return problems
@@ -224,7 +238,7 @@ def _refuse_unsupported(raw: Mapping[str, Any], source: str) -> None:
             == ARCHITECTURES[architectures[0]],
             f"model_type = {raw.get('model_type')!r} contradicts {architectures[0]}",
         ),
-        (not moe or raw.get("num_experts", 0) != 0, "num_experts is missing"),
+        (not moe or bool(raw.get("num_experts")), "num_experts is missing"),
         (
             raw.get("hidden_act", "silu") == "silu",
             f"hidden_act = {raw.get('hidden_act')!r} is not built; Qwen2.5 uses silu",

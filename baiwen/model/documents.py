@@ -178,7 +178,8 @@ class Documents:
             before -= row * self.width if shared else 0
             trees.setdefault(root, []).append((row, token, length, token, before, shared))
         ordered = sorted(trees.values(), key=_pairs, reverse=True)
-        return torch.tensor([span for tree in ordered for span in tree], dtype=torch.int32)
+        spans = [span for tree in ordered for span in tree]
+        return torch.tensor(spans, dtype=torch.int32, device="cpu")
 
     @cached_property
     def alike(self) -> dict[tuple[int, int], list[int]]:

@@ -99,7 +99,7 @@ def block(
         native.few_rest(*given, *_feed_forward(mlp))
         return x, None
     number, width, _ = mlp.experts.gate_proj.shape
-    chosen = torch.empty(1, count, mlp.top_k, dtype=torch.int64, device="cpu")
+    chosen = x.new_empty(1, count, mlp.top_k, dtype=torch.int64)
     native.few_mixture(
         *(*given, mlp.gate.weight, number, mlp.top_k, mlp.renormalise),
         *(mlp.experts.gate_proj, mlp.experts.up_proj, mlp.experts.down_proj, width),

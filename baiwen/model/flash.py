@@ -17,6 +17,7 @@ B rows, T queries, S keys, H query heads, K key heads, D head size, n spans.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,7 +45,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents | None = None) 
 def whole_rows(q: Tensor) -> Tensor:
     """Spans [B, 6] of rows that are one document each."""
     rows, tokens = q.shape[:2]
-    return torch.tensor([(row, 0, tokens, 0, 0, 0) for row in range(rows)], dtype=torch.int32)
+    spans = [(row, 0, tokens, 0, 0, 0) for row in range(rows)]
+    return torch.tensor(spans, dtype=torch.int32, device="cpu")
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +98,7 @@ def paged(
     shape = (count, heads, groups, size, block_size, q.stride(0), place, first, last)
     native.prefill(
         *(q, pages.keys, pages.values, *(pages.scales or (None, None)), pages.keys.itemsize),
-        *(pages.table.contiguous(), torch.tensor(shape), *_listed(lists, heads, groups, count)),
+        *(pages.table.contiguous(), _host(shape), *_listed(lists, heads, groups, count)),
         *(1 / math.sqrt(size), torch.get_num_threads(), out, lse),
     )
     return out, lse
@@ -153,12 +155,17 @@ def _rows_of_heads(x: Tensor) -> Tensor:
 
 
 def _strides(*tensors: Tensor) -> Tensor:
-    return torch.tensor([x.stride()[:2] for x in tensors])
+    return _host([x.stride()[:2] for x in tensors])
 
 
 def _shape(q: Tensor, k: Tensor) -> Tensor:
     """T, S, H, K, D."""
-    return torch.tensor((q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3]))
+    return _host((q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3]))
+
+
+def _host(numbers: Sequence[object]) -> Tensor:
+    """int64 where the kernels are, whatever the default device is."""
+    return torch.tensor(numbers, dtype=torch.int64, device="cpu")
 
 
 def _of_key_heads(x: Tensor, like: Tensor) -> Tensor:

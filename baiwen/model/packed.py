@@ -104,7 +104,7 @@ class Packed(nn.Linear):
             assert self.dense is not None
             return F.embedding(ids, self.dense)
         ids = ids.long().contiguous()
-        out = torch.empty(*ids.shape, self.in_features, dtype=torch.float32)
+        out = ids.new_empty(*ids.shape, self.in_features, dtype=torch.float32)
         sizes = ids.numel(), self.out_features, self.in_features
         if not native.packed_rows(self.bits, ids, *sizes, self.codes, out):
             raise IndexError(f"a token id is not in 0 ... {self.out_features - 1}")

@@ -136,4 +136,5 @@ def _spans(own: Sequence[Part]) -> Tensor:
         for part in own
         for row in range(*part.rows)
     ]
-    return torch.tensor(sorted(spans, key=lambda span: -span[2]), dtype=torch.int32)
+    spans.sort(key=lambda span: -span[2])
+    return torch.tensor(spans, dtype=torch.int32, device="cpu")

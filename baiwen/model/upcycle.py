@@ -16,6 +16,7 @@ and shared experts together give on average what the dense layer gives, each by 
 E experts, I the dense width, W an expert's width, C hidden size.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -62,6 +63,8 @@ def moe_config(dense: ModelConfig, knobs: Upcycle) -> ModelConfig:
         )
     if not 0 <= knobs.fresh <= 1:
         raise UserError(f"fresh is {knobs.fresh}: give a share between 0 and 1")
+    if not 0 <= knobs.std < math.inf:
+        raise UserError(f"std is {knobs.std}: give a number from 0 up")
     if knobs.shared == 0:
         raise UserError("Qwen2-MoE always has a shared expert: give shared = 1 or more")
     wide = knobs.shared * knobs.expert_size

@@ -28,6 +28,9 @@ REFUSED = [
     ({"num_key_value_heads": 4}, "not a multiple"),
     ({"num_hidden_layers": 0}, "above 0"),
     ({"rope_theta": 0}, "above 0"),
+    ({"rope_theta": math.inf}, "rope_theta = inf must be a number above 0"),
+    ({"rms_norm_eps": math.nan}, "rms_norm_eps = nan must be a number above 0"),
+    ({"max_position_embeddings": 0}, "above 0"),
     ({"eos_token_id": "<|im_end|>"}, "eos_token_id = .* must be of type int"),
     ({"rope_scaling": [4.0]}, "rope_scaling = .* must be an object"),
     ({"layer_types": 24}, "use_sliding_window"),
@@ -70,7 +73,9 @@ def test_what_is_not_built_is_refused_by_name(change, reason):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"num_experts": 0}, "num_experts"),
+        ({"num_experts": 0}, "num_experts is missing"),
+        ({"num_experts": None}, "num_experts is missing"),
+        ({"num_experts": -1}, "between 1 and num_experts = -1"),
         ({"num_experts_per_tok": 61}, "num_experts_per_tok"),
         ({"moe_intermediate_size": 100}, "multiples of 8"),
         ({"qkv_bias": False}, "qkv_bias"),

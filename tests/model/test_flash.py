@@ -66,6 +66,22 @@ def test_rows_are_documents_where_none_are_told():
     assert torch.equal(flash.attend(*inputs), flash.attend(*inputs, documents))
 
 
+@pytest.mark.parametrize("shape", [(2, 0), (0, 9)])
+def test_no_tokens_have_gradients_of_their_shape(shape):
+    inputs = draw(*shape)
+    for found, given in zip(results(flash.attend, *inputs)[1:], inputs, strict=True):
+        assert found.shape == given.shape
+
+
+def test_the_default_device_is_no_matter():
+    inputs, documents = draw(2, 9), Documents.of([[4, 5], [9]])
+    expected = results(lambda *qkv: flash.attend(*qkv, documents), *inputs)
+    inputs = [x.requires_grad_() for x in inputs]
+    with torch.device("meta"):
+        out = flash.attend(*inputs, documents)
+    assert torch.equal(out, expected[0])
+
+
 def test_the_number_of_threads_changes_no_bit():
     inputs, documents = draw(2, 300, 6, 2, 32), Documents.of([[100, 200], [7, 1, 292]])
 

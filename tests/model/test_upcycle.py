@@ -134,6 +134,7 @@ def test_the_same_seed_makes_the_same_mixture_in_any_order_of_tensors(dense):
         ({"experts": 4, "top_k": 5, "expert_size": 8, "shared": 1}, "cannot choose 5 of 4"),
         ({"experts": 4, "top_k": 2, "expert_size": 8}, "always has a shared expert"),
         ({"experts": 4, "top_k": 2, "expert_size": 8, "shared": 1, "fresh": 2.0}, "fresh is 2.0"),
+        ({"experts": 4, "top_k": 2, "expert_size": 8, "shared": 1, "std": -0.1}, "std is -0.1"),
         (
             {"experts": 4, "top_k": 2, "expert_size": 8, "shared": 1, "start": "preserved"},
             "holds the dense layer",

@@ -261,11 +261,11 @@ void forward(const Forward<T> &job, const int32_t *spans, int64_t count) {
 
 template <typename T>
 void backward(const Backward<T> &job, const int32_t *spans, int64_t count) {
-    std::vector<Span> all = pieces(spans, count, INT32_MAX);
+    std::vector<Span> all = pieces(spans, count, INT32_MAX);  // whole, but for empty ones
     std::vector<int64_t> trees;  // where they begin, and the end of the last
-    for (int64_t i = 0; i < count; i++)
+    for (size_t i = 0; i < all.size(); i++)
         if (!all[i].shared) trees.push_back(i);
-    trees.push_back(count);
+    trees.push_back(all.size());
     int64_t number = int64_t(trees.size()) - 1;
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t tree = 0; tree < number; tree++)
