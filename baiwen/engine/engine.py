@@ -17,29 +17,27 @@ between steps: `reset_cache` then.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from itertools import count, groupby
+from dataclasses import replace
+from itertools import count
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
-from baiwen import progress
-from baiwen.engine import capacity, choice, reading
+from baiwen.engine import capacity, reading
 from baiwen.engine.blocks import Blocks
 from baiwen.engine.capacity import KV
-from baiwen.engine.choice import Row
+from baiwen.engine.core import Core
 from baiwen.engine.embed import hidden, packed
 from baiwen.engine.pretrained import check
-from baiwen.engine.reach import Extend, Reach
-from baiwen.engine.reading import Reader, Sparsity
-from baiwen.engine.request import Completion, Delta, Request, Sample, Token, completions
-from baiwen.engine.routes import Routes
+from baiwen.engine.reach import Extend
+from baiwen.engine.reading import Reader
+from baiwen.engine.request import Completion, Delta, Request, completions
+from baiwen.engine.room import Room
 from baiwen.engine.runner import Runner
 from baiwen.engine.sampler import Sampling
-from baiwen.engine.scheduler import Chunk, Scheduler
+from baiwen.engine.scheduler import Scheduler
 from baiwen.errors import UserError
-from baiwen.model.paged import bytes_per_token
 from baiwen.model.sparse import Sparse
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
@@ -48,7 +46,6 @@ Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]  # text, ids or messa
 GREEDY = Sampling()
 BLOCK = 16  # tokens
 STEP = {"cpu": 512, "cuda": 8192}  # tokens of a forward, by device
-COUNTED = ("prompt_tokens", "generated_tokens", "proposed", "accepted")
 DRAFTED = 4  # tokens that a draft guesses ahead, unless told
 
 
@@ -59,16 +56,15 @@ class Engine:
     go beyond the trained length (`reach.py`), which a longer context does by itself; without a
     context, to 4 times that length. sparse: prompts from `sparse.threshold` tokens on are read
     sparsely, in chunks of their own; answers are dense. kv: how keys and values are kept; None: as
-    the weights.
-    cache_tokens: tokens whose keys and values are kept; None: by the memory there is.
+    the weights. cache_tokens: tokens whose keys and values are kept; None: by the memory there is.
+
     step_tokens: most tokens of a forward, beside a sparse prompt's chunk; None: 512 on a CPU, where
     answers then never stand still for more than a second or two while a prompt is read densely,
-    8192 on a GPU. sequences: most samples
-    that run at once.
-    prefix_cache: share what prompts begin with. lookup: most tokens that are guessed ahead from the
-    text itself, or by `draft`, a smaller model of the same tokenizer (then 4 unless given).
-    routes: completions tell the experts that a mixture's tokens went to (`routes.py`).
-    graphs: decode by CUDA graphs (`graphs.py`); None: on a GPU. Elsewhere their steps run as any.
+    8192 on a GPU. sequences: most samples that run at once. prefix_cache: share what prompts begin
+    with. lookup: most tokens that are guessed ahead from the text itself, or by `draft`, a smaller
+    model of the same tokenizer (then 4 unless given). routes: completions tell the experts that a
+    mixture's tokens went to (`routes.py`). graphs: decode by CUDA graphs (`graphs.py`); None: on a
+    GPU. Elsewhere their steps run as any.
     """
 
     def __init__(
@@ -89,10 +85,10 @@ class Engine:
         routes: bool = False,
         graphs: bool | None = None,
     ) -> None:
-        check(model.config, tokenizer, "the engine")
-        if draft is not None:
-            check(draft.config, tokenizer, "the draft")
-        kind = model.model.embed_tokens.weight.device.type
+        models = [model] if draft is None else [model, draft]
+        for one, name in zip(models, ("the engine", "the draft"), strict=False):
+            check(one.config, tokenizer, name)
+        kind = model.model.norm.weight.device.type
         step_tokens = max(STEP[kind], sequences) if step_tokens is None else step_tokens
         if sequences < 1 or step_tokens < sequences:
             raise UserError(
@@ -101,40 +97,16 @@ class Engine:
             )
         if sparse is not None:
             reading.check(sparse, model.config, BLOCK)
-        self.model, self.tokenizer = model, tokenizer
-        models = [model] if draft is None else [model, draft]
-        dtypes = [capacity.kept(one, kv) for one in models]
-        size = sum(map(bytes_per_token, (one.config for one in models), dtypes))
-        device = model.model.norm.weight.device
-        if context is not None:
-            capacity.check(size, device, context)
-        reaches = [Reach.of(one.config, context, extend) for one in models]
-        longest = min(reach.context for reach in reaches)
-        if cache_tokens is None:
-            cache_tokens = capacity.affordable(size, device, longest, sequences)
-            cache_tokens = -(-max(cache_tokens, context or 0) // BLOCK) * BLOCK
-        blocks = cache_tokens // BLOCK
-        self.context = min(longest, blocks * BLOCK)  # tokens of a prompt and its answer
-        if self.context < max(context or 0, 2):
-            raise UserError(
-                f"cache_tokens = {cache_tokens:,} has no room for a context of "
-                f"{max(context or 0, 2):,} tokens"
-            )
-        within = tuple(replace(reach, context=self.context) for reach in reaches)
-        self.reader = Reader(within, sparse, prefix_cache)
-        self.pool = Blocks(blocks)
+        room = Room.of(models, BLOCK, sequences, context, extend, kv, cache_tokens)
+        self.model, self.tokenizer, self.context = model, tokenizer, room.context
+        self.reader = Reader(room.reaches, sparse, prefix_cache)
+        self.pool = Blocks(room.blocks)
         self.scheduler = Scheduler(self.pool, BLOCK, step_tokens, sequences)
-        graphs = kind == "cuda" if graphs is None else graphs
-        held = blocks + graphs  # a block more, for rows that only fill a shape
-        kept = Routes(model.config, held, BLOCK, device) if routes else None
-        self.runner = Runner(
-            models, self.reader, dtypes, held, BLOCK, kept, sequences if graphs else 0
-        )
-        self.ahead = lookup or (DRAFTED if draft else 0)  # tokens that are guessed
-        self._guesses = self._drafted if draft else _looked_up
-        self._counts: Counter[str] = Counter()
+        recorded = sequences if graphs or (graphs is None and kind == "cuda") else 0
+        self.runner = Runner(models, self.reader, room, BLOCK, routes=routes, graphs=recorded)
+        ahead = lookup or (DRAFTED if draft else 0)
+        self._core = Core(self.scheduler, self.runner, len(tokenizer), ahead)
         self._numbers = count()
-        self._requests: set[Request] = set()
 
     def add(self, prompt: Prompt, sampling: Sampling = GREEDY, first: int = 0) -> Request:
         """Queue a prompt; its deltas come with the steps that follow.
@@ -147,8 +119,7 @@ class Engine:
         number = next(self._numbers)
         read = self.reader.of(len(ids), min(len(ids) + sampling.max_tokens, self.context))
         request = Request(number, ids, sampling, self.tokenizer, self.context, read, first)
-        self._requests.add(request)
-        self.scheduler.add(request.sample())
+        self._core.add(request)
         return request
 
     def ids(self, prompt: Prompt) -> list[int]:
@@ -197,56 +168,23 @@ class Engine:
     @property
     def unfinished(self) -> int:
         """Requests that are under way."""
-        return len(self._requests)
+        return len(self._core.requests)
 
-    @torch.inference_mode()
     def step(self) -> list[tuple[Request, list[Delta]]]:
         """One forward over chunks of prompts and next tokens, and what it gives each request."""
-        chunks = self.scheduler.step(self._guesses, self.ahead)
-        if not chunks:
-            return []
-        progress.mark()
-        self._copy()
-        states = self.runner.run(chunks)  # [N, C]
-        rows = list(self._read(chunks, states))
-        deltas: dict[Request, list[Delta]] = {}
-        for sample, delta in self._answers(rows, states):
-            deltas.setdefault(sample.request, []).append(delta)
-        for request in {row.sample.request for row in rows}:
-            if request.error is not None:
-                deltas[request] = []
-                self.cancel(request)
-        self._requests -= {request for request in deltas if request.finished}
-        return list(deltas.items())
+        return self._core.step()
 
     def cancel(self, request: Request) -> None:
         """Stop answering; its blocks are free at once. A finished request stays as it is."""
-        if request in self._requests:
-            self._requests.remove(request)
-            for sample in request.samples:
-                if sample.finish is None:
-                    self.scheduler.remove(sample)
+        self._core.cancel(request)
 
     def reset_cache(self) -> None:
         """Forget all keys and values, because the weights have changed; what runs is recomputed."""
-        while self.scheduler.running:
-            self.scheduler.preempt()
-        self.pool.reset()
-        self.runner.renew()
+        self._core.reset()
 
     def stats(self) -> dict[str, float]:
         """Counts since the start, and how many samples and blocks there are in what state."""
-        return {
-            "running": len(self.scheduler.running),
-            "waiting": len(self.scheduler.waiting),
-            "blocks_total": self.pool.total,
-            "blocks_used": self.pool.total - self.pool.available,
-            "blocks_cached": self.pool.cached,
-            "preemptions": self.scheduler.preemptions,
-            "cached_tokens": self.scheduler.cached_tokens,
-            **{name: self._counts[name] for name in COUNTED},
-            **self._sparsity(),
-        }
+        return self._core.stats()
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling = GREEDY) -> list[Completion]:
         """Continue every prompt: `sampling.n` completions of the first, then of the second, ...
@@ -272,7 +210,7 @@ class Engine:
         """
         request = self.add(prompt, replace(sampling, n=1))
         try:
-            while request in self._requests:
+            while request in self._core.requests:
                 for other, deltas in self.step():
                     if other is request:
                         yield from (delta.text for delta in deltas if delta.text)
@@ -305,13 +243,6 @@ class Engine:
         ]
         return torch.stack(found)
 
-    def _sparsity(self) -> dict[str, float]:
-        """What was seen of all that was read sparsely."""
-        if self.reader.sparse is None:
-            return {}
-        seen = self.runner.sparsity or Sparsity(0, 1.0, 1.0, 1.0)
-        return {f"sparse_{name}": value for name, value in asdict(seen).items()}
-
     def _finished(self, requests: Sequence[Request]) -> list[Completion]:
         """Step until these are finished; the completions of the first, then of the second, ..."""
         deltas: dict[Request, list[Delta]] = {request: [] for request in requests}
@@ -328,73 +259,3 @@ class Engine:
             for request in left:
                 self.cancel(request)
         return [done for request, found in deltas.items() for done in completions(request, found)]
-
-    def _copy(self) -> None:
-        """Make the copies that the scheduler asks for."""
-        self.runner.copy(self.scheduler.copies)
-        self.scheduler.copies.clear()
-
-    def _drafted(self, allowed: Mapping[Sample, int]) -> Mapping[Sample, Sequence[int]]:
-        """Guesses of the draft model."""
-        self._copy()
-        guesses = self.runner.guess(allowed, len(self.tokenizer))
-        return {sample: sample.allowed(ids) for sample, ids in guesses.items()}
-
-    def _read(self, chunks: Sequence[Chunk], states: Tensor) -> Iterator[Row]:
-        """Book what a forward has computed; the rows of states [N, C] where tokens are chosen."""
-        start = 0
-        for chunk in chunks:
-            sample, last = chunk.sample, chunk.last
-            request = sample.request
-            end = start + chunk.count
-            if request.unscored:
-                request.prompt_tokens += choice.prompt_tokens(
-                    self.model, states[start:end], request, sample.computed, len(self.tokenizer)
-                )
-            fresh = min(chunk.count, len(request.prompt) - sample.computed)
-            self._counts["prompt_tokens"] += max(fresh, 0)
-            self.scheduler.computed(sample, chunk.count)
-            for one in self._ready(sample) if last else ():
-                for ahead in range(len(chunk.guesses) + 1):
-                    yield Row(one, end - 1 + ahead, chunk.guesses[:ahead])
-            start = end + len(chunk.guesses)
-
-    def _ready(self, sample: Sample) -> list[Sample]:
-        """Those whose next token can be chosen: when a prompt is read, all samples of it."""
-        missing = sample.request.sampling.n - len(sample.request.samples)
-        others = [sample.request.sample() for _ in range(missing)]
-        return [sample, *self.scheduler.fork(sample, others)]
-
-    def _answers(self, rows: Sequence[Row], states: Tensor) -> Iterator[tuple[Sample, Delta]]:
-        """Choose the tokens of the rows, of which those after a wrong guess are dropped."""
-        if not rows:
-            return
-        tokens = choice.tokens(self.model, states, rows, len(self.tokenizer))
-        paired = zip(rows, tokens, strict=True)
-        for sample, group in groupby(paired, key=lambda pair: pair[0].sample):
-            *_, (row, _) = pairs = list(group)
-            chosen = choice.accepted(row.guesses, [token for _, token in pairs])
-            if sample.request.error is None:
-                yield sample, self._extend(sample, chosen, len(row.guesses))
-
-    def _extend(self, sample: Sample, chosen: Sequence[Token], guessed: int) -> Delta:
-        """Go on with the chosen tokens, and give the blocks back if that is the end."""
-        delta = sample.extend(chosen)
-        self._counts["generated_tokens"] += len(delta.tokens)
-        self._counts["proposed"] += guessed
-        self._counts["accepted"] += len(chosen) - 1
-        if sample.finish is not None:
-            if self.runner.routes is not None:  # the last token is in no forward pass
-                sample.routes = self.runner.routes.read(sample.table, len(sample.ids) - 1)
-            self.scheduler.remove(sample)
-        elif guessed:
-            self.scheduler.computed(sample, len(chosen) - 1)
-        return delta
-
-
-def _looked_up(allowed: Mapping[Sample, int]) -> Mapping[Sample, Sequence[int]]:
-    """Guesses from what each sample has so far."""
-    return {
-        sample: sample.allowed(sample.lookup.guess(sample.ids, most))
-        for sample, most in allowed.items()
-    }

@@ -27,97 +27,12 @@ from torch import Tensor
 
 from baiwen.engine.embed import packed
 from baiwen.engine.engine import GREEDY, Engine, Prompt
-from baiwen.engine.reading import Sparsity
-from baiwen.engine.request import Delta, Request, Token
+from baiwen.engine.request import Delta, Request
 from baiwen.engine.sampler import Sampling
+from baiwen.engine.submission import Closed, EngineFailed, QueueFull, Submission
 from baiwen.errors import UserError
 
 T = TypeVar("T")
-
-
-class QueueFull(Exception):  # noqa: N818 - what happened, not a kind of error
-    """As many prompts wait already as may."""
-
-
-class Closed(Exception):  # noqa: N818 - what happened, not a kind of error
-    """The front is shutting down, or has: it takes nothing more."""
-
-
-class TooSlow(Exception):  # noqa: N818 - what happened, not a kind of error
-    """The reader left too much unread, and its request was cancelled."""
-
-
-class EngineFailed(Exception):  # noqa: N818 - what happened, not a kind of error
-    """The engine has failed, by a fault of its own; `__cause__` says how."""
-
-
-class Submission:
-    """A prompt that was handed in; iterating over it gives its deltas as they come."""
-
-    def __init__(self, front: "Front", prompt: list[int], samples: int) -> None:
-        self.prompt = prompt
-        self.request: Request | None = None  # set by the worker
-        self.started = False  # whether anything has come
-        self._front, self._unfinished = front, samples
-        self._most = front.buffer * samples
-        self._unread: deque[Delta] = deque()
-        self._news = asyncio.Event()
-        self._error: Exception | None = None
-        self._ended = False
-
-    @property
-    def cached_tokens(self) -> int:
-        """Tokens of the prompt that were in the cache already; known with the first delta."""
-        return self.request.cached_tokens if self.request else 0
-
-    @property
-    def sparsity(self) -> Sparsity | None:
-        """What was seen of a prompt that was read sparsely; known with the first delta."""
-        return self.request.sparsity if self.request else None
-
-    @property
-    def prompt_tokens(self) -> list[Token]:
-        """The prompt with its log-probabilities, if asked for; known with the first delta."""
-        return self.request.prompt_tokens if self.request else []
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Delta:
-        while not self._unread:
-            if self._error is not None:
-                raise self._error
-            if self._ended:
-                raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
-        return self._unread.popleft()
-
-    async def cancel(self) -> None:
-        """Stop it, if it is not finished; its blocks are free before the next step."""
-        self._front._cancel(self)
-
-    async def aclose(self) -> None:
-        """The same, for `contextlib.aclosing`."""
-        await self.cancel()
-
-    def _take(self, deltas: Iterable[Delta]) -> None:
-        """On the event loop: what a step gave."""
-        self.started = True
-        for delta in deltas:
-            self._unread.append(delta)
-            self._unfinished -= delta.finish_reason is not None
-        if self._unfinished == 0:
-            self._end()
-        elif len(self._unread) > self._most:
-            self._front._cancel(self, TooSlow(f"more than {self._most} deltas were left unread"))
-        self._news.set()
-
-    def _end(self, error: Exception | None = None) -> None:
-        """On the event loop: nothing more will come."""
-        self._ended, self._error = True, error
-        self._front._open.discard(self)
-        self._news.set()
 
 
 class Front:
@@ -172,7 +87,7 @@ class Front:
         self._refuse()
         if self.waiting >= self.max_waiting:
             raise QueueFull(f"{self.waiting} prompts wait already")
-        submission = Submission(self, ids, sampling.n)
+        submission = Submission(ids, sampling.n, self.buffer, self._cancel)
         self._open.add(submission)
         self._inbox.put(partial(self._add, submission, sampling))
         return submission
@@ -187,16 +102,6 @@ class Front:
             self.engine.check(ids, Sampling(max_tokens=0))
         batches = list(packed(every, self.engine.scheduler.step_tokens)) or [[]]
         return torch.cat([await self._run(partial(self.engine.embed, b, pooling)) for b in batches])
-
-    async def drain(self, seconds: float) -> bool:
-        """Take nothing more, and wait for what is under way; False if not all was finished."""
-        self._closed = True
-        due = self._loop.time() + seconds
-        while self._open and self._loop.time() < due:
-            await asyncio.sleep(0.01)
-        done = not self._open
-        await self.stop()
-        return done
 
     @property
     def waiting(self) -> int:
@@ -216,9 +121,14 @@ class Front:
     def _cancel(self, submission: Submission, error: Exception | None = None) -> None:
         """On the event loop: end a submission, and let the worker free what it has."""
         if submission in self._open:
-            submission._unread.clear()
-            submission._end(error)
+            submission.drop(error)
+            self._open.discard(submission)
             self._inbox.put(partial(self._drop, submission))
+
+    def _end(self, submission: Submission, error: Exception | None) -> None:
+        """On the event loop: nothing more will come."""
+        submission.end(error)
+        self._open.discard(submission)
 
     async def _run(self, job: Callable[[], T]) -> T:
         """Let the worker do something between two steps, of all that is asked one thing a time."""
@@ -265,7 +175,7 @@ class Front:
         try:
             submission.request = self.engine.add(submission.prompt, sampling)
         except UserError as error:
-            self._tell(submission._end, error)
+            self._tell(self._end, submission, error)
         else:
             self._requests[submission.request] = submission
 
@@ -293,15 +203,18 @@ class Front:
 
     def _deliver(self, news: Iterable[tuple[Submission, Exception | None, list[Delta]]]) -> None:
         for submission, error, deltas in news:
-            if submission in self._open:  # else it was cancelled while the step ran
-                submission._take(deltas)
-                if error is not None:
-                    submission._end(error)
+            if submission not in self._open:  # it was cancelled while the step ran
+                continue
+            submission.take(deltas)
+            if error is not None:
+                self._end(submission, error)
+            elif submission.ended:
+                self._open.discard(submission)
 
     def _die(self, failure: Exception) -> None:
         self.failure = failure
         for submission in list(self._open):
-            submission._end(self._failed())
+            self._end(submission, self._failed())
         for future in self._jobs:
             _fail(future, self._failed())
 

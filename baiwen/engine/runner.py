@@ -18,6 +18,7 @@ from baiwen.engine.choice import Row
 from baiwen.engine.graphs import Graphs, Shape
 from baiwen.engine.reading import Reader, Sparsity
 from baiwen.engine.request import Sample
+from baiwen.engine.room import Room
 from baiwen.engine.routes import Routes
 from baiwen.engine.scheduler import Chunk
 from baiwen.model import fixed
@@ -34,28 +35,32 @@ class Runner:
         self,
         models: Sequence[Transformer],
         reader: Reader,
-        dtypes: Sequence[torch.dtype],
-        blocks: int,
+        room: Room,
         block_size: int,
-        routes: Routes | None = None,
+        *,
+        routes: bool = False,
         graphs: int = 0,
     ) -> None:
-        """graphs: samples that decode together in recorded steps; 0: none is recorded.
+        """routes: whether the experts of tokens are kept.
 
-        These take the last block for rows that only fill a shape.
+        graphs: samples that decode together in recorded steps, which take a block more, for rows
+        that only fill a shape; 0: none is recorded.
         """
         self.models, self.sparse = models, reader.sparse  # the model, and its draft, if any
-        self.routes = routes  # of the model's tokens, if they are asked for
         self.sparsity: Sparsity | None = None  # of all that was read sparsely so far
+        blocks, device = room.blocks + bool(graphs), models[0].model.norm.weight.device
         self.caches = [
-            PagedCache(reach.config, blocks, block_size, model.model.norm.weight.device, dtype)
-            for model, reach, dtype in zip(models, reader.reaches, dtypes, strict=True)
+            PagedCache(reach.config, blocks, block_size, device, dtype)
+            for reach, dtype in zip(room.reaches, room.dtypes, strict=True)
         ]
-        self._ropes = [reach.ropes for reach in reader.reaches]
+        self.routes: Routes | None = None  # of the model's tokens
+        if routes:
+            self.routes = Routes(models[0].config, blocks, block_size, device)
+        self._ropes = [reach.ropes for reach in room.reaches]
         self.graphs: Graphs | None = None
         if graphs:
-            context = reader.reaches[0].context
-            self.graphs = Graphs(models, self.caches, self._ropes, graphs, context, routes)
+            context = room.context
+            self.graphs = Graphs(models, self.caches, self._ropes, graphs, context, self.routes)
 
     @property
     def device(self) -> torch.device:

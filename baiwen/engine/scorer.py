@@ -17,7 +17,7 @@ import torch
 
 from baiwen.engine import score
 from baiwen.engine.capacity import longest
-from baiwen.engine.front import Closed, QueueFull
+from baiwen.engine.submission import Closed, QueueFull
 from baiwen.model.reward import RewardModel
 from baiwen.tokenizer.tokenizer import Tokenizer
 

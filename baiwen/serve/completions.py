@@ -131,7 +131,10 @@ class _Text:
 
     async def whole(self, generations: Sequence[Generation]) -> Response:
         """All answers at once."""
-        every = await asyncio.gather(*(generation.answers() for generation in generations))
+        try:
+            every = await asyncio.gather(*(generation.answers() for generation in generations))
+        finally:
+            cancel(generations)  # the others, if one has failed
         choices = [
             self._choice(place * self._n + sample, generation, answer)
             for place, (generation, answers) in enumerate(zip(generations, every, strict=True))
@@ -166,7 +169,7 @@ class _Text:
             said = self._legacy(delta.tokens, self._offsets[index])
             logprobs = {name: [*(logprobs or {}).get(name, ()), *said[name]] for name in said}
         choice = _said(index, text + delta.text, logprobs, delta.finish_reason)
-        return frame({**self._frame([choice], None)})
+        return frame(self._frame([choice], None))
 
     def _opening(self, generation: Generation) -> tuple[str, dict[str, Any] | None]:
         """What stands before an answer: nothing, or the echo of its prompt."""

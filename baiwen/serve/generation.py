@@ -14,10 +14,10 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from baiwen.engine.front import Closed, QueueFull, Submission, TooSlow
 from baiwen.engine.reading import Sparsity
 from baiwen.engine.request import Delta, Token
 from baiwen.engine.sampler import Sampling
+from baiwen.engine.submission import Closed, QueueFull, Submission, TooSlow
 from baiwen.serve.errors import APIError
 from baiwen.serve.limits import Limits
 from baiwen.serve.service import Served, Service
@@ -52,7 +52,6 @@ class Generation:
         self._begun = time.perf_counter()
         self.prompt = submission.prompt
         self.generated = 0
-        self._expired: asyncio.Task[None] | None = None  # what ends it when time is up
 
     @classmethod
     async def start(cls, service: Service, ids: Sequence[int], sampling: Sampling) -> "Generation":
@@ -88,9 +87,10 @@ class Generation:
 
     async def deltas(self) -> AsyncGenerator[Delta, None]:
         """What each step adds; APIError 504 where it takes longer than the server allows."""
-        metrics, latest = self._service.metrics, [0.0] * self._samples
-        seconds = self._service.limits.request_seconds
-        clock = asyncio.get_running_loop().call_later(seconds, self._expire)
+        metrics, limits = self._service.metrics, self._service.limits
+        latest = [0.0] * self._samples
+        wait = asyncio.get_running_loop().call_later
+        clock = wait(limits.request_seconds, self._submission.cancel, late(limits))
         try:
             async for delta in self._submission:
                 now = time.perf_counter()
@@ -102,27 +102,21 @@ class Generation:
                 latest[delta.sample] = now
                 self.generated += len(delta.tokens)
                 yield delta
-            if self._expired is not None:
-                raise late(self._service.limits)
         except TooSlow as error:
             raise APIError(f"the answer was not read in time: {error}", 408) from error
         except Closed as error:
             raise unavailable(error, self._service) from error
         finally:
             clock.cancel()
-            await self._submission.cancel()
+            self._submission.cancel()
             metrics.whole.observe(time.perf_counter() - self._begun)
             metrics.tokens.labels("prompt").inc(len(self.prompt))
             metrics.tokens.labels("cached").inc(self.cached)
             metrics.tokens.labels("generated").inc(self.generated)
 
-    def _expire(self) -> None:
-        """Time is up: the submission ends as if all had been said."""
-        self._expired = asyncio.create_task(self._submission.cancel())
-
-    async def cancel(self) -> None:
+    def cancel(self) -> None:
         """Give the engine's room back; nothing is lost by doing so twice, or at the end."""
-        await self._submission.cancel()
+        self._submission.cancel()
 
     def usage(self) -> dict[str, Any]:
         """Tokens read and written, in OpenAI's words."""
@@ -150,15 +144,15 @@ async def start(service: Service, asked: Sequence[tuple[list[int], Sampling]]) -
         for ids, sampling in asked:
             begun.append(await Generation.start(service, ids, sampling))
     except BaseException:
-        await cancel(begun)
+        cancel(begun)
         raise
     return begun
 
 
-async def cancel(generations: Sequence[Generation]) -> None:
+def cancel(generations: Sequence[Generation]) -> None:
     """Give the engine's room back."""
     for generation in generations:
-        await generation.cancel()
+        generation.cancel()
 
 
 def usage(generations: Sequence[Generation]) -> dict[str, Any]:

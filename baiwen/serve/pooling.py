@@ -13,7 +13,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from baiwen.engine.front import Closed, QueueFull
+from baiwen.engine.submission import Closed, QueueFull
 from baiwen.serve import asked as asks
 from baiwen.serve import conversation, tools
 from baiwen.serve.body import JSONRoute

@@ -11,7 +11,7 @@ would wait for it to read. Source: the HTML standard, section 9.2 (server-sent e
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -25,7 +25,7 @@ from baiwen.serve.service import Service
 T = TypeVar("T")
 Frames = AsyncGenerator[bytes, None]
 
-Close = Callable[[], Awaitable[None]]
+Close = Callable[[], None]
 
 DONE = b"data: [DONE]\n\n"
 
@@ -88,7 +88,7 @@ class EventStream(Response):
                     await send({"type": "http.response.body", "body": data, "more_body": True})
         finally:
             await self._frames.aclose()
-            await self._close()  # for frames that nobody has begun to read
+            self._close()  # for frames that nobody has begun to read
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baiwen.engine.front import Closed, EngineFailed, Front, QueueFull, TooSlow
+from baiwen.engine.front import Front
 from baiwen.engine.sampler import Sampling
+from baiwen.engine.submission import Closed, EngineFailed, QueueFull, TooSlow
 from baiwen.errors import UserError
 
 NEVER = Sampling(max_tokens=12, stop_ids=())
@@ -125,8 +126,8 @@ def test_a_reader_that_leaves_frees_its_blocks(build):
             await until(lambda: free(engine))
             assert [delta async for delta in submission] == []
             never_read = await front.submit("hello", LONG)
-            await never_read.cancel()
-            await never_read.cancel()
+            never_read.cancel()
+            never_read.cancel()
             await until(lambda: free(engine))
 
     asyncio.run(run())
@@ -177,34 +178,20 @@ def test_a_reader_that_does_not_read_is_dropped_and_told_so_and_holds_up_nobody(
     asyncio.run(run())
 
 
-def test_draining_finishes_what_runs_and_takes_nothing_more(build):
-    async def run():
-        engine = build()
-        front = Front(engine)
-        await front.start()
-        running = asyncio.create_task(read(await front.submit("hello", NEVER)))
-        draining = asyncio.create_task(front.drain(10))
-        await asyncio.sleep(0)
-        with pytest.raises(Closed):
-            await front.submit("hello", NEVER)
-        assert await draining
-        assert len((await running)[1][0]) == 12
-
-    asyncio.run(run())
-
-
-def test_what_is_not_finished_in_the_time_to_drain_is_told_so(build):
+def test_who_waits_when_it_stops_is_told_so_and_so_is_who_comes_later(build):
     async def run():
         engine = build()
         with hold(engine) as held:
             front = Front(engine)
             await front.start()
             running = await front.submit("hello", LONG)
-            draining = asyncio.create_task(front.drain(0.05))
+            stopping = asyncio.create_task(front.stop())
             with pytest.raises(Closed):
                 await read(running)
+            with pytest.raises(Closed):
+                await front.submit("hello", NEVER)
             held.go.set()
-            assert not await draining
+            await stopping
             assert free(engine)
 
     asyncio.run(run())

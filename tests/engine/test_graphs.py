@@ -11,7 +11,7 @@ from baiwen.engine import graphs
 from baiwen.engine.engine import Engine
 from baiwen.engine.reach import Extend
 from baiwen.engine.sampler import Sampling
-from baiwen.model import kernels, paged_cpu
+from baiwen.model import paged_cpu
 from baiwen.model.native import build
 from baiwen.model.transformer import Transformer
 
@@ -37,7 +37,6 @@ def _plain(monkeypatch):
     """The operations that a GPU runs, none of the kernels for a CPU."""
     monkeypatch.setattr(build, "library", lambda _: None)
     monkeypatch.setattr(paged_cpu, "fits", lambda *_: False)
-    monkeypatch.setattr(kernels, "PAIRS", 0)
 
 
 @pytest.fixture

@@ -7,13 +7,16 @@ import random
 import socket
 import struct
 import time
+from itertools import count
 
 import httpx
 import pytest
 
 from baiwen.engine.engine import Engine
 from baiwen.engine.front import Front
+from baiwen.engine.matcher import Matcher
 from baiwen.engine.sampler import Sampling
+from baiwen.errors import UserError
 from baiwen.serve import app
 from baiwen.serve.errors import APIError
 from baiwen.serve.generation import Generation
@@ -158,3 +161,37 @@ def test_a_reader_slower_than_the_model_is_told_that_it_was(model, tokenizer):
             assert told.value.status_code == 408
 
     asyncio.run(run())
+
+
+def test_an_answer_that_was_ready_in_time_may_be_read_later(model, tokenizer):
+    async def run():
+        front = Front(Engine(model, tokenizer, cache_tokens=1024))
+        limits = Limits(request_seconds=0.6)
+        service = app.build(front, tokenizer, "tiny", 1024, limits=limits).state.service
+        async with front:
+            sampling = Sampling(max_tokens=3, stop_ids=())
+            generation = await Generation.start(service, [5], sampling)
+            said = []
+            async for delta in generation.deltas():
+                said += delta.tokens
+                await asyncio.sleep(0.25)
+            assert len(said) == 3
+
+    asyncio.run(run())
+
+
+def test_where_one_of_several_prompts_fails_the_others_end(served, http, settled, monkeypatch):
+    settled()
+    calls = count()
+
+    def check(_matcher):
+        if next(calls) == 8:
+            raise UserError("too complex")
+
+    monkeypatch.setattr(Matcher, "check", check)
+    form = {"structured_outputs": {"regex": "[a-z ]{2000}"}, "max_tokens": 1000}
+    told = http.post("/v1/completions", json={"prompt": ["a", "b"], **form})
+    assert told.status_code == 400 and "too complex" in told.text
+    begun = served.engine.stats()["generated_tokens"]
+    assert settled() == 0
+    assert served.engine.stats()["generated_tokens"] < begun + 100
