@@ -199,12 +199,13 @@ class _Recorder:
         with torch.cuda.stream(self._stream):
             run()  # what libraries do at their first call cannot be recorded
         current.wait_stream(self._stream)
-        try:
-            # Other threads may go on using the GPU: thread_local.
-            with torch.cuda.graph(graph, self._pool, self._stream, "thread_local"):
-                out = run()
-        finally:
-            torch.cuda.set_stream(current)  # which a recording that fails does not do
+        # Other threads may go on using the GPU: thread_local. A recording that fails leaves its own
+        # stream the current one, which the outer context mends.
+        with (
+            torch.cuda.stream(current),
+            torch.cuda.graph(graph, self._pool, self._stream, "thread_local"),
+        ):
+            out = run()
 
         def repeat() -> Tensor:
             graph.replay()

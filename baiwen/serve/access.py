@@ -48,6 +48,8 @@ class Access:
             await self._app(scope, receive, send)
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["method"] == "HEAD":  # a GET whose answer's body uvicorn keeps back
+            scope = {**scope, "method": "GET"}
         status = 0
 
         async def counted(message: Message) -> None:

@@ -74,7 +74,7 @@ class _Response:
         self._output: list[Record] = []
         self._open: Record | None = None  # the item that is growing
         self._pieces: list[str] = []  # of its text or arguments
-        self._status, self._cut = "in_progress", False
+        self._status = "in_progress"
         self._number = 0  # of the next event
         self._logprobs: list[Record] = []
 
@@ -102,13 +102,14 @@ class _Response:
         yield self._event("response.created", response=self._record(None))
         yield self._event("response.in_progress", response=self._record(None))
         tokens: list[Token] = []  # that are not told of yet
+        cut = False
         async with aclosing(generation.deltas()) as deltas:
             async for delta in deltas:
                 tokens += delta.tokens[:-1] if isinstance(delta.stopped_by, int) else delta.tokens
                 said = self._said(delta.text)
                 if delta.finish_reason is not None:
                     said += self._reader.finish() if self._plan.read else []
-                    self._cut = delta.finish_reason == "length"
+                    cut = delta.finish_reason == "length"
                 for event in said:
                     for told in self._grown(event, tokens):
                         yield told
@@ -116,8 +117,8 @@ class _Response:
         if not self._output and self._open is None:
             for told in self._opened(_message()):
                 yield told
-        self._status = "incomplete" if self._cut else "completed"
-        for told in self._closed():
+        self._status = "incomplete" if cut else "completed"
+        for told in self._closed(self._status):
             yield told
         yield self._event(f"response.{self._status}", response=self._record(generation))
 
@@ -154,14 +155,14 @@ class _Response:
             place = {"item_id": item["id"], "output_index": index, "content_index": 0}
             yield self._event("response.content_part.added", **place, part=_part("", []))
 
-    def _closed(self) -> Iterator[Record]:
-        """The item that was growing is done."""
+    def _closed(self, status: str = "completed") -> Iterator[Record]:
+        """The item that was growing is done, or cut."""
         item, text = self._open, "".join(self._pieces)
         if item is None:
             return
         index, self._open = len(self._output), None
         place = {"item_id": item["id"], "output_index": index}
-        item["status"] = "incomplete" if self._cut else "completed"
+        item["status"] = status
         if item["type"] == "message":
             part = _part(text, self._logprobs)
             inner = {**place, "content_index": 0}

@@ -54,6 +54,8 @@ def bind(host: str, port: int, api_key: str | None) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
+    except UnicodeError as error:  # no name of a machine has such a form
+        raise UserError(f"--host {host[:80]!r} is none: {error}") from error
     except OSError as error:
         if listener is not None:
             listener.close()

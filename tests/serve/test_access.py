@@ -9,6 +9,7 @@ from baiwen.errors import UserError
 from baiwen.serve import server
 
 KEY = "a-key-of-some-length"
+LAST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,11 @@ def test_a_port_that_is_taken_is_told_with_the_remedy(served):
         server.bind("127.0.0.1", 99999, None)
 
 
+def test_a_host_that_cannot_be_one_is_told():
+    with pytest.raises(UserError, match="--host"):
+        server.bind("a" * 70 + ".example", 0, KEY)
+
+
 def test_of_two_servers_that_load_one_is_told_that_the_port_is_taken():
     with (
         server.bind("127.0.0.1", 0, None) as listener,
@@ -107,6 +113,18 @@ def test_a_server_that_drains_takes_nothing(start):
             response = client.get(path)
             assert response.status_code == 503 and response.headers["retry-after"] == "1"
         served.gate.running = 0
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/v1/models", "/metrics", "/nothing", "/v1/responses"]
+)
+def test_the_head_of_an_answer_is_that_of_the_answer(http, raw, path):
+    asked, told = http.get(path), http.head(path)
+    assert (told.status_code, told.content) == (asked.status_code, b"")
+    assert told.headers["content-type"] == asked.headers["content-type"]
+    both = f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2
+    heads = raw(both.encode() + LAST)
+    assert heads.count(b"HTTP/1.1 ") == 3  # no body came between them
 
 
 def test_no_header_tells_what_runs_here(http):
