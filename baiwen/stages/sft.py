@@ -12,7 +12,6 @@ ones, `data = {short = "...", long = "..."}`, with `mixture.weights` or `mixture
 Writes an HF folder of a chat model with `metrics.jsonl`, `rows.json` and `device.json`.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -116,8 +115,9 @@ def work(config: Config, shape: ModelConfig | None = None) -> Work:
     """What is to be trained, of another shape if one is given."""
     paths, tokens = _files(config), None
     if all(path.exists() for path in (config.start, *paths.values())):
-        pools = _pools(config, paths, config.mixture)
-        tokens = math.ceil(config.epochs * sum(pool.tokens for pool in pools))
+        split = Split(config.sequence_length, config.tokens_per_step, config.micro_tokens)
+        steps = Loader(_pools(config, paths, config.mixture), split).steps(config.epochs)
+        tokens = steps * config.tokens_per_step  # padding is computed, too
     if shape is None:
         needed(start=config.start)
         shape = weights.read_config(config.start)

@@ -48,9 +48,12 @@ def place(tmp_path, monkeypatch):
 def test_short_and_long_conversations_share_the_rows_as_the_mixture_says(place):
     recipes = stages.load(place)
     stages.check(recipes)
+    planned = recipes[0].module.plan(recipes[0].config)
     assert stages.run(recipes[0])
-    sources = files.read_json("out/rows.json")["sources"]
-    assert {name: source["share"] for name, source in sources.items()} == {
+    rows = files.read_json("out/rows.json")
+    assert planned["steps"] == len(list(files.read_jsonl("out/metrics.jsonl")))
+    assert planned["steps"] > rows["tokens"] / 1024 + 1  # rows have padding
+    assert {name: source["share"] for name, source in rows["sources"].items()} == {
         "long (long)": 0.5,
         "short (short)": 0.5,
     }
