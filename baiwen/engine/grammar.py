@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
-from baiwen.engine import json_schema, lark
+from baiwen.engine import json_schema, keywords, lark
 from baiwen.engine.matcher import Matcher, check, reason
 from baiwen.errors import UserError
 from baiwen.tokenizer import control
@@ -62,7 +62,7 @@ class Grammar:
     @classmethod
     def regex(cls, tokenizer: Tokenizer, pattern: str) -> "Grammar":
         """Text that matches `pattern` from its first character to its last."""
-        json_schema.check_pattern(pattern, "regex")
+        keywords.check_pattern(pattern, "regex")
         _check_characters(pattern, "regex")
         return _compiled(tokenizer, LLMatcher.grammar_from_regex(pattern), "regex")
 
@@ -72,8 +72,8 @@ class Grammar:
         good = not isinstance(options, str) and all(isinstance(item, str) for item in options)
         if not good or not options or not all(options):
             raise UserError(f"choice must be a list of texts that are not empty: {options!r:.80}")
-        if (most := max(map(len, options))) > json_schema.REPEATS:
-            raise UserError(f"choice: one has {most:,} characters of {json_schema.REPEATS:,}")
+        if (most := max(map(len, options))) > keywords.REPEATS:
+            raise UserError(f"choice: one has {most:,} characters of {keywords.REPEATS:,}")
         spelled = " | ".join(map(lark.quoted, options))
         return _compiled(tokenizer, f"start: OPTION\nOPTION: {spelled}", "choice")
 
@@ -192,10 +192,11 @@ def _check_characters(text: str, source: str) -> None:
 def _refusal(told: str, where: str, part: str) -> str:
     """The words of llguidance, with the paths of the keyword that they are about."""
     schema = json.loads(part.removeprefix("%json "))
-    for mark, (keywords, words) in _ABOUT.items():
+    for mark, (names, instead) in _ABOUT.items():
         if mark in told:
-            paths = (json_schema.places(schema, keyword, where) for keyword in keywords)
-            return f"{', '.join(chain(*paths))} {words or f'is not supported: {reason(told)}'}"
+            paths = (json_schema.places(schema, name, where) for name in names)
+            instead = instead or f"is not supported: {reason(told)}"
+            return f"{', '.join(chain(*paths))} {instead}"
     return f"{where}: {reason(told)}"
 
 
