@@ -118,9 +118,10 @@ def inference_memory(
     """
     step = min(step, context)
     cached = -(-context // block) * block * cache_bytes_per_token(config, KEPT[kv])
-    return Held(stored(config, weights), cached, _step(config, step, weights) + (
-        _choosing(config, step, context, tile) if sparse else 0
-    ))  # fmt: skip
+    activations = _step(config, step, weights)
+    if sparse:
+        activations += _choosing(config, step, context, tile)
+    return Held(stored(config, weights), cached, activations)
 
 
 def stored(config: ModelConfig, weights: str) -> int:

@@ -25,6 +25,7 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 KINDS = {dtype: name for name, dtype in DTYPES.items()}
+SHOWN = 5  # names in an error message
 LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 
 
@@ -58,6 +59,25 @@ def entries(folder: Path) -> dict[str, Entry]:
     for name in listed.keys() - found.keys():
         raise UserError(f"{folder / listed[name]} lacks {name}, which {INDEX} places there")
     return found
+
+
+def check_shapes(
+    found: Mapping[str, Entry], shapes: Mapping[str, tuple[int, ...]], folder: Path
+) -> None:
+    """UserError unless the tensors of a folder are these, each in its shape, and no other."""
+    for what, names in (
+        ("lacks", shapes.keys() - found.keys()),
+        ("holds, beyond what config.json asks for,", found.keys() - shapes.keys()),
+    ):
+        if names:
+            rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            raise UserError(f"{folder} {what} {', '.join(sorted(names)[:SHOWN])}{rest}")
+    for name, shape in shapes.items():
+        if found[name].shape != shape:
+            raise UserError(
+                f"{found[name].file}: {name} has the shape {list(found[name].shape)}, "
+                f"but config.json asks for {list(shape)}"
+            )
 
 
 def read_header(file: Path) -> dict[str, Entry]:

@@ -23,15 +23,15 @@ from torch import Tensor
 
 from baiwen import files, progress
 from baiwen.errors import UserError
+from baiwen.model import shards
 from baiwen.model.config import ModelConfig
 from baiwen.model.reward import RewardModel
-from baiwen.model.shards import INDEX, SINGLE, Entry, entries, finite, parse_json, write_shard
+from baiwen.model.shards import INDEX, SINGLE, Entry
 from baiwen.model.transformer import Model, Transformer
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 EXPERTS = ".mlp.experts."
 SHARD_BYTES = 5_000_000_000
-SHOWN = 5  # names in an error message
 Kind = TypeVar("Kind", bound=Model)
 
 
@@ -93,7 +93,7 @@ def read_config(folder: Path | str) -> ModelConfig:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise UserError(f"{folder} is not a model folder: it has no config.json")
-    return ModelConfig.from_dict(parse_json(path.read_bytes(), path), str(path))
+    return ModelConfig.from_dict(shards.parse_json(path.read_bytes(), path), str(path))
 
 
 def save(
@@ -117,8 +117,8 @@ def save(
     if any(name.endswith(".codes") for name in state):
         raise UserError(f"{folder}: a packed model cannot be saved; save the one that was packed")
     dtype = dtype or next(iter(state.values())).dtype
-    for key, tensor in _tensors(state, config):
-        _finite(key, tensor.detach().to(dtype), folder)
+    for key, tensor in _tensors(_stored(state, config)):
+        _finite(key, tensor.to(dtype), folder)
     write(state, config, folder, dtype=dtype, shard_bytes=shard_bytes, generation=generation)
 
 
@@ -139,54 +139,56 @@ def write(
     All ranks call `whole` for one tensor after the other; the files are written in turn, so a rank
     holds what it gathers and one file.
     """
-    shards = _plan(state, config, dtype.itemsize, shard_bytes)
-    names = [SINGLE]
-    if len(shards) > 1:
-        total = len(shards)
-        names = [f"model-{number:05}-of-{total:05}.safetensors" for number in range(1, total + 1)]
-    parts = _tensors(state, config, whole)
-    for first in range(0, len(shards), ranks):
+    stored = _stored(state, config)
+    plan = _plan(stored, dtype.itemsize, shard_bytes)
+    total = len(plan)
+    names = [f"model-{at:05}-of-{total:05}.safetensors" for at in range(1, total + 1)]
+    names = names if total > 1 else [SINGLE]
+    parts = _tensors(stored, whole)
+    for first in range(0, total, ranks):
         mine: dict[str, Tensor] = {}
-        for number, shard in enumerate(shards[first : first + ranks]):
+        for number, shard in enumerate(plan[first : first + ranks]):
             for key, tensor in itertools.islice(parts, len(shard)):
                 if number == rank:
                     mine[key] = tensor
         if mine:
             with files.writing(folder / names[first + rank]) as file:
-                write_shard(file, mine, dtype)
+                shards.write_shard(file, mine, dtype)
     if rank == 0:
-        _write_rest(names, shards, config, folder, dtype, generation)
+        _write_rest(names, plan, config, folder, dtype, generation)
 
 
 def _write_rest(
     names: list[str],
-    shards: list[dict[str, int]],
+    plan: list[dict[str, int]],
     config: ModelConfig,
     folder: Path,
     dtype: torch.dtype,
     generation: Mapping[str, Any] | None,
 ) -> None:
     """Write what is beside the weights, and delete what an earlier model has left."""
-    if len(shards) > 1:
-        files.write_json(folder / INDEX, _index(names, shards))
+    kept = {*names}
+    if len(plan) > 1:
+        files.write_json(folder / INDEX, _index(names, plan))
+        kept.add(INDEX)
     written = replace(config, torch_dtype=str(dtype).removeprefix("torch."))
     files.write_json(folder / "config.json", written.to_dict())
     if generation is not None:
         files.write_json(folder / "generation_config.json", dict(generation))
     for stale in {*folder.glob("model*.safetensors"), folder / INDEX}:
-        if stale.name not in (*names, *([INDEX] if len(shards) > 1 else [])):
+        if stale.name not in kept:
             stale.unlink(missing_ok=True)
 
 
 def _found(kind: type[Kind], config: ModelConfig, folder: Path) -> tuple[Kind, dict[str, Entry]]:
     if (folder / "manifest.json").exists():
         files.check(folder)
-    found = entries(folder)
+    found = shards.entries(folder)
     if config.reward:
         found.pop(HEAD, None)  # left over from the language model, and never read
     with torch.device("meta"):
         model = kind(config)
-    _check_tensors(model, found, folder)
+    shards.check_shapes(found, _shapes(model, found), folder)
     return model, found
 
 
@@ -212,8 +214,8 @@ def _in_files(name: str, tensor: Tensor) -> list[str]:
     return [f"{layer}{EXPERTS}{expert}.{leaf}.weight" for expert in range(len(tensor))]
 
 
-def _check_tensors(model: Model, found: Mapping[str, Entry], folder: Path) -> None:
-    """UserError unless the files hold the tensors of `model`, each in its shape, and no other."""
+def _shapes(model: Model, found: Mapping[str, Entry]) -> dict[str, tuple[int, ...]]:
+    """The tensors that files of `model` hold; a tied head may be among them."""
     shapes = {
         key: tuple(parameter.shape[1:] if EXPERTS in name else parameter.shape)
         for name, parameter in model.state_dict().items()
@@ -221,19 +223,7 @@ def _check_tensors(model: Model, found: Mapping[str, Entry], folder: Path) -> No
     }
     if model.config.tie_word_embeddings and HEAD in found:
         shapes[HEAD] = shapes[EMBEDDING]
-    for what, names in (
-        ("lacks", shapes.keys() - found.keys()),
-        ("holds, beyond what config.json asks for,", found.keys() - shapes.keys()),
-    ):
-        if names:
-            rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            raise UserError(f"{folder} {what} {', '.join(sorted(names)[:SHOWN])}{rest}")
-    for name, shape in shapes.items():
-        if found[name].shape != shape:
-            raise UserError(
-                f"{found[name].file}: {name} has the shape {list(found[name].shape)}, "
-                f"but config.json asks for {list(shape)}"
-            )
+    return shapes
 
 
 def _read(
@@ -271,47 +261,43 @@ def _read(
 
 def _finite(name: str, tensor: Tensor, place: Path) -> Tensor:
     """The tensor itself; UserError where it holds NaN or infinity."""
-    if not finite(tensor):
+    if not shards.finite(tensor):
         raise UserError(f"{place}: {name} holds NaN or infinite weights; the model is broken")
     return tensor
 
 
-def _plan(
-    state: Mapping[str, Tensor], config: ModelConfig, itemsize: int, shard_bytes: int
-) -> list[dict[str, int]]:
+def _plan(stored: Mapping[str, Tensor], itemsize: int, shard_bytes: int) -> list[dict[str, int]]:
     """The tensors of each file and their bytes, in the order of the model."""
-    shards: list[dict[str, int]] = [{}]
+    plan: list[dict[str, int]] = [{}]
     filled = 0
-    for name, tensor in _stored(state, config):
+    for name, tensor in stored.items():
         keys = _in_files(name, tensor)
         size = tensor.numel() // len(keys) * itemsize
         for key in keys:
-            if shards[-1] and filled + size > shard_bytes:
-                shards.append({})
+            if plan[-1] and filled + size > shard_bytes:
+                plan.append({})
                 filled = 0
-            shards[-1][key] = size
+            plan[-1][key] = size
             filled += size
-    return shards
+    return plan
 
 
 def _tensors(
-    state: Mapping[str, Tensor],
-    config: ModelConfig,
-    whole: Callable[[Tensor], Tensor] = Tensor.detach,
+    stored: Mapping[str, Tensor], whole: Callable[[Tensor], Tensor] = Tensor.detach
 ) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors as files hold them: experts one by one."""
-    for name, tensor in _stored(state, config):
+    for name, tensor in stored.items():
         full = whole(tensor)
         yield from zip(_in_files(name, tensor), full if EXPERTS in name else [full], strict=True)
 
 
-def _stored(state: Mapping[str, Tensor], config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
+def _stored(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """The tensors that are stored: a tied head is not."""
-    tied = config.tie_word_embeddings
-    return ((name, tensor) for name, tensor in state.items() if name != HEAD or not tied)
+    left_out = {HEAD} if config.tie_word_embeddings else set()
+    return {name: state[name] for name in state if name not in left_out}
 
 
-def _index(names: list[str], shards: list[dict[str, int]]) -> dict[str, Any]:
-    total = sum(size for shard in shards for size in shard.values())
-    places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+def _index(names: list[str], plan: list[dict[str, int]]) -> dict[str, Any]:
+    total = sum(size for shard in plan for size in shard.values())
+    places = {key: name for name, shard in zip(names, plan, strict=True) for key in shard}
     return {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
