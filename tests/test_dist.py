@@ -23,7 +23,7 @@ with dist.session(device="cpu", dtype="float32", seed=5, threads=1, timeout=60) 
     before = time.time()
     dist.barrier(world)
     seen = {
-        "rank": world.rank, "size": world.size, "local_rank": world.local_rank, "main": world.main,
+        "rank": world.rank, "size": world.size, "main": world.main,
         "meshes": [list(world.meshes.weights.mesh.shape), list(world.meshes.rows.mesh.shape)],
         "sum": total.tolist(), "mine": mine.tolist(), "draw": torch.rand(1).item(),
         "waited": time.time() - before, "backend": torch.distributed.get_backend(),
@@ -57,10 +57,7 @@ def no_gpu(monkeypatch):
 
 
 def test_two_processes_find_their_places(ranks):
-    assert [(seen["rank"], seen["local_rank"], seen["size"]) for seen in ranks] == [
-        (0, 0, 2),
-        (1, 1, 2),
-    ]
+    assert [(seen["rank"], seen["size"]) for seen in ranks] == [(0, 2), (1, 2)]
     assert [seen["main"] for seen in ranks] == [True, False]
     assert all(
         seen["meshes"] == [[1, 2, 1], [2, 1, 1]] and seen["backend"] == "gloo" for seen in ranks
@@ -96,7 +93,7 @@ def test_every_rank_draws_alike(ranks):
 def test_one_process_is_its_own_world():
     tensor = torch.ones(2)
     with dist.session(device="cpu") as world:
-        assert (world.rank, world.size, world.local_rank, world.meshes) == (0, 1, 0, None)
+        assert (world.rank, world.size, world.meshes) == (0, 1, None)
         assert world.main
         assert dist.sum_over(world, tensor) is tensor
         dist.barrier(world)

@@ -56,7 +56,6 @@ class World:
 
     rank: int
     size: int
-    local_rank: int
     device: torch.device
     dtype: torch.dtype  # of matmuls under `autocast`; weights stay in their own
     layout: Layout = WHOLE
@@ -130,11 +129,11 @@ def session(
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32
     seed_all(seed)
     if size == 1:
-        yield World(rank, size, local_rank, place, precision, layout)
+        yield World(rank, size, place, precision, layout)
         return
     with _joined(place, timeout) as (store, watch):
         meshes = Meshes.of(layout, place.type, size)
-        world = World(rank, size, local_rank, place, precision, layout, meshes, store, watch)
+        world = World(rank, size, place, precision, layout, meshes, store, watch)
         yield world
         barrier(world)  # rank 0 may be writing what the run has made
 

@@ -38,7 +38,7 @@ BYTES = 32 * 2**20  # of an exchange whose rate is measured
 def main(settings: dict[str, Any]) -> None:
     """All measurements, one after another."""
     with dist.session(**SESSION) as world, steady():
-        alone = World(0, 1, 0, world.device, world.dtype)
+        alone = World(0, 1, world.device, world.dtype)
         found: dict[str, Any] = {
             "flops": peak_flops(alone),
             "copies": _copies(),

@@ -40,7 +40,7 @@ def place(settings: dict[str, Any]) -> AbstractContextManager[World]:
     """The session of a training stage; with `give_back`, one in which malloc is left as it was."""
     torch.set_num_threads(settings["threads"])
     if settings.get("give_back"):
-        return nullcontext(World(0, 1, 0, torch.device("cpu"), torch.float32))
+        return nullcontext(World(0, 1, torch.device("cpu"), torch.float32))
     return session(device="cpu", dtype=settings["dtype"], threads=settings["threads"])
 
 

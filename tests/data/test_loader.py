@@ -200,5 +200,5 @@ def test_describe_tells_shares_and_fill():
 
 def test_a_split_is_of_the_knobs_of_its_stage_and_the_place_of_its_rank():
     config = SimpleNamespace(sequence_length=4, tokens_per_step=48, micro_tokens=8)
-    world = World(2, 3, 2, torch.device("cpu"), torch.float32)
+    world = World(2, 3, torch.device("cpu"), torch.float32)
     assert Split.of(config, world) == Split(4, 48, 8, rank=2, ranks=3)

@@ -101,4 +101,4 @@ def test_laws_of_ones_own_have_intervals(tmp_path):
 
 
 def world(rank=0, ranks=1):
-    return World(rank, ranks, rank, None, None)
+    return World(rank, ranks, None, None)

@@ -58,4 +58,4 @@ def made_by(forks, tmp_path_factory):
 
 @pytest.fixture
 def world():
-    return World(0, 1, 0, torch.device("cpu"), torch.float32)
+    return World(0, 1, torch.device("cpu"), torch.float32)

@@ -60,7 +60,7 @@ def held(ranks: int, size: str, knobs: dict[str, int]) -> int:
     with device:
         model = Transformer(SIZES[size])
     meshes = Meshes.of(parallel.layout, "cpu", ranks)
-    world = World(0, ranks, 0, device, torch.bfloat16, parallel.layout, meshes)
+    world = World(0, ranks, device, torch.bfloat16, parallel.layout, meshes)
     shard(model, parallel, world)
     return sum(local(parameter) for parameter in model.parameters())
 
@@ -69,7 +69,7 @@ def moved(ranks: int, size: str, knobs: dict[str, int]) -> dict[str, int]:
     """Bytes of collectives of one forward and backward pass."""
     parallel = ContextParallel(**knobs)
     meshes = Meshes.of(parallel.layout, "cpu", ranks)
-    world = World(0, ranks, 0, torch.device("cpu"), torch.float32, parallel.layout, meshes)
+    world = World(0, ranks, torch.device("cpu"), torch.float32, parallel.layout, meshes)
     model = shard(Transformer(SIZES[size]), parallel, world)
     whole = Documents.of([[TOKENS * parallel.layout.context]])
     documents = Share.of_whole(whole, (slice(0, TOKENS),)) if parallel.layout.context > 1 else whole

@@ -30,9 +30,7 @@ class Refused:
 @pytest.mark.parametrize(("number", "passing"), [(errno.EIO, True), (errno.ENOSPC, False)])
 def test_a_failure_that_may_pass_is_no_mistake_on_the_other_ranks(tmp_path, number, passing):
     store = HashStore()
-    worlds = [
-        World(rank, 2, rank, torch.device("cpu"), torch.float32, store=store) for rank in range(2)
-    ]
+    worlds = [World(rank, 2, torch.device("cpu"), torch.float32, store=store) for rank in range(2)]
     saves = [
         Save(tmp_path / "step", images, {}, {"step": 1, "random": {}}, world, lambda: None)
         for world, images in zip(worlds, [{}, {"model": Refused(number)}], strict=True)
