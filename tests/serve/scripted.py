@@ -40,6 +40,7 @@ class Scripted(ThreadingHTTPServer):
         self.script, self.context = list(script), context
         self.refusal: tuple[int, str] | None = None
         self.key: str | None = None
+        self.name = "scripted"  # of its model, the only one that it answers for
         self.usage = True
         self.asked: list[dict[str, Any]] = []
         self.paths: list[str] = []
@@ -71,7 +72,7 @@ class Answer(BaseHTTPRequestHandler):
         if self.path == "/":
             self.give(200, self.server.page, self.server.page_headers)
         elif self.allowed():
-            models = [{"id": "scripted", "max_model_len": self.server.context}]
+            models = [{"id": self.server.name, "max_model_len": self.server.context}]
             self.give(200, {"data": models})
 
     def do_POST(self) -> None:
@@ -83,6 +84,8 @@ class Answer(BaseHTTPRequestHandler):
             said = [body["prompt"]] if "prompt" in body else map(str, body["messages"])
             count = sum(len(text.split()) for text in said)
             self.give(200, {"count": count, "max_model_len": self.server.context})
+        elif body["model"] != self.server.name:
+            self.give(404, {"error": {"message": f"no {body['model']}", "type": "not_found_error"}})
         else:
             self.server.asked.append(body)
             self.answer()

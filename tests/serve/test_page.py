@@ -450,6 +450,44 @@ def test_a_server_that_leaves_in_the_middle_is_told_and_what_came_stays(script, 
     assert "broke off: out of memory" in last(page)
 
 
+def test_a_server_that_comes_back_with_another_model_is_asked_for_that_one(script, open_page):
+    page = open_page(script.address)
+    script.name = "another"
+    ask(page, "Well?")
+    assert "404" in page.inner_text("#refused") and script.asked == []
+    page.click("#refused button")
+    playwright.expect(page.locator(".turn.assistant")).to_contain_text("It is.")
+    assert [body["model"] for body in script.asked] == ["another"]
+
+
+FULL = """Storage.prototype.setItem = () => { throw new DOMException("", "QuotaExceededError") }"""
+
+
+def test_a_browser_without_room_shows_answers_all_the_same(script, open_page):
+    page = open_page(script.address, viewport={"width": 1200, "height": 800})
+    page.add_init_script(FULL)
+    page.reload()
+    page.wait_for_function(READY)
+    for button in ("#theme", "#settings-toggle", "#language"):
+        page.click(button)
+    ask(page, "Well?")
+    assert last(page) == "It is."
+    playwright.expect(page.locator("#toast")).to_contain_text("没有空间")
+
+
+CHOOSES = """new KeyboardEvent("keydown", {key: "Enter", keyCode: 229, bubbles: true})"""
+
+
+def test_a_key_that_chooses_a_word_of_an_input_method_sends_nothing(script, open_page):
+    page = open_page(script.address)
+    page.fill("#draft", "你好")
+    page.evaluate(f"document.querySelector('#draft').dispatchEvent({CHOOSES})")
+    assert page.input_value("#draft") == "你好"
+    page.press("#draft", "Enter")
+    done(page)
+    assert [message["content"] for message in script.asked[0]["messages"]] == ["你好"]
+
+
 def test_export_gives_openais_messages_and_import_takes_them_back(script, open_page):
     page = open_page(script.address)
     ask(page, "to be")
