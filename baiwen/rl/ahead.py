@@ -11,17 +11,15 @@ from the very weights that train.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from baiwen.rl.groups import Group
-from baiwen.rl.rollout import whole
-
-Weights = Iterable[tuple[str, Tensor]]
+from baiwen.rl.rollout import Weights, whole
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,13 @@ from baiwen.engine.request import Completion
 from baiwen.engine.sampler import Sampling
 from baiwen.errors import UserError
 from baiwen.rl import groups, order
-from baiwen.rl.ahead import Rolled, Weights
+from baiwen.rl.ahead import Rolled
 from baiwen.rl.groups import Group
 from baiwen.rl.order import Order, Queue
 from baiwen.rl.prompts import Prompt
 from baiwen.rl.record import Alarms
 from baiwen.rl.rewards import Reward, Score
-from baiwen.rl.rollout import Sampler, roll_out
+from baiwen.rl.rollout import Sampler, Weights, roll_out
 from baiwen.train.policy import ALGORITHMS, Name
 
 MEASURED = 64  # prompts that are measured together, for progress to show

@@ -34,6 +34,8 @@ from baiwen.train import dtensor
 
 THREADS = 8  # turns that are answered at once
 
+Ids = Sequence[int]
+Weights = Iterable[tuple[str, Tensor]]  # names and whole tensors
 # The ids that follow a turn of the answer to this prompt (its place in the list); none: it is over.
 Respond = Callable[[int, Completion], Sequence[int]]
 
@@ -41,16 +43,14 @@ Respond = Callable[[int, Completion], Sequence[int]]
 class Sampler(Protocol):
     """What rolls out: the engine of this process, or workers elsewhere."""
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling
-    ) -> Sequence[Completion]:
+    def generate(self, prompts: Sequence[Ids], sampling: Sampling) -> Sequence[Completion]:
         """`sampling.n` answers of the first prompt, then of the second, as they were drawn.
 
         With a seed they are a function of weights, seed and prompt; a prompt that is given twice
         gets other answers the second time.
         """
 
-    def update_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+    def update_weights(self, weights: Weights) -> None:
         """Answer with these weights from here on: names and whole tensors.
 
         All of them are taken, one at a time: each may be gathered from other ranks as it is asked
@@ -77,15 +77,13 @@ class Local:
         self.engine, self.context = engine, context
         self._weights = dict(engine.model.named_parameters())
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling
-    ) -> Sequence[Completion]:
+    def generate(self, prompts: Sequence[Ids], sampling: Sampling) -> Sequence[Completion]:
         """Answer all of them together."""
         with self.context():
             return self.engine.generate(prompts, sampling)
 
     @torch.no_grad()
-    def update_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+    def update_weights(self, weights: Weights) -> None:
         """Copy what is not the same tensor, and forget what other weights have computed."""
         for name, tensor in weights:
             if self._weights[name].data_ptr() != tensor.data_ptr():
@@ -153,7 +151,7 @@ class Answer:
 
 def roll_out(
     sampler: Sampler,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Ids],
     sampling: Sampling,
     *,
     room: int,

@@ -21,7 +21,7 @@ same bits in another run: vLLM batches as requests come.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -31,7 +31,6 @@ from typing import Annotated, Any
 import httpx
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from baiwen.endpoint import Connection, Refused, Server, connected
 from baiwen.engine.request import Completion, Token
@@ -40,6 +39,7 @@ from baiwen.errors import UserError
 from baiwen.files.manifest import MANIFEST
 from baiwen.model import weights
 from baiwen.model.config import ModelConfig
+from baiwen.rl.rollout import Ids, Weights
 from baiwen.tokenizer.tokenizer import Tokenizer
 
 PROBED = 256  # tokens that server and tokenizer must spell alike
@@ -52,7 +52,6 @@ TOLD = {
     "num_requests_waiting": "waiting",
     "num_preemptions_total": "preemptions",
 }
-Ids = Sequence[int]
 
 
 class Vllm(Server):
@@ -96,7 +95,7 @@ class Served(Connection):
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def update_weights(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    def update_weights(self, tensors: Weights) -> None:
         """Write them where the server reads them, and have it read them."""
         weights.save(dict(tensors), self._config, self._knobs.folder, dtype=self._dtype)
         self.pause()

@@ -18,14 +18,13 @@ for `timeout` seconds, is started again, and its share is asked again (`dist/cre
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from baiwen.dist import crew
 from baiwen.dist.crew import Call, Crew, Placed
@@ -35,12 +34,9 @@ from baiwen.engine.request import Completion
 from baiwen.engine.sampler import Sampling
 from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Transformer
-from baiwen.rl.rollout import Local
+from baiwen.rl.rollout import Ids, Local, Weights
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.tokenizer.vocabulary import Vocabulary
-
-Weights = Iterable[tuple[str, Tensor]]
-Ids = Sequence[int]
 
 
 class Workers(Placed):
