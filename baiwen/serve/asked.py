@@ -7,7 +7,7 @@ answered by the model's `generation_config.json`; one that does is taken at its 
 leaves out is OpenAI's default: so `temperature: 0` alone is the likeliest token always.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +26,12 @@ OPENAI = {
     "top_k": 0,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
+}
+OUTPUTS: dict[str, Callable[..., Grammar]] = {  # by the fields of `StructuredOutputs`
+    "json_": Grammar.json_schema,
+    "regex": Grammar.regex,
+    "choice": Grammar.choice,
+    "grammar": Grammar.lark,
 }
 T = TypeVar("T")
 
@@ -100,18 +106,8 @@ def sampling(
     if max_tokens is None:
         most = min(most, service.front.engine.answer(prompt))
     ends = (tokenizer.end_of_turn, tokenizer.end_of_text)
-    defaults = (
-        OPENAI if any(getattr(asked, name) is not None for name in OPENAI) else service.defaults
-    )
-    drawn = {
-        name: _first(getattr(asked, name), defaults.get(name), OPENAI[name]) for name in OPENAI
-    }
     return Sampling(
-        temperature=drawn["temperature"],
-        top_p=max(drawn["top_p"], 1e-9),  # 0 means the likeliest token, which is what this leaves
-        top_k=max(int(drawn["top_k"]), 0),
-        min_p=drawn["min_p"],
-        repetition_penalty=drawn["repetition_penalty"],
+        **_drawn(asked, service.defaults),
         presence_penalty=asked.presence_penalty or 0.0,
         frequency_penalty=asked.frequency_penalty or 0.0,
         logit_bias=_biases(asked.logit_bias or {}, len(tokenizer), service.limits),
@@ -153,23 +149,14 @@ async def grammar(
 ) -> Grammar | None:
     """The grammar that the request asks for, if it asks for one."""
     outputs = asked.structured_outputs
-    given = [] if outputs is None else [*outputs.model_dump(exclude_none=True).items()]
-    if len(given) > 1 or (outputs is not None and not given):
+    given = {} if outputs is None else outputs.model_dump(exclude_none=True)
+    if outputs is not None and len(given) != 1:
         raise APIError("exactly one structured output must be given", param="structured_outputs")
-    wants: list[tuple[Callable[..., Grammar], Any]] = []
-    if given:
-        name, value = given[0]
-        makers: dict[str, Callable[..., Grammar]] = {
-            "json_": Grammar.json_schema,
-            "regex": Grammar.regex,
-            "choice": Grammar.choice,
-            "grammar": Grammar.lark,
-        }
-        wants.append((makers[name], value))
+    wants: list[tuple[Any, ...]] = [(OUTPUTS[name], value) for name, value in given.items()]
     if isinstance(form, SchemaFormat):
         wants.append((Grammar.json_schema, form.json_schema.schema_))
     elif isinstance(form, ObjectFormat):
-        wants.append((Grammar.json_schema, {"type": "object"}))
+        wants.append((Grammar.json_object,))
     if len(wants) > 1:
         raise APIError("one of response_format and structured_outputs must be left out")
     return await compiled(service.tokenizer, *wants[0]) if wants else None
@@ -182,8 +169,13 @@ async def compiled(
     return await run_in_threadpool(make, tokenizer, *arguments)
 
 
-def _first(*values: float | None) -> float:
-    return next(value for value in values if value is not None)
+def _drawn(asked: SamplingFields, folder: Mapping[str, Any]) -> dict[str, Any]:
+    """How to draw: as the request says, and what it leaves out OpenAI's way; else as the folder."""
+    said = {name: getattr(asked, name) for name in OPENAI}
+    said = {name: value for name, value in said.items() if value is not None}
+    drawn = OPENAI | (said or dict(folder))
+    # A top_p of 0 means the likeliest token, which is what a tiny one leaves; a top_k of -1, all.
+    return drawn | {"top_p": max(drawn["top_p"], 1e-9), "top_k": max(int(drawn["top_k"]), 0)}
 
 
 def _least(least: int, most: int) -> int:
