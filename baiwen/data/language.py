@@ -139,7 +139,9 @@ def identify(table: pa.Table, knobs: Language) -> pa.Table:
 def languages_of(texts: pa.LargeStringArray) -> tuple[pa.StringArray, pa.FloatArray]:
     """The likeliest language of each text (NFC) and its probability."""
     model = _model()
-    texts = pc.if_else(pc.utf8_is_upper(texts), pc.utf8_lower(texts), texts)
+    # By Python's own rules of case, as py3langid does it: Arrow's are others.
+    shouted = [text.lower() if text.isupper() else text for text in texts.to_pylist()]
+    texts = pa.array(shouted, pa.large_string())
     slices = [texts.slice(at, TOGETHER) for at in range(0, len(texts), TOGETHER)]
     found = [_probabilities(model, part) for part in slices]
     probabilities = np.concatenate(found) if found else np.empty((0, len(model.labels)))

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
@@ -54,6 +54,7 @@ def test_languages_and_scripts_are_told():
 
 
 @settings(max_examples=20)
+@example(["Aº"])  # º is a small letter to Python, and no letter of any case to Arrow
 @given(st.lists(st.text(max_size=60), max_size=6))
 def test_texts_side_by_side_are_judged_as_py3langid_judges_each(reference, texts):
     texts = [unicodedata.normalize("NFC", text) for text in [*texts, *SAID.values(), "SHOUTED!"]]
