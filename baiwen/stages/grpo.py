@@ -195,7 +195,16 @@ def work(config: Config, shape: ModelConfig | None = None) -> Work:
 
 def plan(config: Config) -> dict[str, str | int]:
     """What a run would take on this machine at most."""
-    return estimate.figures(work(config), config)
+    asked, order = work(config), config.order
+    told = estimate.figures(asked, config)
+    told["tokens of an answer"] = f"{config.max_tokens:,}, the most there can be"
+    if order.by_variance and not order.answers and asked.trees is not None:
+        answers = asked.trees.total * (order.samples or config.samples_per_prompt)
+        again = f" and every {order.refresh} steps" if order.refresh else ""
+        told["answers for the order"] = (
+            f"{answers:,}, before the first step{again}: not in FLOPs and time"
+        )
+    return told
 
 
 def _steps(config: Config, asked: int) -> int:

@@ -80,7 +80,7 @@ def figures(work: Work, config: Training) -> dict[str, str | int]:
         told |= {"steps": work.steps or 0, "tokens": work.tokens}
         told["FLOPs"] = f"{work.flops_per_token * work.tokens:.3g}"
     if work.trees is not None:
-        told["prompts"] = work.trees.total
+        told[work.trees.what] = work.trees.total
     if work.rollout is not None:
         told["answers"] = (work.steps or 0) * work.rollout.prompts * work.rollout.samples
     try:
@@ -130,7 +130,7 @@ def _on(world: World, work: Work, config: Training) -> dict[str, str | int]:
         if work.rollout is not None:
             passes = (work.steps or 0) * work.rollout.steps(1) // work.rollout.updates
             calls = passes * work.shape.num_hidden_layers * PASS_SECONDS[device]
-            least = f", and {_duration(calls)} of the calls of {passes:,} passes of rollouts"
+            least = f", and {_duration(calls)} to call the {passes:,} forward passes of rollouts"
         told["time"] = (
             f"{_duration(seconds)} at {MFU:.0%} of this {device}'s {rate / 1e9:,.0f} GFLOP/s{least}"
         )
@@ -180,7 +180,7 @@ def kernels(vocabulary: int, world: World) -> Kernels:
 
 
 def _bytes(number: float) -> str:
-    return f"{number / 2**30:.2f} GiB"
+    return f"{number / 2**30:.2f} GiB" if number >= 2**28 else f"{number / 2**20:.1f} MiB"
 
 
 def _duration(seconds: float) -> str:

@@ -37,6 +37,7 @@ class Trees:
     total: int  # of the data
     number: int  # of a step
     longest: int  # tokens of the longest: the least micro_tokens
+    what: str = "prompts"  # as a plan calls them
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,18 @@ def needed(**paths: Path) -> None:
 
 
 def on_trees(
-    shape: ModelConfig, length: int, trees: Sequence[int], per_step: int, epochs: float
+    shape: ModelConfig,
+    length: int,
+    trees: Sequence[int],
+    per_step: int,
+    epochs: float,
+    what: str = "prompts",
 ) -> Work:
     """Work on trees of so many tokens each, gone through `epochs` times.
 
-    length: tokens that see each other, the mean.
+    length: tokens that see each other, the mean. what: they are called.
     """
     step = math.ceil(per_step * fmean(trees))
     steps = math.ceil(epochs * len(trees) / per_step)
-    packed = Trees(len(trees), per_step, max(trees))
+    packed = Trees(len(trees), per_step, max(trees), what)
     return Work(shape, length, step, steps * step, trees=packed, context=False)

@@ -215,6 +215,9 @@ def test_a_plan_says_how_many_answers_there_will_be(home):
     assert told["answers"] == 4 * 6 * 8
     assert told["prompts"] == 12
     assert "reference" in told["memory"] and "keys and values" in told["memory"]
+    assert told["answers for the order"].startswith(f"{12 * 8}, before the first step: not in")
+    known = recipe(home, order={"by_variance": False}).config
+    assert "answers for the order" not in grpo.plan(known)
 
 
 def test_a_plan_of_a_cluster_has_rollouts_and_lines_that_the_stage_takes(home, capsys):
