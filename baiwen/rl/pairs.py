@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from baiwen.errors import UserError
 from baiwen.tokenizer import chat, control
 from baiwen.tokenizer.parse import parse
 from baiwen.verify import Verdict
@@ -109,6 +110,7 @@ def message(text: str) -> dict[str, Any] | None:
 
     A call that the parser mends would be rendered right, though it was said wrong; a marker that
     stays in the content would be rendered as words, and half a character as another one (U+FFFD).
+    The renderer refuses some calls that the parser reads, such as one with a quote in its name.
     """
     said = parse(text)
     if not said.tool_calls:
@@ -116,7 +118,10 @@ def message(text: str) -> dict[str, Any] | None:
         return None if other or not text else {"role": "assistant", "content": text}
     calls = [{"type": "function", "function": call} for call in said.tool_calls]
     made = {"role": "assistant", "content": said.content, "tool_calls": calls}
-    return made if _rendered(made) == text else None
+    try:
+        return made if _rendered(made) == text else None
+    except UserError:
+        return None
 
 
 def _rendered(said: Mapping[str, Any]) -> str:

@@ -112,7 +112,7 @@ def _json(value: object, where: str) -> str:
     if not isinstance(value, Mapping):
         raise UserError(f"{where} must be an object, not {value!r:.60}")
     try:
-        return _sound(json.dumps(value, ensure_ascii=False), where)
+        return _sound(json.dumps(value, ensure_ascii=False, allow_nan=False), where)
     except (TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise

@@ -13,6 +13,7 @@ commas. Anything else stays in the content, as it was said. Nothing here raises.
 """
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,10 +24,9 @@ _TAG = re.compile(r"<tool_call>|<tools>")
 _FENCE = re.compile(r"```(?:json|JSON)?[ \t]*\n")
 _OPEN = re.compile(f"{_TAG.pattern}|{_FENCE.pattern}")
 _SPACE = re.compile(r"\s*")
-_CLOSE = re.compile(r"\s*(?:```)?\s*(?:</tool_call>|</tools>)|\s*```(?!\w)")
+_CLOSE = re.compile(r"\s*+(?:```)?+\s*+(?:</tool_call>|</tools>)|\s*+```(?!\w)")
 _LIMIT = re.compile(r"```|</?tool_call>|</?tools>|\Z")
 _ENDS = (control.IM_END, control.END_OF_TEXT)
-_DECODER = json.JSONDecoder(strict=False)  # a raw line break inside a string is forgiven
 _TOKEN = re.compile(
     # A string without an end goes to the end of the text, so that nothing is searched twice.
     r"""(?P<double>"(?:[^"\\]|\\.)*(?:"|\\?\Z))|'(?P<single>(?:[^'\\]|\\.)*)(?:'|\\?\Z)"""
@@ -34,6 +34,17 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _WORDS = {"True": "true", "False": "false", "None": "null"}
+
+
+def _finite(number: str) -> float:
+    """A number with a point or an exponent; JSON has neither NaN nor infinity."""
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{number} is no number of JSON")
+    return value
+
+
+# A raw line break inside a string is forgiven.
+_DECODER = json.JSONDecoder(strict=False, parse_float=_finite, parse_constant=_finite)
 
 Calls = list[dict[str, Any]]
 

@@ -135,6 +135,8 @@ def test_a_message_is_rendered_as_the_answer_was_said(text):
         CALL.replace('"', "'"),
         "<tool_call>\nweather?\n</tool_call>",
         "4<|im_start|>user",
+        CALL.replace("weather", 'a\\"b'),
+        CALL.replace("weather", "\\ud800"),
         "",
     ],
 )

@@ -60,6 +60,7 @@ def test_a_wrong_message_is_named(expected):
         ({"name": "f"}, "tools must be a list of objects, not dict"),
         (["f"], r"tools\[0\] must be an object, not 'f'"),
         ([{"name": {1}}], r"tools\[0\] cannot be written as JSON"),
+        ([{"maximum": float("inf")}], r"tools\[0\] cannot be written as JSON"),
         ([{}, {"name": "\udc00"}], r"tools\[1\] holds a lone surrogate"),
     ],
 )

@@ -120,6 +120,8 @@ def test_words_and_calls_are_told_apart(text, content, calls):
         '<tool_call>\n{"name": "weather", "arguments": false}\n</tool_call>',
         "<tool_call>\n{'name': 'f', 'arguments': {'a': 'it's'}}\n</tool_call>",
         "<tool_call></tool_call>",
+        '<tool_call>\n{"name": "f", "arguments": {"a": NaN}}\n</tool_call>',
+        '<tool_call>\n{"name": "f", "arguments": {"a": -1e999}}\n</tool_call>',
         '{"name": "Ada", "age": 36}',
         '{"name": "Ada"}',
         '```json\n{"name": "Ada", "arguments": {}, "age": 36}\n```',
@@ -168,6 +170,13 @@ def test_long_nonsense_takes_no_time(piece):
     start = time.process_time()
     assert parse(text) == Parsed(text, [])
     assert time.process_time() - start < 2
+
+
+def test_blanks_after_a_call_take_no_time():
+    start = time.process_time()
+    found = parse(f'<tool_call>{{"name": "f", "arguments": {{}}}}{" " * 40_000}and more')
+    assert [call["name"] for call in found.tool_calls] == ["f"]
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("quote", ['"', "'"])
