@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from baiwen.errors import UserError
+from baiwen.mistakes import nearest
 from baiwen.verify import (
     choice,
     code,
@@ -31,7 +32,7 @@ from baiwen.verify import (
 )
 from baiwen.verify.verdict import Verdict
 
-__all__ = ["NAMES", "Verdict", "check", "parsed"]
+__all__ = ["NAMES", "Verdict", "check", "parsed", "require"]
 
 _CHECKS: dict[str, Callable[[str, Any], Verdict]] = {
     "choice": choice.check,
@@ -53,9 +54,15 @@ NAMES = tuple(_CHECKS)
 
 def check(verifier: str, answer: str, truth: object) -> Verdict:
     """The verdict of the verifier of that name; `UserError` where there is none."""
-    if verifier not in _CHECKS:
-        raise UserError(f"no verifier {verifier!r}; there are {', '.join(NAMES)}")
+    require(verifier)
     return _CHECKS[verifier](answer, truth)
+
+
+def require(verifier: object) -> None:
+    """`UserError` unless there is a verifier of that name."""
+    if verifier not in NAMES:
+        hint = nearest(str(verifier), NAMES)
+        raise UserError(f"no verifier {verifier!r}; there are {', '.join(NAMES)}.{hint}")
 
 
 def parsed(verifier: str, answer: str, truth: object) -> str | None:

@@ -9,8 +9,8 @@
 The truth is the letter (or letters: "BD"), or a dict of `letter` and `options`, the texts of A, B,
 C ... in order. The first of these forms that occurs settles the answer:
 
-    1. the last `\\boxed{B}`, or the text of an option in it
-    2. the last "answer is B", "answer: (B)", "答案是B", "故选B" ...
+    1. the last `\\boxed{B}` or `\\boxed{B. Rome}`, or the text of an option in it
+    2. the last "answer is B", "answer: (B)", "答案是B", "故选B", "B is correct" ...; or its option
     3. the whole answer is a letter or the text of an option, up to case, space and a full stop
     4. one line, and no other, begins with a letter: "B. Rome", "(B) because ..."
     5. one letter in brackets, and no other: "... so (B)"
@@ -30,12 +30,21 @@ from baiwen.verify.verdict import Verdict
 _READ = 4000  # characters at either end of the answer
 _ONE = r"\(?[A-J]{1,10}\)?"
 _LIST = rf"{_ONE}(?:(?: ?[,/&、和或与及] ?| (?:and|or) ){_ONE}){{0,9}}(?![A-Za-z0-9'])"
-_LINK = r"(?: ?(?:is|are|was|be|:|=|是|为)){1,2}"
+_LINK = r"(?: ?(?:is|are|was|be|:|=|应该?|是|为)){1,2}"
+_HAN = "[一-鿿]"
 _ABOUT = r"[ *_$\"'“:]{0,6}"
+_ASKED = r"(?:\b[Aa]nswer|ANSWER|\b[Cc]hoice|\b[Oo]ption|答案|选项|正确的)"
+_NAMED = r"(?:[Oo]ption |选项 ?)?"
+_NOT_DENIED = rf"(?<!不)(?<![不没]{_HAN})(?<![不没]{_HAN}{{2}})"  # 不选, 没有选, 不可以选
+_TAKEN = rf"(?:答案|\bI (?:would |will )?(?:choose|pick|select)|{_NOT_DENIED}选择?)"
+_BEFORE = r"(?:^|[.。!?,:;] ?|[Oo]ption |选项|\b(?:[Ss]o|[Tt]hus|[Hh]ence|[Tt]herefore),? )"
 _SAID = re.compile(
-    rf"(?:\b[Aa]nswer|ANSWER|\b[Cc]hoice|\b[Oo]ption|答案|选项|正确的){_ABOUT}(?:[a-z]+ ){{0,1}}"
-    rf"{_LINK}{_ABOUT}(?P<linked>{_LIST})|(?:答案|[应故选]选|选择|选){_ABOUT}(?P<bare>{_LIST})"
+    rf"{_ASKED}{_ABOUT}(?:[a-z]+ ){{0,1}}{_LINK}{_ABOUT}{_NAMED}({_LIST})"
+    rf"|{_TAKEN}{_ABOUT}({_LIST})"
+    rf"|{_BEFORE}\(?([A-J])\)?(?: is (?:the )?(?:correct|right)\b| ?(?:选项|项)?[是为]?正确)",
+    re.MULTILINE,
 )
+_QUOTED = re.compile(rf"{_ASKED}{_ABOUT}{_LINK}{_ABOUT}([^\n]{{1,200}})")
 _BOXED = re.compile(r"\\boxed ?\{ ?(?:\\(?:text|mathrm|mathbf) ?\{)? ?([^{}\n]{1,200})")
 _WHOLE = re.compile(rf"{_LIST}[.:]?")
 _LINE = re.compile(r"^[ *_#>-]{0,6}(?:\(([A-J])\)|([A-J])(?:[.):]|\*\*|$))", re.MULTILINE)
@@ -69,12 +78,14 @@ def _is_readable(wanted: object, options: object) -> bool:
 def settled(text: str, options: Sequence[str] = ()) -> set[str]:
     """The letters that `text` settles on by one of the five forms, if on any."""
     if boxed := _BOXED.findall(text):
-        return _listed(boxed[-1].strip()) or _option(boxed[-1], options)
-    if said := [found["linked"] or found["bare"] for found in _SAID.finditer(text)]:
-        return set(re.findall("[A-J]", said[-1]))
+        return _listed(boxed[-1].strip()) or _option(boxed[-1], options) or _leading(boxed[-1])
+    if said := _SAID.findall(text):
+        return set(re.findall("[A-J]", "".join(said[-1])))
+    if (quoted := _QUOTED.findall(text)) and (option := _option(quoted[-1], options)):
+        return option
     if whole := _listed(text.strip().strip("*$\"'“” ")) or _option(text, options):
         return whole
-    lines = {before or after for before, after in _LINE.findall(text)}
+    lines = _leading(text)
     brackets = {letter.upper() for letter in _BRACKETS.findall(text)}
     return next((found for found in (lines, brackets) if len(found) == 1), set())
 
@@ -83,6 +94,11 @@ def _listed(text: str) -> set[str]:
     """The letters of a text that is nothing else; a single one may be small."""
     text = text.upper() if len(text.strip("().:")) == 1 else text
     return set(re.findall("[A-J]", text)) if _WHOLE.fullmatch(text) else set()
+
+
+def _leading(text: str) -> set[str]:
+    """The letters that begin a line: of `B. Rome` B."""
+    return {before or after for before, after in _LINE.findall(text)}
 
 
 def _option(text: str, options: Sequence[str]) -> set[str]:

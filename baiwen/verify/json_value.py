@@ -31,7 +31,15 @@ def parse(text: str) -> object:
     if text.startswith(_FENCE) and text.endswith(_FENCE):
         text = text.removesuffix(_FENCE).partition("\n")[2]
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        return _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def value_at(text: str, start: int) -> tuple[object, int]:
+    """The value that begins at `start` of a text, and where it ends; or `ValueError`."""
+    try:
+        return _DECODER.raw_decode(text, start)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -57,3 +65,6 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)

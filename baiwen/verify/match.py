@@ -7,14 +7,21 @@
 The truth is the accepted answer or a list of them; one of them has to be the whole answer. In
 Chinese each character is a word, and blanks do not count between characters. A truth of nothing but
 punctuation or articles ("%", "The The") is compared as it is written.
+
+Unlike SQuAD's, marks that make another number or name of it count: -5 is not 5, 3.14 is not 3 14,
+C++ is not C.
 """
 
+import re
+import unicodedata
 from collections import Counter
 
 from baiwen.verify import exact, text
 from baiwen.verify.verdict import Verdict
 
 _ARTICLES = frozenset(("a", "an", "the"))
+# A minus before a number, what stands between its digits, and what ends a name.
+_MARKS = re.compile(r"(?<!\w)-(?=\.?\d)|(?<=\d)[.:/](?=\d)|(?<=[A-Za-z])[+#]+(?!\w)")
 
 
 def check(answer: str, truth: str | list[str]) -> Verdict:
@@ -22,10 +29,12 @@ def check(answer: str, truth: str | list[str]) -> Verdict:
     accepted = truth if isinstance(truth, list) else [truth]
     if not accepted or not all(isinstance(each, str) and each.strip() for each in accepted):
         return Verdict.error
-    said = normalise(answer)
+    said = normalise(answer), _marks(answer)
     return Verdict.of(
         any(
-            said == words if (words := normalise(each)) else exact.normalise(answer) == each.strip()
+            said == (words, _marks(each))
+            if (words := normalise(each))
+            else exact.normalise(answer) == each.strip()
             for each in accepted
         )
     )
@@ -35,6 +44,11 @@ def normalise(answer: str) -> list[str]:
     """The words that count."""
     words = [word.replace("'", "").replace("’", "") for word in text.words(answer.casefold())]
     return [word for word in words if word not in _ARTICLES]
+
+
+def _marks(answer: str) -> list[str]:
+    """The marks that count, in order."""
+    return _MARKS.findall(unicodedata.normalize("NFKC", answer).replace("\u2212", "-"))
 
 
 def f1(answer: str, truth: str | list[str]) -> float:

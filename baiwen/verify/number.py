@@ -5,11 +5,11 @@
     check("3/4", "0.75")                           -> right
 
 Numbers are compared as fractions, never as floats, so 100000.4 is not 100000 and 0.9999999 is not 1
-(both pass other graders, findings B1). Thousands may be grouped by commas; full-width digits count.
+(both pass other graders, findings B1). Thousands may be grouped by commas; full-width digits count,
+and an en dash may stand for the minus sign. `10²` and `3½` are no numbers here, `12 m²` is 12.
 """
 
 import re
-import unicodedata
 from fractions import Fraction
 
 from baiwen.verify.verdict import Verdict
@@ -17,9 +17,12 @@ from baiwen.verify.verdict import Verdict
 # A sign counts only where no digit or letter stands before it: "9-4" ends in 4.
 _NUMBER = re.compile(
     r"(?<![\d.])(?:(?<!\w)-)?"
-    r"(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?(?![\d/])",
+    r"(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3}(?!\d))?(?:/\d+)?"
+    r"(?![\d/⁰¹²³⁴-⁹⁻¼-¾⅐-⅞])",
     re.ASCII,
 )
+# ASCII for the full-width forms, and a minus for the minus sign and the en dash.
+_FORMS = {0xFF00 + at: 0x20 + at for at in range(1, 0x5F)} | {0x2212: "-", 0x2013: "-"}
 # The two bounds keep every answer cheap, hostile ones too.
 _TAIL = 4000  # characters at the end of the answer that are searched
 _LONGEST = 400  # characters of a number that is still compared
@@ -36,24 +39,19 @@ def check(answer: str, truth: str | int | float) -> Verdict:
 
 def last(answer: str) -> str | None:
     """The number that the answer states last, as it stands there."""
-    tail = _plain(answer[-_TAIL:])
+    tail = answer[-_TAIL:].translate(_FORMS)
     if len(answer) > _TAIL:
-        tail = tail.lstrip("0123456789.,/-")  # the end of a number that was cut through
+        tail = tail.lstrip("0123456789.,/-eE+")  # the end of a number that was cut through
     found = _NUMBER.findall(tail)
     return found[-1] if found else None
 
 
 def value(text: str) -> Fraction | None:
-    """The number that `text` is, or None: `"1,200.5"`, `"-3"`, `"3/4"`."""
-    text = _plain(text).strip()
+    """The number that `text` is, or None: `"1,200.5"`, `"-3"`, `"3/4"`, `"2e-7"`."""
+    text = text.translate(_FORMS).strip()
     if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
         return None
     above, _, below = text.replace(",", "").partition("/")
     if not below:
         return Fraction(above)
     return Fraction(above) / int(below) if int(below) else None
-
-
-def _plain(text: str) -> str:
-    """ASCII digits and signs for full-width ones and for the minus sign."""
-    return unicodedata.normalize("NFKC", text).replace("\u2212", "-")

@@ -9,12 +9,14 @@ Text before the first call is allowed, as the protocol allows it; between or aft
 """
 
 import json
-from typing import Any
+import re
+from typing import Any, TypeGuard
 
 from baiwen.verify import json_value, schema
 from baiwen.verify.verdict import Verdict
 
-_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_OPEN = re.compile(r"<tool_call>\s*+")
+_CLOSE = re.compile(r"\s*+</tool_call>\s*+(?:\Z|(?=<tool_call>))")
 
 
 def check(answer: str, truth: dict[str, Any] | list[dict[str, Any]]) -> Verdict:
@@ -46,17 +48,18 @@ def _valid(answer: str, truth: dict[str, Any]) -> Verdict:
 def calls(text: str) -> list[dict[str, Any]]:
     """The calls that end `text`, as `{"name", "arguments"}`; `ValueError` for a broken one."""
     found: list[dict[str, Any]] = []
-    _, *parts = text.split(_OPEN)
-    for part in parts:
-        body, closed, rest = part.partition(_CLOSE)
-        call = json_value.parse(body)
-        if not closed or rest.strip() or not (isinstance(call, dict) and _is_call(call)):
+    opened = _OPEN.search(text)
+    while opened:
+        call, end = json_value.value_at(text, opened.end())
+        closed = _CLOSE.match(text, end)
+        if not closed or not _is_call(call):
             raise ValueError("not a tool call")
         found.append(call)
+        opened = _OPEN.match(text, closed.end())
     return found
 
 
-def _is_call(call: object) -> bool:
+def _is_call(call: object) -> TypeGuard[dict[str, Any]]:
     return (
         isinstance(call, dict)
         and call.keys() == {"name", "arguments"}

@@ -27,6 +27,15 @@ RIGHT += [
     "The answer is A. No: the answer is B.",
 ]
 RIGHT += ["\\boxed{A} no, \\boxed{B}", "ANSWER: B", "The best choice is B.", "正确的选项是 B"]
+RIGHT += ["Option B is correct.", "A is wrong. B is correct", "选项B正确", "不对，B项是正确的"]
+RIGHT += [
+    "I choose B.",
+    "不选A，选B",
+    "答案应为B",
+    "The correct answer is option B",
+    "\\boxed{B. Rome}",
+]
+RIGHT += ["Answer: Rome", "The answer is **Rome**."]
 WRONG = [
     "",
     "A",
@@ -44,9 +53,18 @@ WRONG += [
     "A man walks",
     "I do not know",
     "BC",
+    "I choose B or C",
     "(A) or else (B)",
 ]
 UNDECIDED = ["A. Oslo\nB. Rome\nC. Bonn", "The answer is not B", "Perhaps B, perhaps not."]
+UNDECIDED += [
+    "不应选B",
+    "不能选择B",
+    "并不应该选B",
+    "B不正确",
+    "I doubt that B is correct",
+    "Is B right?",
+]
 UNDECIDED += ["I think of Rome, in Italy", "Option B is wrong"]
 
 
@@ -84,8 +102,10 @@ ACCEPTED = [
     ("1,000 men", "1 000 men"),
     ("Saint Johns", "Saint John's"),
     ("%", "%"),
+    ("−5 degrees", "-5 degrees"),
 ]
 REFUSED = [("the tower", "Eiffel tower"), ("Eiffel tower in Paris", "Eiffel tower"), ("", "%")]
+REFUSED += [("5", "-5"), ("3 14", "3.14"), ("10.30", "10:30"), ("C", "C++"), ("C#", "C")]
 
 
 @pytest.mark.parametrize(("answer", "truth"), ACCEPTED)

@@ -11,6 +11,8 @@ CALL = {"name": "weather", "arguments": {"city": "Rome", "day": 2}}
 CALL_TEXT = (
     '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome", "day": 2}}\n</tool_call>'
 )
+END = "</tool_call>\\n<tool_call>"  # words, within a string
+TAGGED = {"city": "</tool_call>\n<tool_call>", "day": 2}
 
 RIGHT = [
     ("number", "7+5=12\n47+35=82", "82"),
@@ -22,6 +24,10 @@ RIGHT = [
     ("number", "3/4", "0.75"),
     ("number", ".5", "1/2"),
     ("number", "８２", 82),
+    ("number", "x = \u20133", -3),
+    ("number", "The area is 12 m²", 12),
+    ("number", "1.5e3", 1500),
+    ("number", "0.0000001", 1e-7),
     ("exact", ' "Rome".\n', "Rome"),
     ("exact", "New\n York", "New York"),
     ("exact", "“北京”。", "北京"),
@@ -35,6 +41,7 @@ RIGHT = [
     ("tool_call", f"I look it up.\n{CALL_TEXT}", [CALL]),
     ("tool_call", f"{CALL_TEXT}\n{CALL_TEXT}", [CALL, CALL]),
     ("tool_call", CALL_TEXT, {"name": "weather", "schema": {"required": ["day"]}}),
+    ("tool_call", CALL_TEXT.replace("Rome", END), {"name": "weather", "arguments": TAGGED}),
     ("instruction", "RED SUN", [{"is": "upper_case"}, {"is": "word_count", "count": 2}]),
     ("instruction", "sun, sun, sun.", [{"is": "repeats", "word": "sun", "count": 3}]),
     ("instruction", "sun sun", [{"is": "repeats", "word": "sun", "count": 1, "most": 2}]),
@@ -53,6 +60,10 @@ WRONG = [
     ("number", "8 2", 82),
     ("number", "1/0", 1),
     ("number", "9" * 5000, 9),
+    ("number", "x = \u20133", 3),
+    ("number", "10²", 102),
+    ("number", "3½", "11/2"),
+    ("number", "1e9999", 1),
     ("exact", "rome", "Rome"),
     ("exact", "It is Rome", "Rome"),
     ("words", "14, 3, 27", ["3", "14", "27"]),
@@ -70,6 +81,8 @@ WRONG = [
     ("tool_call", CALL_TEXT.replace("weather", "wether"), CALL),
     ("tool_call", CALL_TEXT.removesuffix("</tool_call>"), CALL),
     ("tool_call", f"{CALL_TEXT} and more", CALL),
+    ("tool_call", f"{CALL_TEXT} and {CALL_TEXT}", [CALL, CALL]),
+    ("tool_call", CALL_TEXT.replace("2}", "2} {}"), CALL),
     ("tool_call", f"{CALL_TEXT}\n{CALL_TEXT}", CALL),
     ("tool_call", str(CALL), CALL),
     ("tool_call", CALL_TEXT, {"name": "weather", "schema": {"required": ["hour"]}}),
@@ -97,6 +110,9 @@ FAULTY = [
     ("instruction", "anything", [{"is": "rhymes"}]),
     ("instruction", "anything", [{"is": "word_count", "words": 1}]),
     ("instruction", "anything", []),
+    ("instruction", "anything", [{"is": "word_count", "count": "1"}]),
+    ("instruction", "anything", [{"is": "contains", "word": ""}]),
+    ("instruction", "anything", [{"is": "repeats", "word": "!", "count": 1}]),
 ]
 
 

@@ -21,6 +21,7 @@ program), "limits" (fields of `Limits`), "language". Thread-safe; it blocks, so 
 
 import ast
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +36,7 @@ from baiwen.verify.verdict import Verdict
 
 LONGEST = 2**18  # characters of an answer that is still looked at
 FLOAT = 1e-6  # how far a fraction in standard output may be off, absolutely or relatively
+_NUMBER = re.compile(r"[-+.\dEe]+", re.ASCII)  # `float` also takes 1_000 and other digits
 
 # What a truth amounts to: whether an answer holds, asked through a harness.
 Question = Callable[[str, Harness], bool]
@@ -110,7 +112,7 @@ def _same_line(printed: str, expected: str) -> bool:
 
 
 def _same_word(printed: str, expected: str) -> bool:
-    if printed == expected or "." not in expected:
+    if printed == expected or "." not in expected or not _NUMBER.fullmatch(printed):
         return printed == expected
     try:
         found, wanted = float(printed), float(expected)

@@ -47,6 +47,7 @@ from baiwen.verify.math.value import proportional, same
 _MOST = 60  # items of a list that are still matched with another
 _POWERS = frozenset({-3, -2, -1, 1, 2, 3})  # of a unit
 _ORDERED = frozenset({"(", "["})
+_SIGNS = ("percent", "degree")
 
 
 def equal(answer: str, truth: str) -> bool | None:
@@ -105,7 +106,14 @@ def _scalars(left: Statement, right: Statement) -> bool | None:
             operation("multiply", one.unit.factor, one.value),
             operation("multiply", other.unit.factor, other.value),
         )
+    measured, bare = (one, other) if one.unit else (other, one)
+    if measured.unit and not bare.unit and _signed(bare.value) and not _signed(measured.value):
+        return False  # 5% is not 5 cm
     return _numbers(one.value, other.value)
+
+
+def _signed(value: Expression) -> bool:
+    return contains(value, *_SIGNS)
 
 
 def _measured(scalar: Statement, other: Statement) -> Quantity:
@@ -141,7 +149,7 @@ def _unit_of(factors: Sequence[Expression]) -> Unit | None:
 
 def _numbers(left: Expression, right: Expression) -> bool | None:
     verdict = same(left, right)
-    for sign in ("percent", "degree"):
+    for sign in _SIGNS:
         if verdict is not True and contains(left, sign) != contains(right, sign):
             verdict = same(renamed(left, sign, "plain"), renamed(right, sign, "plain")) or verdict
     if verdict is False and contains(operation("add", left, right), "log"):  # of base 10?
@@ -188,7 +196,8 @@ def _groups(left: Group, right: Group) -> bool | None:
     if ":" in kinds:
         return _ratios(left, right)
     if not kinds & _ORDERED:
-        return _unordered(left.items, right.items)
+        sides = (_distinct(side.items) if "\\{" in kinds else side.items for side in (left, right))
+        return _unordered(*sides)
     if "\\{" in kinds:
         return False
     pairs = kinds <= _ORDERED and len(left.items) == len(right.items) == 2
@@ -276,6 +285,15 @@ def _unordered(left: Sequence[Statement], right: Sequence[Statement]) -> bool | 
         else:
             return False
     return None if unsure else True
+
+
+def _distinct(items: Sequence[Statement]) -> Sequence[Statement]:
+    """The items of a set, each once; of many, which are not compared, all."""
+    found: list[Statement] = []
+    for item in items if len(items) <= _MOST else ():
+        if not any(alike(item, other) for other in found):
+            found.append(item)
+    return found or items
 
 
 def _all(verdicts: Iterable[bool | None]) -> bool | None:

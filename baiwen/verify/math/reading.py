@@ -1,6 +1,7 @@
 """What texts state, as `grammar.py` reads them.
 
     reading("3 cm")        -> Quantity(Fraction(3), Unit("length", Fraction(1, 100)))
+    reading("twelve")      -> Fraction(12)
     reading("\\int x")     -> None: the grammar has no place for it
     based("1234_5")        -> 194
     flat("a \\, b")        -> ["a", "b"]
@@ -13,13 +14,14 @@ from functools import lru_cache
 
 from baiwen.verify.math.grammar import read
 from baiwen.verify.math.notation import LONGEST, tokens
+from baiwen.verify.math.numerals import numeral
 from baiwen.verify.math.terms import Statement, UnreadableError
 
 _BASED = re.compile(r"(-?)(?:\\(?:text(?:bf|rm)?|mathrm|mathbf))?([0-9A-Z]+)_(\d{1,2})")
 
 
 def reading(text: str, grouped: bool = True) -> Statement | None:
-    """What the text states; None where the grammar has no place for it."""
+    """What the text states; None where the grammar has no place for it and it is no numeral."""
     return _reading(text, grouped) if len(text) <= LONGEST else None
 
 
@@ -28,7 +30,7 @@ def _reading(text: str, grouped: bool) -> Statement | None:
     try:
         return read(text, grouped)
     except UnreadableError:
-        return None
+        return numeral(text)
 
 
 def based(text: str) -> int | None:

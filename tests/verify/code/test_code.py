@@ -243,6 +243,14 @@ def test_a_float_that_is_expected_may_be_off_by_a_little():
     assert not equal(encode(5.0), encode(math.inf))
 
 
+def test_printed_text_is_compared_by_line_and_word_with_fractions_off_by_a_little():
+    for printed in ("a 0.3333333\n", "a  .33333333 \n\n", "a 3.3333333e-1"):
+        assert code.same_text(printed, "a 0.3333333333")
+    for printed in ("a\n0.3333333333", "a 0.33", "a nan", "a 0.3_333333333", "a ０.3333333333"):
+        assert not code.same_text(printed, "a 0.3333333333")
+    assert not code.same_text("1.0", "1")
+
+
 # Reading tests and answers.
 
 
