@@ -21,6 +21,7 @@ its file and line, its value, what was expected and the nearest right name.
 """
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +65,7 @@ class Knobs(BaseModel):
 def read(path: Path | str) -> dict[str, Any]:
     """The tables of a TOML file; a `UserError` where it cannot be read or parsed."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -115,8 +116,7 @@ def resolved(config: Knobs) -> dict[str, Any]:
 
 def inputs(config: Knobs) -> list[tuple[str, Path]]:
     """Every `Input` of `config` and its tables that is set: its key, as in `optim.lr`, its path."""
-    found = _inputs(config, type(config), "")
-    return list(dict.fromkeys(found))  # two types of a union may both hold a path
+    return [(mistakes.dotted(key), path) for key, path in _inputs(config)]
 
 
 def require(config: Knobs, source: Path | str, unless_below: Sequence[Path] = ()) -> None:
@@ -126,8 +126,9 @@ def require(config: Knobs, source: Path | str, unless_below: Sequence[Path] = ()
     """
     absent = [
         (key, path)
-        for key, path in inputs(config)
-        if not path.exists() and not any(path.is_relative_to(folder) for folder in unless_below)
+        for key, path in _inputs(config)
+        if not any(path.is_relative_to(folder) for folder in unless_below)
+        and not os.path.exists(path)  # False, too, where one may not look
     ]
     if absent:
         raise UserError(mistakes.absent(absent, source))
@@ -164,29 +165,34 @@ def _below(hint: object, names: Sequence[str]) -> Sequence[str]:
     return names[1:] if any(get_origin(part) is dict for part in parts) else names
 
 
-def _inputs(value: object, hint: object, key: str) -> Iterator[tuple[str, Path]]:
+def _inputs(config: Knobs) -> list[tuple[Key, Path]]:
+    found = _paths(config, type(config), ())
+    return list(dict.fromkeys(found))  # two types of a union may both hold a path
+
+
+def _paths(value: object, hint: object, key: Key) -> Iterator[tuple[Key, Path]]:
     marked = get_origin(hint) is Annotated and _MUST_EXIST in get_args(hint)
     if marked and isinstance(value, Path):
         yield key, value
         return
     for step, item, inner in _within(value, hint):
-        yield from _inputs(item, inner, (key + step).removeprefix("."))
+        yield from _paths(item, inner, key + step)
 
 
-def _within(value: object, hint: object) -> Iterator[tuple[str, object, object]]:
-    """What lies one step inside `value` of type `hint`: the step's text, the item, its type."""
+def _within(value: object, hint: object) -> Iterator[tuple[Key, object, object]]:
+    """What lies one step inside `value` of type `hint`: the step, the item, its type."""
     if isinstance(value, Knobs):
         for name, inner in _hints(type(value)).items():
-            yield f".{name}", getattr(value, name), inner
+            yield (name,), getattr(value, name), inner
     elif isinstance(value, dict) and get_origin(hint) is dict:
         for name, item in value.items():
-            yield f".{name}", item, get_args(hint)[1]
+            yield (name,), item, get_args(hint)[1]
     elif isinstance(value, list | tuple) and get_origin(hint) in (list, tuple):
         for index, item in enumerate(value):
-            yield f"[{index}]", item, get_args(hint)[0]
+            yield (index,), item, get_args(hint)[0]
     else:
         for part in get_args(hint):  # of a union or an annotation
-            yield "", value, part
+            yield (), value, part
 
 
 def _filled(raw: Mapping[str, Any], into: type[Knobs]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ a scan of the source, not from a second TOML parser: they are a hint for the eye
 
 import difflib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +23,13 @@ if TYPE_CHECKING:  # `baiwen show` asks for `nearest` and must not wait for pyda
     from pydantic_core import ErrorDetails
 
 Key = tuple[str | int, ...]  # where a knob lies: ("optim", "lr"), ("sources", 0, "path")
+_DOT = re.compile(r"""\.(?=(?:[^"']|"[^"]*"|'[^']*')*+\Z)""")  # outside of quotes
 
 
 def split(assignment: str) -> tuple[tuple[str, ...], Any]:
     """`"optim.lr=1e-3"` -> `(("optim", "lr"), 0.001)`; what is no TOML value is a bare string."""
     key, equals, text = assignment.partition("=")
-    names = tuple(name.strip() for name in key.split("."))
+    names, text = parts(key), text.strip()
     if not equals or not all(names):
         raise UserError(f"{assignment!r} is no override: write key=value, as in optim.lr=1e-3")
     try:
@@ -35,6 +37,23 @@ def split(assignment: str) -> tuple[tuple[str, ...], Any]:
     except tomllib.TOMLDecodeError:
         return names, text
     return names, tables["value"] if len(tables) == 1 else text
+
+
+def behind_recipe(assignment: str) -> str:
+    """`"sft.optim.lr=1e-3"` -> `"optim.lr=1e-3"`."""
+    key, equals, text = assignment.partition("=")
+    return _DOT.split(key, maxsplit=1)[1] + equals + text
+
+
+def parts(key: str) -> tuple[str, ...]:
+    """`models."qwen2.5".folder` -> `("models", "qwen2.5", "folder")`."""
+    return tuple(part.strip().strip("\"'") for part in _DOT.split(key))
+
+
+def dotted(key: Key) -> str:
+    """`("sources", 0, "path")` -> `sources[0].path`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
+    return text.removeprefix(".")
 
 
 def explain(
@@ -60,11 +79,11 @@ def explain(
     )
 
 
-def absent(inputs: Sequence[tuple[str, Path]], source: Path | str) -> str:
+def absent(inputs: Sequence[tuple[Key, Path]], source: Path | str) -> str:
     """The complaint about inputs that are not there, with the nearest names that are."""
     text = _text(source)
     return "\n".join(
-        f'{_place(source, text, _keys(key), ())}: {key} = "{path}" does not exist.{_beside(path)}'
+        f'{_place(source, text, key, ())}: {dotted(key)} = "{path}" does not exist.{_beside(path)}'
         for key, path in inputs
     )
 
@@ -95,12 +114,12 @@ def _descend(location: Sequence[str | int], raw: Any, kind: str) -> tuple[Key, o
 def _complaint(
     kind: str, message: str, key: Key, value: object, knobs: Callable[[Key], list[str]]
 ) -> str:
-    name = _dotted(key)
+    name = dotted(key)
     if kind == "missing":
         return f"{name} is missing: it has no default, so the recipe must set it"
     if kind == "extra_forbidden":
         names = knobs(key[:-1])
-        title = f"[{_dotted(key[:-1])}]" if key[:-1] else "the recipe"
+        title = f"[{dotted(key[:-1])}]" if key[:-1] else "the recipe"
         hint = nearest(str(key[-1]), names)
         return f"{name} is not a knob.{hint}\n    {title} may have: {', '.join(names)}"
     if kind == "value_error":
@@ -118,11 +137,14 @@ def _joined(complaints: Sequence[str]) -> str:
 def _beside(path: Path) -> str:
     """What lies where `path` was expected."""
     above = path.parent
-    while not above.exists():
+    while not os.path.exists(above):
         above = above.parent
     if not above.is_dir():
         return f" {above} is a file, not a folder."
-    names = sorted(entry.name for entry in above.iterdir() if not entry.name.startswith("."))
+    try:
+        names = sorted(entry.name for entry in above.iterdir() if not entry.name.startswith("."))
+    except PermissionError:
+        return f" You may not read {above}."
     looked = path.relative_to(above).parts[0]
     listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     return nearest(looked, names) or f" The folder {above} holds: {listed or 'nothing'}"
@@ -133,19 +155,9 @@ def _shown(value: object, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _dotted(key: Key) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
-    return text.removeprefix(".")
-
-
-def _keys(dotted: str) -> Key:
-    parts = re.findall(r"\[(\d+)\]|([^.\[\]]+)", dotted)
-    return tuple(int(index) if index else name for index, name in parts)
-
-
 def _text(source: Path | str) -> str:
     path = Path(source)
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return path.read_text(encoding="utf-8-sig") if path.is_file() else ""
 
 
 def _place(source: Path | str, text: str, key: Key, overrides: Sequence[str]) -> str:
@@ -169,14 +181,10 @@ def _places(text: str) -> Iterator[tuple[Key, int]]:
     opened: dict[Key, int] = {}  # the index of the latest [[table]] of each name
     for number, line in enumerate(text.splitlines(), start=1):
         if header := re.match(r"\s*(\[\[?)([^\[\]]+)\]", line):
-            table = _bare(header[2])
+            table = parts(header[2])
             if header[1] == "[[":
                 opened[table] = opened.get(table, -1) + 1
                 table = (*table, opened[table])
             yield table, number
         elif assignment := re.match(r"\s*([\w\-.\"' ]+?)\s*=", line):
-            yield (*table, *_bare(assignment[1])), number
-
-
-def _bare(key: str) -> Key:
-    return tuple(part.strip().strip("\"'") for part in key.split("."))
+            yield (*table, *parts(assignment[1])), number

@@ -141,6 +141,8 @@ def test_a_mistake_in_an_override_is_not_blamed_on_the_file(source):
         ("a.b=[1, 2]", [1, 2]),
         ('a.b="3"', "3"),
         ("a.b=runs/x", "runs/x"),
+        ("a . b = runs/x", "runs/x"),
+        ("""'a'."b"=it's""", "it's"),
         ("a.b=007", "007"),
         ("a.b=", ""),
         ("a.b=x=y", "x=y"),
@@ -156,6 +158,15 @@ def test_an_override_is_a_toml_value_or_a_bare_string(assignment, value):
 @pytest.mark.parametrize("assignment", ["steps", "=3", "optim.=3", ""])
 def test_what_is_no_override_is_refused(assignment):
     assert "is no override: write key=value" in complaint(lambda: config.override({}, [assignment]))
+
+
+def test_a_name_with_dots_is_quoted_as_in_toml(source):
+    before = {"mixture": {"en.web": {"path": "x"}}}
+    found = config.override(before, ['mixture."en.web".path=y'])
+    assert found == {"mixture": {"en.web": {"path": "y"}}}
+    text = 'out = "o"\nstart = "s"\n\n[mixture."en.web"]\npath = "a"\nweight = "much"\n'
+    told = complaint(lambda: parse(text, source))
+    assert told == f'{source}:6: mixture.en.web.weight = "much" must be a valid number'
 
 
 def test_an_override_does_not_go_through_a_value():
@@ -176,6 +187,11 @@ def test_a_broken_file_is_named(source, content, told):
     source.write_bytes(content)
     assert complaint(lambda: config.read(source)).startswith(f"{source}")
     assert told in complaint(lambda: config.read(source))
+
+
+def test_a_byte_order_mark_is_no_mistake(source):
+    source.write_bytes(b"\xef\xbb\xbfa = 1")
+    assert config.read(source) == {"a": 1}
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
@@ -237,6 +253,13 @@ def test_a_missing_input_is_named_with_the_nearest_one(source, tmp_path):
         f'{source}:2: start = "{tmp_path}/extent/model" does not exist. Did you mean extend?'
     )
     config.require(made, source, unless_below=[tmp_path / "extent"])
+
+
+def test_an_input_that_no_file_system_could_hold_is_missing(source):
+    made = parse(f'out = "o"\nstart = "{"x" * 300}"\n', source)
+    told = complaint(lambda: config.require(made, source))
+    assert told.startswith(f'{source}:2: start = "xxx')
+    assert "does not exist" in told
 
 
 def test_a_key_is_known_only_where_it_is_a_knob():

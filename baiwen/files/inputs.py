@@ -9,6 +9,7 @@ by size and time of change, and the fingerprint begins with "stat", since a copy
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ File = tuple[str, Path, str | None]  # name, place, and the SHA-256 of a manifes
 
 def fingerprint(paths: Sequence[Path]) -> str | None:
     """What the content of these files and folders is; None where one of them is not there."""
-    if not all(path.exists() for path in paths):
+    if not all(map(os.path.exists, paths)):  # also False where one may not look
         return None
     found = [file for path in paths for file in _files(path)]
     large = sum(path.stat().st_size for _, path, known in found if not known) > READ

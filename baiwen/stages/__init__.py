@@ -205,7 +205,9 @@ def _sources(path: Path) -> list[Path]:
         raise UserError(mistakes.missing("recipe, or folder of recipes,", path))
     found = sorted(path.glob("*.toml"), key=lambda source: (_number(source), source.name))
     if not found:
-        raise UserError(f"{path}: holds no recipe (NAME.toml)")
+        folders = sorted({str(source.parent) for source in path.glob("*/*.toml")})
+        hint = f"; there are some in {', '.join(folders)}" if folders else ""
+        raise UserError(f"{path}: holds no recipe (NAME.toml){hint}")
     return found
 
 
@@ -241,7 +243,7 @@ def _share_out(overrides: Sequence[str], configs: dict[Path, type[Knobs]]) -> di
         names, _ = mistakes.split(assignment)
         named = [source for source in configs if len(names) > 1 and _name(source) == names[0]]
         if named:
-            given[named[0]].append(assignment.partition(".")[2])
+            given[named[0]].append(mistakes.behind_recipe(assignment))
             continue
         takers = [source for source, table in configs.items() if config.has(table, names)]
         if not takers and len(configs) > 1:
