@@ -80,11 +80,12 @@ def complete(folder: Path | str) -> bool:
 def writing_folder(path: Path | str, close: Callable[[Path], None] = seal) -> Iterator[Path]:
     """Build a whole folder under a temporary name; it appears, sealed and durable, at the end.
 
-    A sealed folder of that name is replaced in one step. One that holds anything else is refused,
-    so that no file is lost to a mistyped path. On an exception nothing changes under the name.
-    `close` seals it: by `write_manifest` where the files are known and need not be read again.
+    A sealed folder of that name is replaced in one step; of a link to one, the folder is. One that
+    holds anything else is refused, so that no file is lost to a mistyped path. On an exception
+    nothing changes under the name. `close` seals it: by `write_manifest` where the files are known
+    and need not be read again.
     """
-    path = Path(path)
+    path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
     _refuse_foreign(path)
     temporary = partial(path)
     with explained(path, temporary):

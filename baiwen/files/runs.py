@@ -73,7 +73,7 @@ def run_folder(
     """
     recipe = _plain(recipe)
     if int(os.environ.get("RANK", "0")) > 0:
-        _await_rank_0(out, recipe)
+        _await_rank_0(out, recipe, free)
         yield look(out, recipe, free=free)
         return
     if (folder := look(out, recipe, inputs, free)).done:
@@ -196,9 +196,10 @@ def _made(out: Path) -> list[str]:
     return [name for name in names if name not in (LOCK, RECIPE, RUN) and not is_partial(name)]
 
 
-def _await_rank_0(out: Path, recipe: dict[str, Any]) -> None:
+def _await_rank_0(out: Path, recipe: dict[str, Any], free: Collection[str]) -> None:
+    """Wait for a record of this recipe; that of a finished run keeps its own free knobs."""
     deadline = time.monotonic() + RANK_TIMEOUT
-    while not ((out / RECIPE).is_file() and read_json(out / RECIPE) == recipe):
+    while not (out / RECIPE).is_file() or _differences(read_json(out / RECIPE), recipe, free):
         if time.monotonic() > deadline:
             raise UserError(
                 f"rank {os.environ['RANK']} waited {RANK_TIMEOUT:.0f} s for rank 0 to open {out}; "

@@ -159,6 +159,14 @@ def test_a_folder_with_foreign_files_is_never_replaced(tmp_path):
     assert content(tmp_path / "out") == "y"
 
 
+def test_of_a_link_the_folder_is_replaced(tmp_path):
+    (tmp_path / "link").symlink_to("real")
+    for name in ("old", "new"):
+        save(tmp_path / "link", name)
+        assert content(tmp_path / "real") == name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
 def test_a_file_in_the_place_of_a_folder_is_never_replaced(tmp_path):
     files.write(tmp_path / "out", "mine")
     with pytest.raises(UserError, match="out is a file"):

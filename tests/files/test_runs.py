@@ -181,6 +181,14 @@ def test_other_ranks_wait_for_rank_0_and_write_nothing(tmp_path, monkeypatch):
     assert os.listdir(out) == ["recipe.json"]
 
 
+def test_other_ranks_do_not_wait_where_a_run_is_done_with_other_free_knobs(tmp_path, monkeypatch):
+    run(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(runs, "RANK_TIMEOUT", 0.1)
+    with files.run_folder(tmp_path, RECIPE | {"workers": 2}, free=("workers",)) as folder:
+        assert folder.done
+
+
 def test_another_rank_that_waits_in_vain_says_for_whom(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setattr(runs, "RANK_TIMEOUT", 0.1)
