@@ -12,6 +12,7 @@ imported here, so that `--help` and `show` answer at once (docs/dependencies.md 
 import argparse
 import errno
 import importlib
+import io
 import os
 import shlex
 import signal
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an encoding without Chinese is no reason to end
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = _parse(arguments)
         # A command's module imports what it needs (torch, most of all), so it is imported here.

@@ -269,6 +269,7 @@ def test_mistakes_of_all_recipes_come_at_once(here, capsys):
             "no recipe, or folder of recipes, at recipies. Did you mean recipes?",
         ),
         (["run", "empty"], "empty: holds no recipe"),
+        (["run", "."], ".: holds no recipe (NAME.toml); there are some in recipes"),
         (["run", "recipes", "train"], "'train' is no override: write key=value"),
         (["run", "recipes", "trian=3"], "with trian=3: trian is not a knob. Did you mean train?"),
         (["run", "recipes", "out.x=3"], "out.x=3: out is not a table"),
@@ -388,6 +389,13 @@ def test_a_plan_shows_the_defaults_of_the_stage_not_of_the_table():
         ("optim.lr", "2.0", "2.0"),
         ("optim.decay", "0.3", "0.1"),
     ]
+
+
+def test_what_the_terminals_encoding_lacks_is_shown_by_its_number(here, monkeypatch):
+    told = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(told, encoding="ascii"))
+    assert cli.main(["plan", "recipes/1-instruct.toml", "out=百问"]) == 0
+    assert b"\\u767e\\u95ee" in told.getvalue()
 
 
 # Show and help: from the source alone.
