@@ -115,9 +115,6 @@ def _mixture(run: Run) -> Iterator[Block]:
     yield Table(head, rows, run.source(CARD))
 
 
-SIDES = ("before", "after")
-
-
 def _group(row: Mapping[str, Any]) -> str:
     return f"{row['domain']}/{row['language']}"
 

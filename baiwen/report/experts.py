@@ -32,7 +32,7 @@ PANELS = {
 
 def experts(runs: Sequence[Run]) -> Iterator[Block]:
     """Loss over FLOPs of mixtures beside the others, then the load of their experts."""
-    mixtures = [run for run in runs if any(run.rows(EXPERTS))]
+    mixtures = [run for run in runs if run.metrics and any(run.rows(EXPERTS))]
     if not mixtures:
         return
     yield from _compared([run for run in runs if _from_nothing(run)])
@@ -72,7 +72,7 @@ def _compared(runs: Sequence[Run]) -> Iterator[Block]:
 
 
 def _from_nothing(run: Run) -> bool:
-    measured = any("heldout_loss" in row for row in run.metrics)
+    measured = any(run.curve("heldout_loss")) and "flops_per_token" in run.table("device.json")
     return run.stage == "pretrain" and measured and run.recipe.get("start") is None
 
 

@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -77,7 +78,7 @@ def curves(losses: Sequence[Curve], rate: Curve) -> str:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-        for curve, colour in zip(losses, SERIES, strict=False):
+        for curve, colour in zip(losses, cycle(SERIES), strict=False):
             _draw(above, curve, colour)
         _draw(below, rate, SOFT)
         above.set_ylabel("loss, nats a token")
@@ -93,7 +94,7 @@ def against(drawn: Sequence[Curve], across: str, up: str) -> str:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         axes = figure.subplots()
-        for curve, colour in zip(drawn, SERIES, strict=False):
+        for curve, colour in zip(drawn, cycle(SERIES), strict=False):
             _draw(axes, curve, colour)
         axes.set_xscale("log")
         axes.set_xlabel(across)
@@ -135,7 +136,7 @@ def panels(drawn: Mapping[str, Sequence[Curve]]) -> str:
         figure = Figure(figsize=(WIDTH, 0.4 + 1.75 * rows), layout="constrained")
         grid = figure.subplots(rows, 2, squeeze=False).flatten()
         for axes, (title, curves) in zip(grid, drawn.items(), strict=False):
-            for curve, colour in zip(curves, SERIES, strict=False):
+            for curve, colour in zip(curves, cycle(SERIES), strict=False):
                 _draw(axes, curve, colour)
             axes.set_title(title, fontsize=9.5, loc="left")
             if len(curves) > 1:
@@ -180,14 +181,14 @@ def grids(drawn: Mapping[str, Grid], across: str, down: str) -> str:
 def bars(drawn: Mapping[str, Mapping[str, float]], across: str) -> str:
     """Shares as bars beside each other, a row a name, a colour a series.
 
-    drawn: name -> series -> share; every name has the same series, four at most.
+    drawn: name -> series -> share; every name has the same series.
     """
     series = list(next(iter(drawn.values())))
     thick = 0.8 / len(series)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.9 + 0.34 * len(drawn)), layout="constrained")
         axes = figure.subplots()
-        for index, (name, colour) in enumerate(zip(series, SERIES, strict=False)):
+        for index, (name, colour) in enumerate(zip(series, cycle(SERIES), strict=False)):
             places = [row + thick * (index - (len(series) - 1) / 2) for row in range(len(drawn))]
             shares = [row[name] for row in drawn.values()]
             axes.barh(places, shares, 0.9 * thick, color=colour, label=_label(name))

@@ -53,7 +53,7 @@ def accuracy(runs: Sequence[Run]) -> Iterator[Block]:
             for name, model in tested.items()
         }
         alt = "Accuracy by task with 95 % intervals, one dot a model; the numbers are in the table"
-        yield Figure("accuracy.svg", figures.intervals(marks), alt, source)
+        yield Figure(f"accuracy-{run.name}.svg", figures.intervals(marks), alt, source)
         yield _accuracy_table(tested, source)
         yield from _differences(scores["differences"], source)
         yield from _odd_verdicts(tested)

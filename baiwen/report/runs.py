@@ -7,12 +7,15 @@ A report is also wanted of a run that is half done, so an absent file is empty a
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from baiwen import files
+from baiwen.errors import UserError
+from baiwen.files.manifest import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,14 @@ class Run:
         return dict(files.read_json(path)) if path.is_file() else {}
 
     def rows(self, name: str) -> Iterator[dict[str, Any]]:
-        """The rows of a JSONL file of the folder; none where there is none."""
+        """The rows of a JSONL file of the folder; none where there is none.
+
+        Of an unfinished run those up to a row that is being written, or that a kill has torn.
+        """
         path = self.folder / name
-        return files.read_jsonl(path) if path.is_file() else iter(())
+        finished = (self.folder / MANIFEST).is_file()
+        with nullcontext() if finished else suppress(UserError):
+            yield from files.read_jsonl(path) if path.is_file() else ()
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
         """Steps and values of a column of the metrics, without the rows that have no number."""

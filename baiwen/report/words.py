@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 LONGEST = 600  # characters of a text that is shown
+_UNPRINTABLE = re.compile(r"[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def percent(share: float) -> str:
@@ -85,5 +86,5 @@ def probability(p: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Control characters and lone surrogates, which no page may hold, as U+FFFD."""
-    return re.sub(r"[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]", "\ufffd", text)
+    """What no page may hold (control characters, half characters) as U+FFFD; plain line ends."""
+    return _UNPRINTABLE.sub("\ufffd", re.sub(r"\r\n?", "\n", text))

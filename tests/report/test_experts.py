@@ -40,7 +40,8 @@ def test_losses_stand_at_the_flops_that_all_have_spent(tmp_path):
     dense = folder(tmp_path / "dense", [4.0, 3.0, 2.0], 10.0)
     mixture = folder(tmp_path / "mixture", [3.5, 2.5], 10.0 * 2**0.5, LOAD)
     more = folder(tmp_path / "more", [1.0], 10.0, start="dense")
-    found = table(list(experts([dense, mixture, more])), ("run", "loss at 2.83k FLOPs"))
+    lost = folder(tmp_path / "lost", [None], 10.0)  # not finite
+    found = table(list(experts([dense, mixture, more, lost])), ("run", "loss at 2.83k FLOPs"))
     rows = {row[0]: row[1:] for row in found.rows}
     assert rows.keys() == {"dense", "mixture"}, "one that goes on from another had more"
     assert rows["mixture"] == ["2.500", "2.83k"]

@@ -127,14 +127,14 @@ def test_figures_are_drawings_with_real_text(report, hostile):
     drawn = page.figures(report)
     training = {f"loss-{name}.svg" for name in ("pretrain", "sft", "dpo", "grpo")}
     alignment = {"preferences-dpo.svg", "calibration-reward.svg", "rl-grpo.svg"}
-    assert set(drawn) == {"accuracy.svg", "needles-evaluate.svg", *training, *alignment}
+    assert set(drawn) == {"accuracy-evaluate.svg", "needles-evaluate.svg", *training, *alignment}
     for svg in drawn.values():
         root = ElementTree.fromstring(svg)
         texts = ["".join(element.itertext()) for element in root.iter() if "text" in element.tag]
         assert texts
         assert not re.search(r"#[0a]0\d{4}", svg)  # every stand-in became a colour of the page
-    assert "learning" not in drawn["accuracy.svg"]
-    assert "&lt;script&gt;" in drawn["accuracy.svg"]
+    assert "learning" not in drawn["accuracy-evaluate.svg"]
+    assert "&lt;script&gt;" in drawn["accuracy-evaluate.svg"]
 
 
 def test_a_long_curve_is_thinned_to_means():
@@ -150,7 +150,13 @@ def test_a_fence_is_longer_than_any_in_its_text():
     assert "``````text\na\n`````\nb\n``````" in text
 
 
+def test_every_one_of_many_curves_is_drawn():
+    drawn = [figures.Curve(f"run {n}", [1, 2], [n, n + 1.0]) for n in range(6)]
+    for svg in (figures.against(drawn, "x", "y"), figures.panels({"loss": drawn})):
+        assert all(f">run {n}<" in svg for n in range(6))
+
+
 def test_what_no_page_may_hold_is_replaced():
-    text = page.html(page.Page("a\ud800\x85b", []))
-    assert "<h1>a\ufffd\ufffdb</h1>" in text
+    text = page.html(page.Page("a\ud800\x85\uffffb\r\nc", []))
+    assert "<h1>a\ufffd\ufffd\ufffdb\nc</h1>" in text
     text.encode()

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from baiwen import files
+from baiwen.errors import UserError
 from baiwen.report import data, figures, page
 from baiwen.report.page import Cards, Figure, Samples, Table, Text
 from baiwen.report.runs import Run
@@ -73,6 +74,16 @@ def test_any_part_of_the_folders_makes_a_report(folders):
 def test_an_empty_folder_makes_an_empty_report(tmp_path):
     assert sections([Run("nothing", tmp_path)]) == []
     assert sections([Run("absent", tmp_path / "absent")]) == []
+
+
+def test_a_row_that_a_kill_has_torn_ends_what_is_told_of_an_unfinished_run(tmp_path):
+    rows = '{"step": 1, "loss": 4.0, "lr": 1e-3, "tokens": 9}\n{"step": 2, "lo'
+    (tmp_path / "metrics.jsonl").write_text(rows)
+    (section,) = sections([Run("sft", tmp_path)])
+    assert table([section], "stage").rows[0][:4] == ["sft", "1", "9", "4.000"]
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2: this line is not JSON"):
+        sections([Run("sft", tmp_path)])
 
 
 def test_accuracy_stands_with_its_n_and_interval(made):
