@@ -318,9 +318,7 @@ def test_a_signal_saves_and_prints_the_line_that_resumes(base, forks, number, co
     """And that line ends in the weights of a run that was left alone."""
     name = f"stopped-{code}"
     job = forks.start("-m", "baiwen", "run", recipe(name, PRETRAIN))
-    log = base.with_name(name) / "metrics.jsonl"
-    while not (log.exists() and log.stat().st_size):
-        time.sleep(0.01)
+    await_steps(base.with_name(name), 1)
     os.kill(job.pids[0], number)
     told = job.wait().stderr
     assert job.returncode == code, told
@@ -336,9 +334,7 @@ def test_two_ranks_that_are_stopped_save_and_print_one_line_that_resumes(place, 
         "save_every = 2", "save_every = 9999"
     )
     job = forks.start("-m", "baiwen", "run", recipe("ranks", text), ranks=2)
-    log, state = place / "ranks" / "metrics.jsonl", place / "ranks" / "state"
-    while not (log.exists() and log.stat().st_size):
-        time.sleep(0.05)
+    await_steps(place / "ranks", 1)
     for pid in job.pids:
         os.kill(pid, signal.SIGTERM)
     told = job.wait().stderr
@@ -348,9 +344,24 @@ def test_two_ranks_that_are_stopped_save_and_print_one_line_that_resumes(place, 
         "baiwen: interrupted; resume with: torchrun --nproc-per-node 2 -m baiwen run ranks.toml"
     )
     assert line == resumes
-    (saved,) = state.iterdir()
-    files.check(saved)
-    assert files.read_json(saved / "state.json")["step"] == len(list(files.read_jsonl(log)))
+    assert saved_step(place / "ranks") == len(list(files.read_jsonl("ranks/metrics.jsonl")))
+
+
+@pytest.mark.slow
+def test_a_run_is_saved_where_torchrun_is_asked_to_end(place):
+    """It passes SIGTERM on, and waits while the step and the checkpoint are finished."""
+    text = PRETRAIN.replace("steps = 8", "steps = 100000").replace(
+        "save_every = 2", "save_every = 9999"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1"]
+    command = [*torchrun, "-m", "baiwen", "run", recipe("asked", text)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    await_steps(place / "asked", 1)
+    process.terminate()
+    told = process.communicate(timeout=200)[1]
+    assert process.returncode != 0 and "interrupted; resume with" in told, told
+    assert saved_step(place / "asked") == len(list(files.read_jsonl("asked/metrics.jsonl")))
 
 
 @pytest.mark.slow
@@ -360,13 +371,12 @@ def test_a_job_whose_rank_is_killed_restarts_and_ends_in_the_bits_of_one_left_al
     os.mkdir("jobs")
     for name in ("1-killed", "2-alone"):
         recipe(f"jobs/{name}", text)
-    log, names = place / "jobs" / "1-killed" / "metrics.jsonl", "model.safetensors"
+    names = "model.safetensors"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*torchrun, "--max-restarts=3", "-m", "baiwen", "run", "jobs"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    while not log.exists() or len(log.read_bytes().splitlines()) < 8:
-        time.sleep(0.02)
+    await_steps(place / "jobs" / "1-killed", 8)
     os.kill(rank_1_of(process.pid), signal.SIGKILL)
     told = process.communicate(timeout=200)[1]
     assert process.returncode == 0, told
@@ -379,6 +389,21 @@ def test_a_job_whose_rank_is_killed_restarts_and_ends_in_the_bits_of_one_left_al
         for log in (killed / "metrics.jsonl", alone / "metrics.jsonl")
     ]
     assert logged[0] == logged[1] and [row["step"] for row in logged[0]] == list(range(1, 17))
+
+
+def await_steps(folder, steps):
+    """Return once a run has logged so many steps; fail where it does not."""
+    log, limit = folder / "metrics.jsonl", time.monotonic() + 200
+    while not log.exists() or log.read_bytes().count(b"\n") < steps:
+        assert time.monotonic() < limit, f"{folder} has not come to step {steps}"
+        time.sleep(0.01)
+
+
+def saved_step(folder):
+    """The step of the one checkpoint of a run, which is whole."""
+    (saved,) = (folder / "state").iterdir()
+    files.check(saved)
+    return files.read_json(saved / "state.json")["step"]
 
 
 def rank_1_of(torchrun):
