@@ -207,8 +207,17 @@ STOP_AT_ONCE = """() => {
 }"""
 
 
-def test_stop_ends_the_work_at_once_and_keeps_what_came(served, open_page, settled):
+def without_an_end(route: Any) -> None:
+    """The same question, to be answered at length."""
+    asked = {**route.request.post_data_json, "min_tokens": 450}
+    route.continue_(post_data=json.dumps(asked))
+
+
+def test_stop_ends_the_work_at_once_and_keeps_what_came(served, open_page, settled, monkeypatch):
+    step = served.engine.step  # a moment longer: the browser may be slower than the model
+    monkeypatch.setattr(served.engine, "step", lambda: time.sleep(0.02) or step())
     page = open_page(served.url, {"max_tokens": 450, "temperature": 1, "seed": 3, "stop": ""})
+    page.route("**/v1/chat/completions", without_an_end)
     page.evaluate(STOP_AT_ONCE)
     ask(page, "Go on")
     page.wait_for_selector(".note")
