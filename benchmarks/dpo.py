@@ -23,6 +23,7 @@ import torch
 
 import baiwen
 from baiwen.data import pairs, trees
+from baiwen.data.tree import Tree
 from baiwen.dist import World
 from baiwen.model import weights
 from baiwen.model.config import ModelConfig
@@ -157,7 +158,7 @@ def verdicts(
 
 def agreement(settings: Figures, peer: str) -> list[str]:
     """The losses of one batch of ids on both sides."""
-    found = pairs.read(settings["data"], settings["model"], context=2048, micro_tokens=2**20)
+    found = pairs.read(settings["data"], settings["model"], pairs.Limits(2048, 2**20))
     batch = [found[number] for number in range(settings["rows"])]
     ids = [
         {"prompt_ids": tree.prompt, "chosen_ids": tree.answers[0], "rejected_ids": tree.answers[1]}
@@ -182,12 +183,12 @@ def agreement(settings: Figures, peer: str) -> list[str]:
 
 
 @torch.no_grad()
-def losses(settings: Figures, batch: list[trees.Tree]) -> dict[str, float]:
+def losses(settings: Figures, batch: list[Tree]) -> dict[str, float]:
     """Ours, each a mean over pairs."""
-    world = World(0, 1, 0, torch.device("cpu"), torch.float32)
+    world = World(0, 1, torch.device("cpu"), torch.float32)
     model, reference = (weights.load(settings[name]) for name in ("model", "reference"))
     placed = [
-        trees.Tree(tree.prompt, tree.answers, values={"place": [2 * i, 2 * i + 1]})
+        Tree(tree.prompt, tree.answers, values={"place": [2 * i, 2 * i + 1]})
         for i, tree in enumerate(batch)
     ]
     [micro] = trees.batches(placed, 2**20, count="trees")

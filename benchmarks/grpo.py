@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-from baiwen.data.trees import Tree, batches
+from baiwen.data.tree import Tree
+from baiwen.data.trees import batches
 from baiwen.model.config import ModelConfig
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer import control, train

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 
-from baiwen.data.trees import Tree, batches
+from baiwen.data.tree import Tree
+from baiwen.data.trees import batches
 from baiwen.model import weights
 from baiwen.model.config import ModelConfig
 from baiwen.model.reward import RewardModel

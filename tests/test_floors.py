@@ -129,6 +129,13 @@ def test_what_needs_no_torch_does_not_import_it():
     assert imported_with([*modules, "baiwen", "baiwen.stages"]) & {"torch", "transformers"} == set()
 
 
+def test_of_data_only_what_makes_batches_imports_torch():
+    """The others run in processes of their own, each of which would pay for it."""
+    modules = {module(name) for name in TREES if part(name) == "data"}
+    others = modules - {f"baiwen.data.{name}" for name in ("heldout", "loader", "trees")}
+    assert imported_with(sorted(others)) & {"torch", "transformers"} == set()
+
+
 def test_engine_and_stages_start_without_what_compiling_ranks_and_fits_need():
     """A second of every start, each of the first two, and half a one."""
     stages = [module(name) for name in TREES if part(name) == "stages"]

@@ -13,19 +13,16 @@ answer of several turns what a tool or a user says is not.
 
     pairs = read("pairs.jsonl", "runs/tiny/sft", Limits(context=512, micro_tokens=4096))
     pairs[0].answers                    # [[19, 151645], [20, 151645]]: chosen, rejected
-    loader = Loader(pairs, trees_per_step=32, micro_tokens=4096, seed=0)
-    for batch in loader.step(7):
-        ...
+    loader = trees.Loader(pairs, trees_per_step=32, micro_tokens=4096, seed=0)
 """
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,8 +30,7 @@ from baiwen import files, log
 from baiwen.data import conversations
 from baiwen.data.conversations import Lines
 from baiwen.data.executor import ordered
-from baiwen.data.order import permutation
-from baiwen.data.trees import Tree, TreeBatch, batches
+from baiwen.data.tree import Tree
 from baiwen.errors import UserError
 from baiwen.tokenizer.tokenizer import Tokenizer
 
@@ -66,13 +62,6 @@ class Limits:
                 'too_long = "drop".'
             )
         return not told
-
-
-class Trees(Protocol):
-    """Trees by number, from 0: a list of them, or `Pairs`."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, tree: int, /) -> Tree: ...
 
 
 @dataclass(frozen=True)
@@ -126,39 +115,6 @@ class Pairs:
 
     def _start(self, pair: int) -> int:
         return int(self.ends[pair - 1, 2]) if pair else 0
-
-
-class Loader:
-    """The micro-batches of every step: a pure function of (seed, step), whatever the ranks."""
-
-    def __init__(
-        self,
-        trees: Trees,
-        trees_per_step: int,
-        micro_tokens: int,
-        *,
-        seed: int = 0,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        self.trees, self.trees_per_step, self.micro_tokens = trees, trees_per_step, micro_tokens
-        self.rank, self.ranks = rank, ranks
-        self._order = cache(partial(permutation, len(trees), seed=seed))
-
-    def step(self, step: int) -> list[TreeBatch]:
-        """This rank's micro-batches of optimizer step `step`, counted from 0."""
-        first = step * self.trees_per_step
-        drawn = [self.trees[self.tree(first + i)] for i in range(self.trees_per_step)]
-        return batches(drawn, self.micro_tokens, count="trees", rank=self.rank, ranks=self.ranks)
-
-    def tree(self, number: int) -> int:
-        """Which tree is the one of this number in the run: every epoch has an order of its own."""
-        epoch, place = divmod(number, len(self.trees))
-        return int(self._order(epoch=epoch)[place])
-
-    def steps(self, epochs: float) -> int:
-        """Steps of `epochs` epochs; trees of the next epoch fill the last one."""
-        return math.ceil(epochs * len(self.trees) / self.trees_per_step)
 
 
 def read(path: Path | str, tokenizer: Path | str, limits: Limits, workers: int = 1) -> Pairs:

@@ -28,7 +28,7 @@ from baiwen import files, log
 from baiwen.data.conversations import Lines, chunks
 from baiwen.data.executor import ordered
 from baiwen.data.pairs import Limits, messages, rendered
-from baiwen.data.trees import Tree
+from baiwen.data.tree import Tree
 from baiwen.errors import UserError
 from baiwen.tokenizer.answers import closed, spoken
 from baiwen.tokenizer.tokenizer import Tokenizer

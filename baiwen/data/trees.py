@@ -18,15 +18,18 @@ T tokens of a micro-batch, N tokens that count, A answers.
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from baiwen.data.order import permutation
 from baiwen.data.pack import best_fit
+from baiwen.data.tree import Tree
 from baiwen.errors import UserError
 from baiwen.model.documents import Documents
 from baiwen.model.routing import unknown
@@ -34,30 +37,11 @@ from baiwen.model.routing import unknown
 Count = Literal["answers", "tokens", "trees"]
 
 
-@dataclass(frozen=True)
-class Tree:
-    """A prompt and its answers, as ids; at least one of each, and one in each."""
+class Trees(Protocol):
+    """Trees by number, from 0: a list of them, or `Pairs`."""
 
-    prompt: Sequence[int]
-    answers: Sequence[Sequence[int]]
-    masks: Sequence[Sequence[float]] | None = None  # weight of each answer token; None: all 1
-    # name -> for each answer a number, or as many numbers as it has tokens
-    values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    # Of each answer the experts of its prompt's tokens and its own but the last [., L, k], or none
-    # [0, L, k]; None: of no answer. Those of the trunk are the first's that has any; where they are
-    # not known, a mixture's router chooses.
-    routes: Sequence[Tensor] | None = None
-
-    def __post_init__(self) -> None:
-        """Hold callers to what the fields say."""
-        assert len(self.prompt) and len(self.answers) and all(map(len, self.answers))
-        for given in (self.masks or self.answers, *self.values.values()):
-            assert len(given) == len(self.answers)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the row that holds it."""
-        return len(self.prompt) - 1 + sum(1 + len(answer) for answer in self.answers)
+    def __len__(self) -> int: ...
+    def __getitem__(self, tree: int, /) -> Tree: ...
 
 
 @dataclass
@@ -78,6 +62,39 @@ class TreeBatch:
     values: dict[str, Tensor]  # float32: [N] of tokens, [A] of answers
     # [L, 1, T, k]: the experts that tokens go to, `unknown` where the router chooses; None: always
     chosen: Tensor | None = None
+
+
+class Loader:
+    """The micro-batches of every step: a pure function of (seed, step), whatever the ranks."""
+
+    def __init__(
+        self,
+        trees: Trees,
+        trees_per_step: int,
+        micro_tokens: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.trees, self.trees_per_step, self.micro_tokens = trees, trees_per_step, micro_tokens
+        self.rank, self.ranks = rank, ranks
+        self._order = cache(partial(permutation, len(trees), seed=seed))
+
+    def step(self, step: int) -> list[TreeBatch]:
+        """This rank's micro-batches of optimizer step `step`, counted from 0."""
+        first = step * self.trees_per_step
+        drawn = [self.trees[self.tree(first + i)] for i in range(self.trees_per_step)]
+        return batches(drawn, self.micro_tokens, count="trees", rank=self.rank, ranks=self.ranks)
+
+    def tree(self, number: int) -> int:
+        """Which tree is the one of this number in the run: every epoch has an order of its own."""
+        epoch, place = divmod(number, len(self.trees))
+        return int(self._order(epoch=epoch)[place])
+
+    def steps(self, epochs: float) -> int:
+        """Steps of `epochs` epochs; trees of the next epoch fill the last one."""
+        return math.ceil(epochs * len(self.trees) / self.trees_per_step)
 
 
 def batches(

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from baiwen import dist
 from baiwen.data import trees
-from baiwen.data.trees import Tree, TreeBatch
+from baiwen.data.tree import Tree
+from baiwen.data.trees import TreeBatch
 from baiwen.dist import World
 from baiwen.errors import UserError
 from baiwen.model.transformer import Transformer

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from baiwen.data.trees import Tree
+from baiwen.data.tree import Tree
 from baiwen.model import routing
 from baiwen.model.config import ModelConfig
 from baiwen.rl import record

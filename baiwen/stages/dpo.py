@@ -30,7 +30,8 @@ from baiwen import files
 from baiwen.config import Input, Knobs
 from baiwen.data import pairs, trees
 from baiwen.data.pairs import Limits, Pairs
-from baiwen.data.trees import Tree, TreeBatch
+from baiwen.data.tree import Tree
+from baiwen.data.trees import TreeBatch
 from baiwen.dist import World
 from baiwen.engine import pretrained
 from baiwen.model import count, weights
@@ -105,7 +106,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
             files.write_json(folder.path / "pairs.json", describe(found[0]))
         model = shard(model, config.parallel, world)
         learned, *heldout = (_referenced(some, model, config, folder.path, world) for some in found)
-        loader = pairs.Loader(
+        loader = trees.Loader(
             learned,
             config.pairs_per_step,
             config.micro_tokens,
@@ -139,7 +140,7 @@ def work(config: Config, shape: ModelConfig | None = None) -> Work:
     # Of every pair a forward pass is the reference's, before the first step.
     before = Other("reference", shape, passes=1 / config.epochs, held="no")
     return replace(
-        on_trees(shape, _mean(found), every, config.pairs_per_step, config.epochs),
+        on_trees(shape, _mean(found), every, config.pairs_per_step, config.epochs, "pairs"),
         others=(before,),
         merging=config.optim.merging.itemsize,
         alone=config.optim.alone,

@@ -99,7 +99,7 @@ def run(config: Config, folder: files.RunFolder) -> None:
         model, tokenizer = _model(config)
         limits = _limits(config, model.config)
         learned, held = _data(config, limits, folder.path, world)
-        loader = pairs.Loader(
+        loader = trees.Loader(
             RankedTrees(learned),
             config.prompts_per_step,
             config.micro_tokens,

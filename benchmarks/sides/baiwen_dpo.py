@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from baiwen.data import pairs
-from baiwen.data.trees import TreeBatch
+from baiwen.data.trees import Loader, TreeBatch
 from baiwen.model import weights
 from baiwen.train.guard import Guard
 from baiwen.train.loop import advance
@@ -24,8 +24,9 @@ MICRO_TOKENS = 16_384  # more than a step has
 
 def main(settings: dict[str, Any]) -> None:
     """A step whenever it is told."""
-    found = pairs.read(settings["data"], settings["model"], context=2048, micro_tokens=MICRO_TOKENS)
-    loader = pairs.Loader(found, settings["rows"], MICRO_TOKENS)
+    limits = pairs.Limits(context=2048, micro_tokens=MICRO_TOKENS)
+    found = pairs.read(settings["data"], settings["model"], limits)
+    loader = Loader(found, settings["rows"], MICRO_TOKENS)
     with place(settings) as world, steady():
         model = weights.load(settings["model"], dtype=torch.float32)
         optim = Optim(lr=1e-6)

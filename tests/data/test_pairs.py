@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from baiwen.data import pairs
+from baiwen.data import pairs, trees
 from baiwen.errors import UserError
 
 LIMITS = {"context": 2048, "micro_tokens": 4096}
@@ -159,7 +159,7 @@ def test_a_file_without_pairs_is_refused(tokenizer_folder, path):
 
 def test_every_epoch_draws_every_pair_once_in_an_order_of_its_own(tokenizer_folder, path):
     found = read(write(path, [row(n) for n in range(7)]), tokenizer_folder)
-    loader = pairs.Loader(found, trees_per_step=2, micro_tokens=512, seed=3)
+    loader = trees.Loader(found, trees_per_step=2, micro_tokens=512, seed=3)
     epochs = [[loader.tree(7 * epoch + i) for i in range(7)] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
@@ -171,7 +171,7 @@ def test_ranks_share_a_step(tokenizer_folder, path):
     numbered = found.with_values(pair=np.arange(12).repeat(2).reshape(12, 2))
     drawn = []
     for ranks in (1, 2):
-        loaders = [pairs.Loader(numbered, 6, 256, rank=r, ranks=ranks) for r in range(ranks)]
+        loaders = [trees.Loader(numbered, 6, 256, rank=r, ranks=ranks) for r in range(ranks)]
         micro = [loader.step(1) for loader in loaders]
         assert len({len(batches) for batches in micro}) == 1
         drawn.append(sorted(n for part in micro for b in part for n in b.values["pair"].tolist()))

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baiwen.data.trees import Tree, batches, pack
+from baiwen.data.tree import Tree
+from baiwen.data.trees import batches, pack
 from baiwen.errors import UserError
 
 IDS = st.integers(0, 99)

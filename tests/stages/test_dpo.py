@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import baiwen
 from baiwen import files, stages
-from baiwen.data import pairs
+from baiwen.data import pairs, trees
 from baiwen.errors import UserError
 from baiwen.model import weights
 from baiwen.model.sizes import SIZES
@@ -141,7 +141,7 @@ def test_the_reference_is_what_the_start_model_says(aligned):
 def test_a_stopped_run_with_merging_goes_on_in_the_same_bits(place, monkeypatch):
     text = DPO.replace("keep_best = true\n", "") + MERGING
     run("whole", text)
-    step = pairs.Loader.step
+    step = trees.Loader.step
 
     def until(self, number):
         if number == 2:  # between two merges
@@ -149,7 +149,7 @@ def test_a_stopped_run_with_merging_goes_on_in_the_same_bits(place, monkeypatch)
         return step(self, number)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pairs.Loader, "step", until)
+        patch.setattr(trees.Loader, "step", until)
         run("stopped", text)
     run("stopped", text)
     one, other = (place / name / "model.safetensors" for name in ("whole", "stopped"))
@@ -187,7 +187,7 @@ def test_a_prompt_longer_than_the_context_is_named(place):
 def test_the_plan_tells_size_and_work_without_running(place):
     (loaded,) = stages.load(recipe("planned"))
     figures = loaded.module.plan(loaded.config)
-    assert figures["prompts"] == 40 and figures["steps"] == 5
+    assert figures["pairs"] == 40 and figures["steps"] == 5
     asked = loaded.module.work(loaded.config)
     assert float(figures["FLOPs"]) == pytest.approx(asked.flops_per_token * asked.tokens, rel=0.01)
     (before,) = asked.others

@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from shared_rows import fork
 
 from baiwen import dist
-from baiwen.data.trees import Tree, batches
+from baiwen.data.tree import Tree
+from baiwen.data.trees import batches
 from baiwen.model.reward import RewardModel
 from baiwen.train import tensor
 from baiwen.train.context import share

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from baiwen.data.trees import Tree, batches
+from baiwen.data.tree import Tree
+from baiwen.data.trees import batches
 from baiwen.train.policy import ALGORITHMS, Clip, k3, policy
 
 MAX_TOKENS = 12

@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 import torch
 
-from baiwen.data.trees import Tree, batches
+from baiwen.data.tree import Tree
+from baiwen.data.trees import batches
 from baiwen.train.loop import accumulate
 from baiwen.train.preference import answer_logprobs, dpo
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from baiwen.data.trees import Tree, batches
+from baiwen.data.tree import Tree
+from baiwen.data.trees import batches
 from baiwen.model.reward import RewardModel, Rewards
 from baiwen.train.ranking import answer_rewards, ranking
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baiwen.data.trees import Tree, batches
+from baiwen.data.tree import Tree
+from baiwen.data.trees import batches
 from baiwen.errors import UserError
 from baiwen.train import references
 from baiwen.train.references import Part, reference_logprobs

@@ -13,7 +13,8 @@ from baiwen import dist, files
 from baiwen.data.loader import Loader, Split
 from baiwen.data.pack import best_fit
 from baiwen.data.pool import Pool, cut
-from baiwen.data.trees import Tree, batches
+from baiwen.data.tree import Tree
+from baiwen.data.trees import batches
 from baiwen.model.config import ModelConfig
 from baiwen.model.reward import RewardModel
 from baiwen.model.transformer import Transformer
