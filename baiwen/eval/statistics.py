@@ -3,13 +3,15 @@
     proportion(37, 50)           -> value 0.74, standard error 0.063, interval [0.60, 0.84]
     paired(after, before)        -> the difference of two runs over the same items, and McNemar's p
     ratio(bits, bytes)           -> bits per byte over documents of different length
+    clustered(marks, texts)      -> the mean of marks of which several are of one text
 
 Two models answer the same items, so their difference is taken item by item: the interval is then
 narrower, and right, where two separate intervals would only overlap (findings A4 #11).
 """
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -41,7 +43,30 @@ def proportion(right: float, n: int) -> Estimate:
     return Estimate(share, n, math.sqrt(share * (1 - share) / n), low, high)
 
 
-def wilson(right: float, n: int) -> tuple[float, float]:
+def clustered(marks: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
+    """The mean of marks from 0 to 1, of which those of one cluster may be right or wrong together.
+
+    Standard error: that of sums over clusters (Liang and Zeger, 1986). Interval: Wilson's, for as
+    many independent marks as have that error (Korn and Graubard, 1998), at most as there are; one
+    cluster counts as one mark. Marks that are all alike have no error to go by, and count as n.
+    """
+    n, mean = len(marks), math.fsum(marks) / len(marks)
+    sums: dict[Hashable, float] = defaultdict(float)
+    for mark, cluster in zip(marks, clusters, strict=True):
+        sums[cluster] += mark - mean
+    if len(sums) == n:
+        return proportion(math.fsum(marks), n)
+    alone, effective = mean * (1 - mean), float(n)
+    if len(sums) == 1:
+        effective = 1.0
+    elif spread := math.fsum(total**2 for total in sums.values()):
+        error_squared = len(sums) / (len(sums) - 1) * spread / n**2
+        effective = min(effective, alone / error_squared)
+    low, high = wilson(mean * effective, effective)
+    return Estimate(mean, n, math.sqrt(alone / effective), low, high)
+
+
+def wilson(right: float, n: float) -> tuple[float, float]:
     """Wilson's 95 % interval of a proportion: the shares that `right` of `n` does not refute."""
     share, shrink = right / n, 1 + Z**2 / n
     centre = (share + Z**2 / (2 * n)) / shrink

@@ -25,6 +25,7 @@ from baiwen.engine.engine import Engine
 from baiwen.engine.sampler import Sampling
 from baiwen.errors import UserError
 from baiwen.eval.statistics import Difference, paired, proportion
+from baiwen.tokenizer import messages
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.verify import Verdict
 
@@ -70,10 +71,21 @@ class Form:
 
 
 def questions(path: Path) -> list[Question]:
-    """The questions of a file, whatever else its rows may hold."""
+    """The questions of a file, whatever else its rows may hold.
+
+    A `UserError` names the first row that cannot be asked or judged.
+    """
+    found = rows(path, "prompt", "answer", "verifier", "kind")
+    for number, row in enumerate(found, start=1):
+        try:
+            messages.check(row["prompt"])
+            messages.check_tools(row.get("tools"))
+            verify.require(row["verifier"])
+        except UserError as error:
+            raise UserError(f"{path}: row {number}: {error}") from error
     return [
-        Question(row["prompt"], row["answer"], row["verifier"], row["kind"], row.get("tools"))
-        for row in rows(path, "prompt", "answer", "verifier", "kind")
+        Question(row["prompt"], row["answer"], row["verifier"], str(row["kind"]), row.get("tools"))
+        for row in found
     ]
 
 
@@ -139,7 +151,7 @@ def answer(
         for asked, ids, completion in zip(batch, prompts, done, strict=True):
             yield Sample(
                 kind=asked.kind,
-                asked=asked.prompt[-1]["content"],
+                asked=messages.check(asked.prompt)[-1].content,
                 prompt=engine.tokenizer.decode(ids),
                 answer=completion.text,
                 truth=asked.answer,

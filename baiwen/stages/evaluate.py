@@ -134,6 +134,7 @@ def score_model(
     models = {"model": {"folder": folder, **(reading or {})}}
     config = recipes.parse({"out": folder, "models": models, **given}, Config, COMMAND)
     recipes.require(config, COMMAND)
+    _require(config, parts=None)
     return _measure(config, "model", config.models["model"], keep=None)[0]
 
 
@@ -215,10 +216,12 @@ def _long(config: Config, subject: Subject, name: str, path: Path | None) -> dic
     return entry
 
 
-def _require(config: Config, parts: Path) -> None:
-    """Stop before anything is computed where a long text is too long for one of the models."""
+def _require(config: Config, parts: Path | None) -> None:
+    """Stop before anything is computed where a question or a long text cannot be asked."""
+    if config.tasks:
+        _questions(config)
     for name, model in config.models.items():
-        if config.long and not (parts / f"long-{name}.json").is_file():
+        if config.long and not (parts and (parts / f"long-{name}.json").is_file()):
             shape = weights.read_config(model.folder)
             model.knobs(shape)  # which complains of patterns that are another model's
             suite.require(config.long, name, model.reach(shape).context)

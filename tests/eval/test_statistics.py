@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from baiwen.eval.statistics import Z, mcnemar, paired, proportion, ratio, wilson
+from baiwen.eval.statistics import Z, clustered, mcnemar, paired, proportion, ratio, wilson
 
 SEED = 7
 
@@ -47,6 +47,39 @@ def test_the_interval_of_a_proportion_covers_the_truth_95_times_of_100(share):
         estimate = proportion(sum(rng.random() < share for _ in range(100)), 100)
         covered += estimate.low <= share <= estimate.high
     assert 0.93 <= covered / 2000 <= 0.975
+
+
+def test_marks_that_stand_alone_are_a_proportion():
+    assert clustered([1, 0, 1, 1], range(4)) == proportion(3, 4)
+
+
+def test_marks_that_hang_together_count_as_their_clusters():
+    """Ten clusters that are right or wrong as a whole are ten marks, not a hundred."""
+    marks = [cluster < 6 for cluster in range(10) for _ in range(10)]
+    found = clustered(marks, [place // 10 for place in range(100)])
+    means = [1.0] * 6 + [0.0] * 4
+    spread = sum((mean - 0.6) ** 2 for mean in means) / 9
+    assert (found.value, found.n) == (0.6, 100)
+    assert found.standard_error == pytest.approx(math.sqrt(spread / 10))
+    assert found.low < wilson(6, 10)[0] + 0.01 and found.high > wilson(6, 10)[1] - 0.01
+
+
+def test_one_cluster_is_one_mark_and_marks_all_alike_are_many():
+    one = clustered([1, 0, 1], "aaa")
+    assert (one.low, one.high) == wilson(2 / 3, 1)
+    alike = clustered([1] * 10, [place // 5 for place in range(10)])
+    assert (alike.low, alike.high, alike.standard_error) == (*wilson(10, 10), 0.0)
+
+
+def test_the_interval_of_clusters_covers_the_truth_95_times_of_100():
+    rng, covered = random.Random(SEED), 0
+    clusters = [place // 8 for place in range(240)]
+    for _ in range(400):
+        ease = [rng.choice((0.3, 0.9)) for _ in range(30)]
+        marks = [rng.random() < ease[cluster] for cluster in clusters]
+        found = clustered(marks, clusters)
+        covered += found.low <= 0.6 <= found.high
+    assert 0.92 <= covered / 400 <= 0.98
 
 
 def test_a_paired_interval_equals_the_published_example():

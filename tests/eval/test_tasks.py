@@ -1,8 +1,11 @@
 """Questions to prompts, answers to verdicts, verdicts to numbers."""
 
+import json
+
 import pytest
 
 from baiwen.engine.engine import Engine
+from baiwen.errors import UserError
 from baiwen.eval.tasks import (
     Question,
     Sample,
@@ -11,6 +14,7 @@ from baiwen.eval.tasks import (
     difference,
     draw_shots,
     few_shot,
+    questions,
     score,
 )
 from baiwen.instruct.task import document
@@ -48,6 +52,23 @@ def engine(tokenizer):
 
 def sample(kind, verdict):
     return Sample(kind, "?", "?", "!", "1", "number", verdict, tokens=1, finish_reason="stop")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"verifier": "numbr"}, "row 2: no verifier 'numbr'; .* Did you mean number?"),
+        ({"prompt": []}, "row 2: messages must be a list"),
+        ({"prompt": [{"role": "usr", "content": ""}]}, r"row 2: messages\[0\].role is 'usr'"),
+        ({"tools": ["f"]}, r"row 2: tools\[0\] must be an object"),
+    ],
+)
+def test_a_row_that_cannot_be_asked_or_judged_is_named(tmp_path, wrong, told):
+    row = {"prompt": ASKED.prompt, "answer": "4", "verifier": "number", "kind": "sums"}
+    path = tmp_path / "heldout.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in (row, row | wrong)))
+    with pytest.raises(UserError, match=told):
+        questions(path)
 
 
 def test_a_chat_prompt_is_the_protocol_with_the_tools_and_the_assistants_head(tokenizer):
@@ -97,6 +118,13 @@ def test_every_question_gets_its_own_sample_in_order(engine, tokenizer):
     alone = [next(answer(engine, [q], chat(tokenizer), max_tokens=5)) for q in questions]
     assert [s.answer for s in samples] == [s.answer for s in alone]
     assert all(0 < s.tokens <= 5 for s in samples)
+
+
+def test_a_question_in_parts_is_shown_as_its_text(engine):
+    parts = [{"type": "text", "text": "2 + "}, {"type": "text", "text": "2?"}]
+    asked = Question([{"role": "user", "content": parts}], "4", "number", "sums")
+    (found,) = answer(engine, [asked], chat(engine.tokenizer), max_tokens=1)
+    assert found.asked == "2 + 2?"
 
 
 def test_every_verdict_is_counted_by_name_and_only_right_ones_score():

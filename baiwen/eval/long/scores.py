@@ -12,7 +12,7 @@ from typing import Any
 
 from baiwen.eval.long import ruler
 from baiwen.eval.long.answers import Sample
-from baiwen.eval.statistics import proportion
+from baiwen.eval.statistics import clustered
 
 
 def score(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -68,9 +68,13 @@ def _by_depth(samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def _marks(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Both marks' means. No marks from 0 to 1 spread more than rights and wrongs of that mean do,
-    so Wilson's interval of a share holds for them, too."""
+    """Both marks' means; what was asked of one text at several depths is a cluster.
+
+    No marks from 0 to 1 spread more than rights and wrongs of that mean do, so Wilson's interval of
+    a share holds for them, too.
+    """
+    texts = [(one.task, one.length, one.sample) for one in samples]
     return {
-        name: asdict(proportion(fsum(getattr(one, name) for one in samples), len(samples)))
+        name: asdict(clustered([getattr(one, name) for one in samples], texts))
         for name in ("official", "strict")
     }
