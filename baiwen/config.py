@@ -36,8 +36,10 @@ from baiwen.mistakes import Key
 
 K = TypeVar("K", bound="Knobs")
 
-_MUST_EXIST = "must exist when the stage starts"
+Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
+_MUST_EXIST = "must exist when the stage starts"
 # A path that a stage reads. It is looked for when the stage starts, not when the recipe is parsed:
 # an earlier recipe of the same folder may still write it.
 Input = Annotated[Path, _MUST_EXIST]

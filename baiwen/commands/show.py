@@ -41,10 +41,11 @@ class Knob:
 
 @dataclass(frozen=True, eq=False)
 class Module:
-    """A source file: its lines as the UTF-8 that `ast` counts columns in, and its tree."""
+    """A source file: its lines as the UTF-8 that `ast` counts columns in, its tree, its names."""
 
     lines: list[bytes]
     tree: ast.Module
+    names: dict[str, ast.stmt]  # where each is defined, or imported from us
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +210,23 @@ def _comment(field: ast.AnnAssign, table: Table) -> str:
 def _module(name: str) -> Module:
     path = PACKAGE.parent.joinpath(*name.split("."))
     source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_bytes()
-    return Module(source.splitlines(), ast.parse(source, filename=str(path)))
+    tree = ast.parse(source, filename=str(path))
+    return Module(source.splitlines(), tree, _names(tree))
+
+
+def _names(tree: ast.Module) -> dict[str, ast.stmt]:
+    found: dict[str, ast.stmt] = {}
+    for node in tree.body:
+        match node:
+            case (
+                ast.ClassDef(name=name)
+                | ast.Assign(targets=[ast.Name(id=name)])
+                | ast.AnnAssign(target=ast.Name(id=name))
+            ):
+                found.setdefault(name, node)
+            case ast.ImportFrom(module=str(source)) if source.partition(".")[0] == "baiwen":
+                found |= {alias.asname or alias.name: node for alias in node.names}
+    return found
 
 
 @cache
@@ -230,19 +247,16 @@ def _table(node: ast.ClassDef, module: Module) -> Table:
 def _find(name: str, module: Module) -> Table | ast.expr | None:
     """The class of knobs, or the expression, that a dotted name stands for, else None."""
     head, _, rest = name.partition(".")
-    for node in module.tree.body:
-        match node:
-            case ast.ClassDef() if node.name == name:
-                return _table(node, module)
-            case ast.Assign(targets=[ast.Name(id=target)]) if target == name:
-                return _listed(node.value, module)
-            case ast.AnnAssign(target=ast.Name(id=target)) if target == name:
-                return node.value
-            case ast.ImportFrom(module=str(source)) if source.partition(".")[0] == "baiwen":
-                for alias in node.names:
-                    if (alias.asname or alias.name) == head:
-                        inside = f"{source}.{alias.name}" if rest else source
-                        return _find(rest or alias.name, _module(inside))
+    match module.names.get(head):
+        case ast.ClassDef() as node if not rest:
+            return _table(node, module)
+        case ast.Assign(value=value) if not rest:
+            return _listed(value, module)
+        case ast.AnnAssign(value=value) if not rest:
+            return value
+        case ast.ImportFrom(module=str(source), names=aliases):
+            real = next(alias.name for alias in aliases if (alias.asname or alias.name) == head)
+            return _find(rest or real, _module(f"{source}.{real}" if rest else source))
     return None
 
 

@@ -16,19 +16,15 @@ its files in the order of `meta.path`, but for the one with the hole, which is d
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated
 
 import xxhash
-from pydantic import Field
 
-from baiwen.config import Knobs
+from baiwen.config import Knobs, Share
 from baiwen.data.document import CODE, Document
 from baiwen.data.shards import Laid
 from baiwen.tokenizer.chat import Piece
 from baiwen.tokenizer.control import END_OF_TEXT
 from baiwen.tokenizer.formats import Hole, Order, file_pieces, repository_pieces
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Fim(Knobs):

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from baiwen import log, mistakes
-from baiwen.config import Knobs
+from baiwen.config import Count, Knobs, Share
 from baiwen.data import shards
 from baiwen.data.pack import best_fit
 from baiwen.data.pool import Pool, cut
@@ -26,8 +26,6 @@ from baiwen.data.shards import Shards
 from baiwen.errors import UserError
 
 Weight = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(gt=0)]
 
 
 class Mixture(Knobs):

@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from baiwen import mistakes
-from baiwen.config import Input, Knobs
+from baiwen.config import Input, Knobs, Share
 from baiwen.errors import UserError
 
 # The report's directions; its ratios are unknown: half and twice are a choice of ours.
@@ -37,7 +37,6 @@ REPORT = {
 ROUNDING = 1e-9  # by which weights that add up to 1 may miss it
 
 Factor = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Group = tuple[str, str]  # a domain and a language
 
 

@@ -17,12 +17,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Annotated, Any, Literal, Self
-
-from pydantic import Field
+from typing import Any, Literal, Self
 
 from baiwen import dist, endpoint, files
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.endpoint import Endpoint, Messages, Refused, Reply, Stopped
 from baiwen.engine import pretrained
 from baiwen.engine.engine import Engine
@@ -31,7 +29,6 @@ from baiwen.engine.sampler import Sampling
 from baiwen.errors import UserError
 from baiwen.model.packed import Weights
 
-Count = Annotated[int, Field(gt=0)]
 # What of OpenAI's sampling an engine knows.
 TAKEN = {"temperature", "top_p", "top_k", "min_p", "max_tokens", "stop", "seed"}
 TAKEN |= {"repetition_penalty", "presence_penalty", "frequency_penalty"}

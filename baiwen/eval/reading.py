@@ -15,14 +15,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.engine.capacity import KV
 from baiwen.engine.reach import Extend, Reach, Way
 from baiwen.model import patterns
 from baiwen.model.config import ModelConfig
 from baiwen.model.sparse import Sparse
 
-Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 

@@ -21,13 +21,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from baiwen import files
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.errors import UserError
 from baiwen.rl import resample
 from baiwen.rl.prompts import Prompt
 from baiwen.verify import Verdict
-
-Count = Annotated[int, Field(gt=0)]
 
 
 class Order(Knobs):

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from baiwen import files, log, verify
-from baiwen.config import Knobs
+from baiwen.config import Knobs, Share
 from baiwen.rl.prompts import Prompt, asked
 from baiwen.rl.rewards import Judged
 from baiwen.rl.rollout import Answer
@@ -27,7 +27,6 @@ ROLLOUTS, ALARMS = "rollouts.jsonl", "alarms.json"
 GRAM = 4  # tokens of the runs that repetition is counted by
 FIRST = 8  # steps whose mean is what length and entropy are compared with
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Most = Annotated[float, Field(gt=0)]
 
 

@@ -19,12 +19,10 @@ sandbox bounds its time, so no turn waits forever. From any thread.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from baiwen import log
-from baiwen.config import Knobs
+from baiwen.config import Count, Knobs
 from baiwen.engine.request import Completion
 from baiwen.rl.prompts import Prompt
 from baiwen.tokenizer import chat, control
@@ -34,7 +32,6 @@ from baiwen.verify import sandbox
 from baiwen.verify.json_value import equal
 from baiwen.verify.sandbox import Limits, Result
 
-Count = Annotated[int, Field(gt=0)]
 WALL = 6  # seconds by the clock, at most, for a second of CPU: a call may wait for its turn
 
 FORM = '{"name": "...", "arguments": {...}}'

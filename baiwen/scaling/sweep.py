@@ -19,14 +19,13 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from baiwen.config import Knobs
+from baiwen.config import Count, Knobs
 from baiwen.model import count
 from baiwen.model.config import ModelConfig
 from baiwen.model.sizes import SIZES, fitted
 from baiwen.train.optim import Optim
 from baiwen.train.schedule import Schedule
 
-Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 Shapes = Mapping[str, ModelConfig]
 

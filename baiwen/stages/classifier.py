@@ -32,7 +32,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from baiwen import endpoint, files, log
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs, Share
 from baiwen.data import read, rubric
 from baiwen.data.classifier import agreement, marks
 from baiwen.data.classifier.features import Features
@@ -47,8 +47,6 @@ from baiwen.engine import asked
 from baiwen.engine.asked import Local
 from baiwen.errors import UserError
 
-Count = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[float, Field(gt=0, lt=0.5)]
 
 LEAST = 5  # documents of each part, below which nothing could be learned or measured

@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from baiwen import files, log, mistakes
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs, Share
 from baiwen.data import balance, domains, filters, quality, sources, split, writers
 from baiwen.data.classifier import apply
 from baiwen.data.classifier.apply import Classify
@@ -49,8 +49,6 @@ from baiwen.data.rates import Balance
 from baiwen.data.read import Chunk, Reading
 from baiwen.errors import UserError
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(gt=0)]
 READS = ("text", "domain", "language", "meta")  # what filters look at
 Name = Annotated[str, Field(pattern=r"^\w[\w.]*$")]
 

@@ -27,7 +27,7 @@ import torch
 from pydantic import Field, model_validator
 
 from baiwen import files
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.data import pairs, trees
 from baiwen.data.pairs import Limits, Pairs
 from baiwen.data.tree import Tree
@@ -49,7 +49,6 @@ from baiwen.train.references import Part, reference_logprobs
 from baiwen.train.schedule import Schedule
 from baiwen.train.work import Other, Work, needed, on_trees
 
-Count = Annotated[int, Field(gt=0)]
 PART = 256  # pairs whose reference log-probabilities are one file
 
 

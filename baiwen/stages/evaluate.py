@@ -28,7 +28,7 @@ from pydantic import Field, model_validator
 
 from baiwen import config as recipes
 from baiwen import dist, files, log
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.data import read
 from baiwen.engine import pretrained
 from baiwen.engine.engine import Engine
@@ -41,7 +41,6 @@ from baiwen.instruct.task import document
 from baiwen.model import weights
 from baiwen.verify import Verdict
 
-Count = Annotated[int, Field(gt=0)]
 FormName = Literal["chat", "document"]
 Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]  # part of a file's name
 COMMAND = "the command line"  # where knobs come from that no recipe gives

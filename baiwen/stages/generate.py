@@ -39,7 +39,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from baiwen import dist, endpoint, files, log
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.data import read
 from baiwen.data.contamination.decontaminate import Decontaminate
 from baiwen.data.document import Document
@@ -60,7 +60,6 @@ from baiwen.model.reward import RewardModel
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.verify import sandbox
 
-Count = Annotated[int, Field(gt=0)]
 STEPS = (MODEL, forms.STEP, proof.MATH, proof.CODE, sieve.REWARD, sieve.NEAR, sieve.CONTAMINATED)
 MEASURED = 50  # seeds by whose length `plan` estimates
 CHARACTERS = 4  # for a token of English, about

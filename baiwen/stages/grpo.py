@@ -24,7 +24,7 @@ import torch
 from pydantic import Field, model_validator
 
 from baiwen import files
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.dist import World
 from baiwen.engine import capacity, pretrained
 from baiwen.engine.engine import Engine
@@ -55,7 +55,6 @@ from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
 from baiwen.train.work import Work, needed
 
-Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 

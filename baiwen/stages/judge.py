@@ -32,7 +32,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 from pydantic import Field
 
 from baiwen import endpoint, files, log
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.endpoint import Answer, Ask, Bill, Endpoint
 from baiwen.errors import UserError
 from baiwen.eval.statistics import proportion
@@ -40,7 +40,6 @@ from baiwen.rl import judge, pairs
 from baiwen.rl.judge import Missing, Question, Said
 from baiwen.tokenizer import messages as protocol
 
-Count = Annotated[int, Field(gt=0)]
 Row: TypeAlias = Mapping[str, Any]
 Messages: TypeAlias = Sequence[Row]
 

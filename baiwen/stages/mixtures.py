@@ -35,7 +35,7 @@ import torch
 from pydantic import Field, model_validator
 
 from baiwen import dist, files, log
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.data import mixture, read, shards
 from baiwen.data.loader import Loader, Split
 from baiwen.data.mixture import Mixture
@@ -57,7 +57,6 @@ from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
 from baiwen.train.work import Work
 
-Count = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^\w[\w.+]*$")]  # part of a file's name
 Result = dict[str, Any]  # of a run, as in its file

@@ -29,7 +29,7 @@ import torch
 from pydantic import Field, model_validator
 
 from baiwen import dist, files, log, progress
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs, Share
 from baiwen.dist import World
 from baiwen.engine import pretrained
 from baiwen.engine.engine import Engine
@@ -40,9 +40,6 @@ from baiwen.rl import pairs, prompts, resample, review
 from baiwen.rl.pairs import Answer, Pair, Rule
 from baiwen.rl.prompts import Prompt
 from baiwen.rl.tally import Tally
-
-Count = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Config(Knobs):

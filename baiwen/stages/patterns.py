@@ -29,7 +29,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from baiwen import dist, files, log
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs, Share
 from baiwen.data import read
 from baiwen.engine import pretrained, recall
 from baiwen.errors import UserError
@@ -38,8 +38,6 @@ from baiwen.model.patterns import Head, Patterns
 from baiwen.model.transformer import Transformer
 from baiwen.tokenizer.tokenizer import Tokenizer
 
-Count = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[int, Field(ge=0)]
 T = TypeVar("T")
 

@@ -30,7 +30,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from baiwen import files
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.data import heldout, mixture, shards
 from baiwen.data.loader import Batch, Loader, Split
 from baiwen.data.mixture import Mixture
@@ -56,7 +56,6 @@ from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
 from baiwen.train.work import UnplannedError, Work, needed
 
-Count = Annotated[int, Field(gt=0)]
 # What makes a size, beside the vocabulary, which is the tokenizer's.
 SHAPE = (
     "hidden_size",

@@ -32,7 +32,7 @@ import torch
 from pydantic import Field, model_validator
 
 from baiwen import dist, files, log
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.data import pairs, ranked, trees
 from baiwen.data.pairs import Limits
 from baiwen.data.ranked import Ranked, RankedTrees
@@ -54,8 +54,6 @@ from baiwen.train.publish import publish
 from baiwen.train.ranking import answer_rewards, ranking
 from baiwen.train.schedule import Schedule
 from baiwen.train.work import Work, needed, on_trees
-
-Count = Annotated[int, Field(gt=0)]
 
 
 class Config(Knobs):

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field, model_validator
 
 from baiwen import files
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.data import conversations
 from baiwen.data.loader import Batch, Loader, Split, sample
 from baiwen.data.mixture import Mixture
@@ -41,8 +41,6 @@ from baiwen.train.parallel import ContextParallel, session, shard
 from baiwen.train.publish import publish
 from baiwen.train.schedule import Schedule
 from baiwen.train.work import Work, needed
-
-Count = Annotated[int, Field(gt=0)]
 
 
 class Config(Knobs):

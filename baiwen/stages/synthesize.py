@@ -32,7 +32,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from baiwen import files, log
-from baiwen.config import Input, Inputs, Knobs
+from baiwen.config import Count, Input, Inputs, Knobs
 from baiwen.data import read
 from baiwen.data.executor import ordered
 from baiwen.data.longrange.haystacks import haystacks
@@ -43,7 +43,6 @@ from baiwen.data.writers import FILE_BYTES, by_source
 from baiwen.errors import UserError
 from baiwen.tokenizer.tokenizer import Tokenizer
 
-Count = Annotated[int, Field(gt=0)]
 Number = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^\w[\w.]*$")]

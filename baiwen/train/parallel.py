@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 
 from baiwen import dist
-from baiwen.config import Knobs
+from baiwen.config import Count, Knobs
 from baiwen.dist import Layout, World
 from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
@@ -24,7 +24,6 @@ from baiwen.train import context
 from baiwen.train.context import Form
 
 Kind = TypeVar("Kind", bound=Model)
-Count = Annotated[int, Field(gt=0)]
 
 
 class Parallel(Knobs):

@@ -32,7 +32,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from baiwen.config import Inputs, Knobs
+from baiwen.config import Count, Inputs, Knobs
 from baiwen.data.contamination.candidates import Candidate, candidates
 from baiwen.data.contamination.evaluations import Evaluations, counted, leaves, read
 from baiwen.data.contamination.index import Grams
@@ -48,8 +48,6 @@ OVERLAP = "evaluation: words in a row"
 KNOWN = 16  # places in tests that are remembered of an n-gram: see `Grams.of`
 SHOWN = 400  # words of a test whose common text is shown
 GAP = " ... "  # between what is not next to each other in the document
-
-Count = Annotated[int, Field(gt=0)]
 
 
 class Decontaminate(Knobs):

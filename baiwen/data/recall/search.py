@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from baiwen import files, log
-from baiwen.config import Knobs
+from baiwen.config import Count, Knobs
 from baiwen.data.classifier.model import ABOUT, Classifier
 from baiwen.data.classifier.training import Training
 from baiwen.data.executor import cores, ordered
@@ -36,7 +36,6 @@ from baiwen.data.recall.choice import bar, doubtful, ranked, sample, walk, widen
 from baiwen.data.recall.corpus import Corpus, key
 from baiwen.data.recall.learning import OTHER, Scoring, learn, odds, score
 
-Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Judge = Callable[[Sequence[str]], list[bool | None]]  # texts: whether each is of the kind
 Estimate = Callable[[int, int], dict[str, Any]]  # so many of so many: `value`, and what it is worth

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from baiwen import files, log
-from baiwen.config import Input, Knobs
+from baiwen.config import Count, Input, Knobs
 from baiwen.engine.engine import Engine
 from baiwen.errors import UserError
 from baiwen.eval.long import haystack, published, questions, ruler
@@ -24,8 +24,6 @@ from baiwen.eval.long.cells import Cell, Material, cells, check, grouped, named
 from baiwen.eval.long.puzzle import Form
 from baiwen.eval.long.scores import mean, score, sparsity
 from baiwen.tokenizer.tokenizer import Tokenizer
-
-Count = Annotated[int, Field(gt=0)]
 
 CHARACTERS = 2_000_000  # of a haystack that are read at least, for words
 CHARACTERS_A_TOKEN = 12  # of the longest text: more than a tokenizer puts into one
