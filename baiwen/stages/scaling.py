@@ -37,6 +37,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from baiwen import files, log
+from baiwen.config import Count
 from baiwen.dist.crew import Placed
 from baiwen.errors import UserError
 from baiwen.mistakes import nearest
@@ -45,7 +46,7 @@ from baiwen.model.sizes import SIZES
 from baiwen.scaling import grid, hyper, laws, moe, proof, sweep, table
 from baiwen.scaling.proof import Proof
 from baiwen.scaling.runs import Row, Setup, Task, finished, rank, wait_for
-from baiwen.scaling.sweep import Count, Experts, Ladder, Listed, Positive, Run, Spaced
+from baiwen.scaling.sweep import Experts, Ladder, Listed, Positive, Run, Spaced
 from baiwen.tokenizer.tokenizer import Tokenizer
 from baiwen.train import estimate
 from baiwen.train.optim import Optim
