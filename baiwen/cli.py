@@ -208,6 +208,7 @@ def _serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cache-tokens", type=int, help="in the cache (default: by memory)")
     command.add_argument("--sequences", type=int, default=64, help="that run at once (64)")
     command.add_argument("--lookup", type=int, default=0, help="tokens guessed ahead (0)")
+    command.add_argument("--draft", help="a smaller model's folder, which guesses them (4 ahead)")
     command.add_argument("--no-graphs", action="store_true", help="no CUDA graphs on a GPU")
     command.add_argument("--max-waiting", type=int, default=256, help="then 429 (256)")
     command.add_argument("--max-body", type=int, default=8 * 2**20, help="bytes, then 413 (8 MiB)")

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from baiwen import dist
+from baiwen import dist, mistakes
 from baiwen.commands.chat import LOADED
 from baiwen.engine import capacity, pretrained
 from baiwen.engine.engine import Engine
@@ -34,14 +34,24 @@ def engine(
     options: argparse.Namespace,
     folder: Path,
     world: dist.World,
+    draft: Path | None = None,
     **knobs: Any,  # noqa: ANN401 - those of Engine
 ) -> Engine:
-    """The model of a folder, loaded, with the context and the extension that were asked for."""
+    """The model of a folder, loaded, with the context and the extension that were asked for.
+
+    draft: the folder of the model that guesses for it.
+    """
     packed = getattr(options, "weights", None)
     config, extend = weights.read_config(folder), extend_of(options)
     sparse = sparse_of(options, config)
+    if draft is not None and not draft.is_dir():
+        raise UserError(mistakes.missing("draft", draft))
     _check(config, options, extend, world, packed)
     model, tokenizer = pretrained.load(folder, world.device, world.dtype, packed)
+    if draft is not None:
+        knobs["draft"], other = pretrained.load(draft, world.device, world.dtype, packed)
+        if other.vocabulary != tokenizer.vocabulary:
+            raise UserError(f"--draft {draft} has another tokenizer than {folder}")
     knobs |= {"context": options.context, "extend": extend, "sparse": sparse, "kv": options.kv}
     return Engine(model, tokenizer, **knobs)
 

@@ -83,6 +83,7 @@ def _engine(options: argparse.Namespace, folder: Path, world: dist.World) -> Eng
         options,
         folder,
         world,
+        draft=options.draft and Path(options.draft),
         cache_tokens=options.cache_tokens,
         sequences=options.sequences,
         lookup=options.lookup,
@@ -110,7 +111,7 @@ def _scoring(
     gate: Gate,
     limits: Limits,
 ) -> FastAPI:
-    others = "weights", "lookup", "no_graphs", "cache_tokens", "open"
+    others = "weights", "lookup", "draft", "no_graphs", "cache_tokens", "open"
     plain = [name for name in others if getattr(options, name)]
     for option in (*plain, *said(options, loading.OPTIONS)):
         flag = option.replace("_", "-")

@@ -40,13 +40,16 @@ def serving(folder, forks):
     return started
 
 
-def test_it_says_where_it_is_and_answers(serving):
-    with serving() as (job, url), httpx.Client(timeout=60) as client:
+def test_it_says_where_it_is_and_answers(serving, folder):
+    with serving("--draft", folder) as (job, url), httpx.Client(timeout=60) as client:
         assert job.told().startswith(f"tiny at {url}/v1, chat page at {url}/\n")
         body = {"messages": [{"role": "user", "content": "hello"}], "temperature": 0}
         told = client.post(f"{url}/v1/chat/completions", json=body).json()
         assert told["model"] == "tiny" and told["choices"][0]["message"]["content"].startswith("Hi")
         assert client.get(f"{url}/").status_code == 200
+        numbers = client.get(f"{url}/metrics").text
+        accepted = re.search(r"^baiwen_engine_accepted (\S+)", numbers, re.MULTILINE)
+        assert float(accepted[1]) > 0  # the draft is the model itself
         job.kill(signal.SIGTERM)
         assert job.wait(60).returncode == 0 and job.stderr == ""
 
@@ -112,6 +115,7 @@ def test_the_key_may_come_from_the_environment(serving, monkeypatch):
         (["--sparse-mass", "2"], "mass = 2.0 must be a share"),
         (["--sparse-chunk", "100"], "chunk = 100 must be a multiple of 16"),
         (["--patterns", "README.md"], "README.md: this is not JSON"),
+        (["--draft", "nowhere"], "there is no draft at nowhere"),
         (["--max-waiting", "0"], "--max-waiting 0 must be at least 1"),
         (["--max-seconds", "nan"], "--max-seconds nan must be at least 0"),
     ],
