@@ -2,8 +2,7 @@
 
     if few.fits(x, head):
         logits = few.linear(x, head)                         # x @ head.weight.T
-    if few.fits_block(x, *parts, step):
-        x, routing = few.block(x, *parts, rope, step)        # in the memory of x
+    done = few.block(x, block, rope, step)                   # x and its routing, or None
 
 A model that trains answers by its own weights, which change with every update: nothing of them is
 packed or kept. Of a mixture the experts that no token chose are not read. What else is in a step
@@ -12,11 +11,14 @@ of so few tokens changes no bit of a token's result.
 N tokens, C hidden size, O outputs.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from baiwen.model.attention import Attention
-from baiwen.model.layers import MLP, RMSNorm
+from baiwen.model.layers import RMSNorm
 from baiwen.model.moe import MoE
 from baiwen.model.native.build import library, takes
 from baiwen.model.paged import Step
@@ -25,17 +27,21 @@ from baiwen.model.routing import Routing, kept_as
 
 MOST = 64  # tokens: a general product of more is as fast
 PLAIN = (nn.Linear, nn.Embedding)  # what only looks like one, as an adapter does, is not
+PARTS = "input_layernorm", "self_attn", "post_attention_layernorm", "mlp"
+MIXTURE = "gate", "shared_expert_gate", "experts", "shared_expert"
+FEED_FORWARD = "gate_proj", "up_proj", "down_proj"
 
 
-def fits(x: Tensor, *layers: nn.Linear | nn.Embedding) -> bool:
-    """Whether x [..., C] is few tokens, without a gradient, and the layers' weights are fp32."""
+def fits(x: Tensor, *layers: nn.Module, beside: Sequence[Tensor] = ()) -> bool:
+    """Whether x [..., C] is few tokens, without a gradient, and layers and other weights fp32."""
     if torch.is_grad_enabled() or x.numel() > MOST * x.shape[-1]:
         return False
     if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    if not all(type(layer) in PLAIN and layer.weight.is_contiguous() for layer in layers):
+    if not all(type(layer) in PLAIN for layer in layers):
         return False
-    return takes("few", x, *(layer.weight for layer in layers))
+    weights = [*_weights(*layers), *beside]
+    return all(weight.is_contiguous() for weight in weights) and takes("few", x, *weights)
 
 
 def linear(x: Tensor, layer: nn.Linear | nn.Embedding) -> Tensor:
@@ -49,66 +55,78 @@ def linear(x: Tensor, layer: nn.Linear | nn.Embedding) -> Tensor:
     return out
 
 
-def fits_block(
-    x: Tensor, before: RMSNorm, attention: Attention, after: RMSNorm, mlp: MLP | MoE, step: Step
-) -> bool:
-    """Whether `block` takes these parts of one; a packed model's are linears of other kinds."""
-    if attention.qkv_proj is not None or step.cache.slabs.dtype not in KEPT:
-        return False
-    layers = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
-    weights = [before.weight, after.weight]
-    if isinstance(mlp, MoE):
-        layers += [mlp.gate, mlp.shared_expert_gate]
-        weights += mlp.experts.parameters()
-    shared = mlp.shared_expert if isinstance(mlp, MoE) else mlp
-    layers += [shared.gate_proj, shared.up_proj, shared.down_proj]
-    together = all(weight.is_contiguous() for weight in weights)
-    return together and fits(x, *layers) and takes("few", x, *weights)
-
-
 def block(
+    x: Tensor, block: nn.Module, rope: tuple[Tensor, Tensor], step: Step
+) -> tuple[Tensor, Routing | None] | None:
+    """x [1, N, C] through a `transformer.Block` over a cache: [1, N, C] in the memory of x.
+
+    And what its router chose, where it is a mixture of experts. None where the kernels do not take
+    the block, as a packed model's; x is untouched then.
+    """
+    before, attention, after, mlp = _parts(block, *PARTS)
+    if attention.qkv_proj is not None or step.cache.slabs.dtype not in KEPT:
+        return None
+    *heads, output = _parts(attention, "q_proj", "k_proj", "v_proj", "o_proj")
+    routers, experts, shared = [], [], mlp
+    if isinstance(mlp, MoE):
+        *routers, stacked, shared = _parts(mlp, *MIXTURE)
+        experts = [stacked._parameters[name] for name in FEED_FORWARD]
+    linears = _parts(shared, *FEED_FORWARD)
+    beside = [*_weights(before, after), *experts]
+    if not fits(x, *heads, output, *routers, *linears, beside=beside):
+        return None
+    attended = _attended(x, before, attention, heads, rope, step)
+    given = *_sized(attended, x), *_weights(output, after), after.eps
+    weights = *_weights(*linears), linears[-1].in_features
+    native = library("few")
+    assert native
+    if not routers:
+        native.few_rest(*given, *weights)
+        return x, None
+    (router, gate), (number, width, _) = _weights(*routers), experts[0].shape
+    chosen = x.new_empty(*x.shape[:-1], mlp.top_k, dtype=torch.int64)
+    choice = router, number, mlp.top_k, mlp.renormalise
+    native.few_mixture(*given, *choice, *experts, width, gate, *weights, chosen)
+    return x, Routing(chosen.to(kept_as(number)))
+
+
+def _attended(
     x: Tensor,
     before: RMSNorm,
     attention: Attention,
-    after: RMSNorm,
-    mlp: MLP | MoE,
+    heads: Sequence[nn.Linear],
     rope: tuple[Tensor, Tensor],
     step: Step,
-) -> tuple[Tensor, Routing | None]:
-    """x [1, N, C] through a block that keeps its keys in a cache: [1, N, C], in the memory of x.
-
-    And the choice of its router, where it is a mixture of experts.
-    """
+) -> Tensor:
+    """What the heads of attention give for x [1, N, C], before the output's product: [N, H, D]."""
     native = library("few")
     assert native and x.is_contiguous()
     _, count, hidden = x.shape
     queries, key_heads, _ = attention.counts
-    layers = attention.q_proj, attention.k_proj, attention.v_proj
     keys, values = step.cache.layer(attention.layer)
     scales = step.cache.scales_of(attention.layer) or (None, None)
     q = x.new_empty(count, queries, attention.head_dim)
     native.few_heads(
-        *(x, count, hidden, before.weight, before.eps),
-        *(tensor for one in layers for tensor in (one.weight, one.bias)),
+        *(x, count, hidden, *_weights(before), before.eps),
+        *(layer._parameters[name] for layer in heads for name in ("weight", "bias")),
         *(queries, key_heads, attention.head_dim, *rope),
         *(step.layout.slots, keys, values, *scales, keys.itemsize, q),
     )
-    attended, output = step.read(attention.layer, q), attention.o_proj
-    given = attended, output.in_features, x, count, hidden, output.weight, after.weight, after.eps
-    if isinstance(mlp, MLP):
-        native.few_rest(*given, *_feed_forward(mlp))
-        return x, None
-    number, width, _ = mlp.experts.gate_proj.shape
-    chosen = x.new_empty(1, count, mlp.top_k, dtype=torch.int64)
-    native.few_mixture(
-        *(*given, mlp.gate.weight, number, mlp.top_k, mlp.renormalise),
-        *(mlp.experts.gate_proj, mlp.experts.up_proj, mlp.experts.down_proj, width),
-        *(mlp.shared_expert_gate.weight, *_feed_forward(mlp.shared_expert), chosen),
-    )
-    return x, Routing(chosen.to(kept_as(number)))
+    return step.read(attention.layer, q)
 
 
-def _feed_forward(mlp: MLP) -> tuple[Tensor, Tensor, Tensor, int]:
-    """As the kernels take it."""
-    gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
-    return gate.weight, up.weight, down.weight, down.in_features
+def _sized(attended: Tensor, x: Tensor) -> tuple[Tensor, int, Tensor, int, int]:
+    """Both as the kernels take them."""
+    _, count, hidden = x.shape
+    return attended, attended[0].numel(), x, count, hidden
+
+
+# A module that is asked by name for what it holds takes ten times as long as its dictionaries.
+
+
+def _parts(module: nn.Module, *names: str) -> list[Any]:
+    return [module._modules[name] for name in names]
+
+
+def _weights(*layers: nn.Module) -> list[Any]:
+    return [layer._parameters["weight"] for layer in layers]

@@ -65,11 +65,11 @@ class Block(nn.Module):
         chosen: Tensor | None = None,
     ) -> tuple[Tensor, Routing | None]:
         """[B, T, C] -> [B, T, C], and what a sparse layer's router did; chosen: as `MoE` has it."""
-        if self.fused is not None and cache is not None:
-            return self.fused(x, rope, cache), None
-        parts = self.input_layernorm, self.self_attn, self.post_attention_layernorm, self.mlp
-        if cache is not None and few.fits_block(x, *parts, cache):
-            return few.block(x, *parts, rope, cache)
+        if cache is not None:
+            if self.fused is not None:
+                return self.fused(x, rope, cache), None
+            if (done := few.block(x, self, rope, cache)) is not None:
+                return done
         x, normed = self.input_layernorm.add(x, None)
         attended = self.self_attn(normed, rope, documents, cache, turns)
         x, normed = self.post_attention_layernorm.add(x, attended)
@@ -122,7 +122,7 @@ class Model(nn.Module):
         recompute = self.checkpoint_blocks and torch.is_grad_enabled() and cache is None
         layers = iter(() if chosen is None else chosen)
         for block in self.model.layers:
-            mine = next(layers, None) if isinstance(block.mlp, MoE) else None
+            mine = next(layers) if chosen is not None and isinstance(block.mlp, MoE) else None
             if recompute:
                 x, routing = _recomputed(block, x, angles, documents, turns, mine)
             else:
