@@ -83,7 +83,7 @@ class Config(Knobs):
     order: Order = Order()
     algorithm: Name = "grpo"  # of the loss; report: grpo
     eps: Positive | None = None  # how far below 1 a ratio counts; none: the algorithm's own
-    eps_high: Positive | None = None  # how far above 1; none: eps, or the algorithm's own
+    eps_high: Positive | None = None  # how far above 1; none: the same, or the algorithm's own
     beta: Annotated[float, Field(ge=0)] = 1e-3  # weight of the KL; report: 1e-3 for Qwen2.5-Math
     truncation: Positive = 2.0  # cap of the weights that correct for the sampler, off-policy
     # A mixture trains on the experts that its sampler chose; not reported (R3: 2510.11370).
@@ -127,7 +127,8 @@ class Config(Knobs):
     def clip(self) -> Clip:
         """The ratios that still count."""
         own = ALGORITHMS[self.algorithm].clip
-        return Clip(self.eps or own.low, self.eps_high or self.eps or own.high)
+        alike = self.eps if own.low == own.high else None  # dapo's higher clip stays its own
+        return Clip(self.eps or own.low, self.eps_high or alike or own.high)
 
 
 def check(config: Config, to_come: Sequence[Path]) -> None:

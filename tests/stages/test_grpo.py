@@ -173,6 +173,12 @@ def test_every_algorithm_takes_its_steps(home, algorithm):
     assert all(row["grad_norm"] > 0 for row in metrics(home / "out"))
 
 
+def test_a_clip_from_below_leaves_an_algorithms_higher_one_from_above(home):
+    clips = [recipe(home, algorithm=name, eps=0.1).config.clip for name in ("grpo", "dapo")]
+    assert [(clip.low, clip.high) for clip in clips] == [(0.1, 0.1), (0.1, 0.28)]
+    assert recipe(home, algorithm="dapo", eps_high=0.3).config.clip.high == 0.3
+
+
 def test_a_verifier_that_is_unknown_stops_the_run_before_it_starts(home):
     path = home / "prompts.jsonl"
     path.write_text(path.read_text().replace('"instruction"', '"instructon"', 1))
