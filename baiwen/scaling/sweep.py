@@ -23,6 +23,7 @@ from baiwen.config import Count, Knobs
 from baiwen.model import count
 from baiwen.model.config import ModelConfig
 from baiwen.model.sizes import SIZES, fitted
+from baiwen.scaling.moe import Mixture
 from baiwen.train.optim import Optim
 from baiwen.train.schedule import Schedule
 
@@ -144,8 +145,7 @@ class Run:
     @property
     def active(self) -> int:
         """N of what one token passes through."""
-        counted = count.parameters(self.shape)
-        return counted.active - (counted.total - counted.non_embedding)
+        return int(Mixture.of(self.shape).active)
 
     @property
     def flops(self) -> float:
@@ -175,7 +175,7 @@ def budgets(
     """The cells: every size on every number of tokens, given or by its active parameters."""
     cells = []
     for name, shape in shapes.items():
-        active = Run(name, shape, 1, 1, 1, Optim(), Schedule(), 0).active
+        active = Mixture.of(shape).active
         cells += [(name, d) for d in sorted({*tokens, *(round(r * active) for r in per_parameter)})]
     return cells
 

@@ -183,9 +183,10 @@ def _note(out: Path, tokens: float, seconds: float, world: World) -> None:
     """Say where and how fast this session has sampled, all ranks together."""
     whole = dist.sum_over(world, torch.tensor(float(tokens), device=world.device)).item()
     rate = {"tokens": int(whole), "tokens_per_second": round(whole / seconds, 1)}
-    if world.main:
+    path = out / "device.json"
+    if world.main and (whole or not path.is_file()):  # an earlier session may have sampled all
         place = {"device": str(world.device), "dtype": str(world.dtype).removeprefix("torch.")}
-        files.write_json(out / "device.json", {**place, "ranks": world.size, **rate})
+        files.write_json(path, {**place, "ranks": world.size, **rate})
         log.say(f"{rate['tokens']:,} tokens sampled, {rate['tokens_per_second']:,} a second")
 
 
