@@ -99,12 +99,13 @@ class _Body:
     def __init__(self, receive: Receive, limits: Limits) -> None:
         self._receive, self._limits = receive, limits
         self._size, self._whole = 0, False
+        self._due = asyncio.get_running_loop().time() + limits.body_seconds
 
     async def __call__(self) -> Message:
         if self._whole:
             return await self._receive()
         try:
-            async with asyncio.timeout(self._limits.body_seconds):
+            async with asyncio.timeout_at(self._due):
                 message = await self._receive()
         except TimeoutError as error:
             close = {"Connection": "close"}

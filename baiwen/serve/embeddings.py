@@ -14,10 +14,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from torch import Tensor
 
+from baiwen.engine.submission import Closed
 from baiwen.serve import asked as asks
 from baiwen.serve.body import JSONRoute
 from baiwen.serve.errors import APIError
-from baiwen.serve.generation import late
+from baiwen.serve.generation import late, unavailable
 from baiwen.serve.protocol import EmbeddingRequest
 from baiwen.serve.service import Service
 from baiwen.serve.stream import unless_gone
@@ -52,12 +53,14 @@ async def create(asked: EmbeddingRequest, request: Request) -> Response:
 
 
 async def _vectors(service: Service, prompts: list[list[int]], asked: EmbeddingRequest) -> Tensor:
-    """The vectors [N, C]; APIError 504 where they take longer than the server allows."""
+    """The vectors [N, C]; APIError 504 where they take too long, 503 where the server stops."""
     try:
         async with asyncio.timeout(service.limits.request_seconds):
             return await service.front.embed(prompts, asked.pooling or "mean")
     except TimeoutError as error:
         raise late(service.limits) from error
+    except Closed as error:
+        raise unavailable(error, service) from error
 
 
 def _unit(vector: list[float]) -> list[float]:

@@ -17,10 +17,11 @@ from baiwen.engine.front import Front
 from baiwen.engine.matcher import Matcher
 from baiwen.engine.sampler import Sampling
 from baiwen.errors import UserError
-from baiwen.serve import app
+from baiwen.serve import app, embeddings
 from baiwen.serve.errors import APIError
 from baiwen.serve.generation import Generation
 from baiwen.serve.limits import Limits
+from baiwen.serve.protocol import EmbeddingRequest
 
 LONG = {"messages": [{"role": "user", "content": "hm"}], "logit_bias": {"10": 100}}
 
@@ -137,6 +138,17 @@ def test_drops_do_not_stretch_the_time_for_headers(start):
         assert time.monotonic() - begun < 3
 
 
+def test_drops_do_not_stretch_the_time_for_a_body(start):
+    with start(limits=Limits(body_seconds=0.3)) as served:
+        connection = opened(served, request({**LONG, "user": "x" * 100})[:-100])
+        begun = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() - begun < 4:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() - begun < 3
+
+
 def test_connections_over_the_limit_are_turned_away(start):
     with start(limits=Limits(connections=3)) as served:
         kept = [opened(served, b"G") for _ in range(3)]
@@ -195,3 +207,16 @@ def test_where_one_of_several_prompts_fails_the_others_end(served, http, settled
     begun = served.engine.stats()["generated_tokens"]
     assert settled() == 0
     assert served.engine.stats()["generated_tokens"] < begun + 100
+
+
+def test_an_embedding_that_the_end_of_the_server_cuts_is_told_so(model, tokenizer):
+    async def run():
+        front = Front(Engine(model, tokenizer, cache_tokens=1024))
+        service = app.build(front, tokenizer, "tiny", 1024).state.service
+        async with front:
+            pass
+        with pytest.raises(APIError) as told:
+            await embeddings._vectors(service, [[5]], EmbeddingRequest(input=[5]))
+        assert told.value.status_code == 503 and told.value.headers["Retry-After"]
+
+    asyncio.run(run())
