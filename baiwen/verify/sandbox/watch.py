@@ -16,7 +16,7 @@ from pathlib import Path
 PROC = Path("/proc")
 INODE = 1024  # bytes of kernel memory for a file: shmem inode, dentry and their slabs
 SCRATCH = ("tmp", "dev/shm")  # what a program can write to, below its root
-_RESIDENT = re.compile(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
+_RESIDENT = re.compile(rb"^Rss(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
 
 
 def held(root: int) -> int:
@@ -37,7 +37,7 @@ def descendants(root: int) -> Iterator[int]:
 
 def _resident(process: int) -> int:
     with suppress(OSError):
-        status = (PROC / str(process) / "status").read_text()
+        status = (PROC / str(process) / "status").read_bytes()  # its name may be no text
         return 1024 * sum(map(int, _RESIDENT.findall(status)))
     return 0
 
