@@ -171,8 +171,8 @@ def test_groups_of_version_1_are_made_below_our_own(tmp_path):
 
 
 def test_the_watch_counts_children_and_what_they_hold():
-    holding = "held = b'1' * 2**26; open('/proc/self/comm', 'wb').write(b'\\xff')"  # a name of bytes
-    holding += "; print(len(held), flush=True); input()"
+    holding = "open('/proc/self/comm', 'wb').write(b'\\xff'); "  # a name that is no text
+    holding += "held = b'1' * 2**26; print(len(held), flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
