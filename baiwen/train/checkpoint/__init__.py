@@ -111,9 +111,14 @@ class Checkpoints:
         self._save = Save(self._path(step), images, index, record, self.world, self._prune)
 
     def settle(self) -> None:
-        """Return once weights and optimizers' state may change again."""
-        if self._save is not None:
-            self._save.settle()
+        """Return once weights and optimizers' state may change again.
+
+        Raises what has gone wrong with the write by now: the steps to come could not be saved.
+        """
+        if (save := self._save) is not None:
+            save.settle()
+            if save.error is not None:
+                self.wait()
 
     def wait(self) -> None:
         """Return when nothing is being written; raises what went wrong in a thread of any rank.
