@@ -8,7 +8,7 @@ Ranks are numbered so that those that talk most are neighbours, on one node if i
 
 | dimension | its ranks have | and exchange |
 | --- | --- | --- |
-| replicate | other rows, the same part of the weights (HSDP) | gradients, once a step |
+| replicate | other rows, the same part of the weights (HSDP) | gradients of a block |
 | shard | other rows, other parts of the weights (FSDP2) | weights and gradients of a block |
 | context | other tokens of the same rows; parts of the weights like shard | keys and values |
 | tensor | the same rows; other heads, other parts of each matrix | activations of a block |
