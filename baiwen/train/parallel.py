@@ -19,6 +19,7 @@ from baiwen.config import Count, Knobs
 from baiwen.dist import Layout, World
 from baiwen.errors import UserError
 from baiwen.model.config import ModelConfig
+from baiwen.model.moe import MoE
 from baiwen.model.transformer import Model
 from baiwen.train import context
 from baiwen.train.context import Form
@@ -117,6 +118,10 @@ def shard(model: Kind, parallel: Parallel, world: World) -> Kind:
         context.install(model, parallel.context_form, world)
     if parallel.compile:
         for block in model.model.layers:
+            if isinstance(block.mlp, MoE) and world.dtype != torch.bfloat16:
+                # PyTorch multiplies groups of fp32, too, but traces those of bf16 alone.
+                skipped = torch.compiler.disable(block.mlp.forward)
+                block.mlp.forward = skipped  # type: ignore[method-assign]
             block.forward = torch.compile(block.forward)
     if world.meshes is None:
         model.to(world.device)

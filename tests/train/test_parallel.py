@@ -11,13 +11,14 @@ from baiwen.train.losses import head_loss
 from baiwen.train.parallel import Parallel, shard
 
 
-def test_compiled_blocks_give_the_same_gradients(tiny, world, monkeypatch):
+@pytest.mark.parametrize("shape", ["CONFIG", "MOE"])
+def test_compiled_blocks_give_the_same_gradients(shape, tiny, world, monkeypatch):
     """Traced in earnest; run by the eager backend, since inductor's C++ takes a minute."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     batch = tiny.loader(micro_rows=8).step(0)[0]
     grads = []
     for knobs in (Parallel(), Parallel(compile=True, activation_checkpointing=True)):
-        model = shard(tiny.model(), knobs, world)
+        model = shard(tiny.model(getattr(tiny, shape)), knobs, world)
         outputs = model(batch.tokens, positions=batch.positions, documents=batch.documents)
         head_loss(outputs.hidden, outputs.head, batch.targets, batch.mask)[0].backward()
         grads.append({name: p.grad for name, p in model.named_parameters()})
