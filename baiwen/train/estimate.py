@@ -73,9 +73,10 @@ def figures(work: Work, config: Training) -> dict[str, str | int]:
     told: dict[str, str | int] = {
         "parameters": weights.total,
         "parameters without embeddings": weights.non_embedding,
-        "parameters active per token": weights.active,
-        "disk": f"{_bytes(saved)}, and {_bytes(state)} while it runs",
     }
+    if shape.is_moe:
+        told["parameters active per token"] = weights.active
+    told["disk"] = f"{_bytes(saved)}, and {_bytes(state)} while it runs"
     if work.tokens is not None:
         told |= {"steps": work.steps or 0, "tokens": work.tokens}
         told["FLOPs"] = f"{work.flops_per_token * work.tokens:.3g}"
