@@ -16,7 +16,7 @@ run has finished, a model in a form, lies in `state/` and is not done again.
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import combinations
@@ -170,10 +170,10 @@ def _measure(
         best = samples[form]
     if config.documents:
         path = keep / f"compression-{name}.json" if keep else None
-        scores["compression"] = _compression(config, subject, path)
+        scores["compression"] = _once(path, lambda: _compression(config, subject.engine))
     if config.long:
         path = keep / f"long-{name}.json" if keep else None
-        scores["long"] = _long(config, subject, name, path)
+        scores["long"] = _once(path, lambda: _long(config, subject.engine, name, keep))
     return scores, best
 
 
@@ -192,27 +192,24 @@ def _samples(
     return samples
 
 
-def _compression(config: Config, subject: Subject, path: Path | None) -> dict[str, Any]:
-    """Bits per byte of an earlier run where `path` has them, else measured."""
+def _once(path: Path | None, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The figures of an earlier run where `path` has them, else measured."""
     if path and path.is_file():
         return dict(files.read_json(path))
-    engine = subject.engine
-    result = compression.measure(engine.model, engine.tokenizer, _documents(config))
+    result = measure()
     if path:
         files.write_json(path, result)
     return result
 
 
-def _long(config: Config, subject: Subject, name: str, path: Path | None) -> dict[str, Any]:
-    """The entry of an earlier run where `path` has it, else measured."""
-    if path and path.is_file():
-        return dict(files.read_json(path))
+def _compression(config: Config, engine: Engine) -> dict[str, Any]:
+    return compression.measure(engine.model, engine.tokenizer, _documents(config))
+
+
+def _long(config: Config, engine: Engine, name: str, keep: Path | None) -> dict[str, Any]:
     assert config.long
-    forms, keep = config.models[name].forms, path and path.parent
-    entry = suite.measure(subject.engine, config.long, forms, config.seed, name, keep)
-    if path:
-        files.write_json(path, entry)
-    return entry
+    forms = config.models[name].forms
+    return suite.measure(engine, config.long, forms, config.seed, name, keep)
 
 
 def _require(config: Config, parts: Path | None) -> None:
