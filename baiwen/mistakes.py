@@ -69,9 +69,13 @@ def explain(
     """
     expected: dict[Key, list[str]] = {}
     for mistake in mistakes:
-        key, value = _descend(mistake["loc"], raw, mistake["type"])
-        told = _complaint(mistake["type"], mistake["msg"], key, value, knobs)
-        expected.setdefault(key, []).append(told)
+        kind, message = mistake["type"], mistake["msg"].removeprefix("Value error, ")
+        key, value = _descend(mistake["loc"], raw, kind)
+        told = _complaint(kind, message, key, value, knobs)
+        expected.setdefault(key or _first_key(message, raw), []).append(told)
+    for key in [key for key in expected if any(_is_below(other, key) for other in expected)]:
+        if all("must have at least" in told for told in expected[key]):
+            del expected[key]  # pydantic counts the items that are right
     text = _text(source)
     return "\n".join(
         f"{_place(source, text, key, overrides)}: {_joined(told)}"
@@ -86,6 +90,11 @@ def absent(inputs: Sequence[tuple[Key, Path]], source: Path | str) -> str:
         f'{_place(source, text, key, ())}: {dotted(key)} = "{path}" does not exist.{_beside(path)}'
         for key, path in inputs
     )
+
+
+def at(source: Path | str, key: Key) -> str:
+    """Where a key stands: the file, and the line if it has one."""
+    return _place(source, _text(source), key, ())
 
 
 def missing(what: str, path: Path) -> str:
@@ -123,8 +132,9 @@ def _complaint(
         hint = nearest(str(key[-1]), names)
         return f"{name} is not a knob.{hint}\n    {title} may have: {', '.join(names)}"
     if kind == "value_error":
-        return f"{name or 'the recipe'}: {message.removeprefix('Value error, ')}"
+        return f"{name}: {message}" if name else message
     told = re.sub(r"^\w+ should ", "must ", message).replace("an object", "a table")
+    told = re.sub(r" after validation, not \d+$", "", told)
     return f"{name} = {_shown(value)} {told[0].lower()}{told[1:]}"
 
 
@@ -160,8 +170,19 @@ def _text(source: Path | str) -> str:
     return path.read_text(encoding="utf-8-sig") if path.is_file() else ""
 
 
+def _first_key(message: str, raw: object) -> Key:
+    """The key that a complaint about a whole table begins with, if it is one of the table."""
+    found = re.match(r"([\w.]+)(?::| =)", message)
+    key = parts(found[1]) if found else ()
+    return key if key and isinstance(raw, dict) and key[0] in raw else ()
+
+
+def _is_below(key: Key, above: Key) -> bool:
+    return len(key) > len(above) and key[: len(above)] == above
+
+
 def _place(source: Path | str, text: str, key: Key, overrides: Sequence[str]) -> str:
-    for assignment in overrides:
+    for assignment in reversed(overrides):
         names, _ = split(assignment)
         if key[: len(names)] == names:
             return f"{source}, with {assignment}"
@@ -170,10 +191,13 @@ def _place(source: Path | str, text: str, key: Key, overrides: Sequence[str]) ->
 
 
 def _line(text: str, key: Key) -> int | None:
-    """The line of `key`, else of the nearest table around it, counted from 1."""
-    places = dict(_places(text))
-    inner = (key[:length] for length in range(len(key), 0, -1))
-    return next((places[part] for part in inner if part in places), None)
+    """Where `key` begins, else the nearest table around it: a line, counted from 1."""
+    places = list(_places(text))
+    for length in range(len(key), 0, -1):
+        for place, number in places:
+            if place[:length] == key[:length]:
+                return number
+    return None
 
 
 def _places(text: str) -> Iterator[tuple[Key, int]]:

@@ -238,7 +238,7 @@ def test_what_a_finished_run_has_read_may_be_gone(here):
         (RECIPE + 'kinds = ["tables"]', "toml:7: kinds: no task kind 'tables'; there are any_call"),
         (RECIPE + "kinds = []", "kinds = [] must have at least 1 item"),
         (RECIPE.replace("\nout", "\n# out"), "out is missing: it has no default"),
-        (RECIPE.replace('"instruct"', '"instuct"'), "no stage 'instuct'. Did you mean instruct?"),
+        (RECIPE.replace('"instruct"', '"instuct"'), "toml:2: there is no stage 'instuct'. Did"),
         (RECIPE.replace("stage", "# stage"), "stage is missing: name one of "),
         (RECIPE.replace("= 20", "= "), "1-instruct.toml:4: is not valid TOML: Invalid value"),
     ],

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from baiwen import config
 from baiwen.config import Input, Inputs, Knobs
@@ -130,6 +130,10 @@ def test_a_missing_knob_is_named(source):
 def test_a_mistake_in_an_override_is_not_blamed_on_the_file(source):
     told = complaint(lambda: parse('out = "o"\nstart = "s"\nsteps = 3', source, ("steps=many",)))
     assert told == f'{source}, with steps=many: steps = "many" must be a valid integer'
+    twice = ("steps=3", "steps=more")
+    assert complaint(lambda: parse('out = "o"\nstart = "s"', source, twice)).startswith(
+        f"{source}, with steps=more: "
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,6 +223,36 @@ def test_inputs_are_found_wherever_they_stand():
 
 class Joined(Knobs):
     parts: Inputs
+
+
+class Spread(Knobs):
+    sizes: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    least: int = 0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if min(self.sizes) < self.least:
+            raise ValueError(f"least = {self.least} is above one of sizes")
+        return self
+
+
+def test_what_a_whole_recipe_gets_wrong_has_the_line_of_the_key_that_it_names(source):
+    source.write_text("sizes = [3]\n\nleast = 5", encoding="utf-8")
+    told = complaint(lambda: config.parse(config.read(source), Spread, source))
+    assert told == f"{source}:3: least = 5 is above one of sizes"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ('["a"]', 'sizes[0] = "a" must be a valid integer'),
+        ("[]", "sizes = [] must have at least 1 item"),
+    ],
+)
+def test_items_that_are_wrong_are_not_called_missing_as_well(source, value, told):
+    source.write_text(f"sizes = {value}", encoding="utf-8")
+    found = complaint(lambda: config.parse(config.read(source), Spread, source))
+    assert found == f"{source}:1: {told}"
 
 
 class Named(Knobs):

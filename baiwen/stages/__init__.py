@@ -226,8 +226,9 @@ def _stage(raw: dict[str, Any], source: Path) -> str:
     stage = raw["stage"]
     if stage not in NAMES:
         hint = mistakes.nearest(str(stage), NAMES)
+        place = mistakes.at(source, ("stage",))
         raise UserError(
-            f"{source}: there is no stage {stage!r}.{hint}\n    stages: {', '.join(NAMES)}"
+            f"{place}: there is no stage {stage!r}.{hint}\n    stages: {', '.join(NAMES)}"
         )
     return stage
 
