@@ -178,15 +178,17 @@ def test_a_reader_slower_than_the_model_is_told_that_it_was(model, tokenizer):
 def test_an_answer_that_was_ready_in_time_may_be_read_later(model, tokenizer):
     async def run():
         front = Front(Engine(model, tokenizer, cache_tokens=1024))
-        limits = Limits(request_seconds=0.6)
+        limits = Limits(request_seconds=0.1)
         service = app.build(front, tokenizer, "tiny", 1024, limits=limits).state.service
         async with front:
             sampling = Sampling(max_tokens=3, stop_ids=())
             generation = await Generation.start(service, [5], sampling)
+            while not generation._submission.ended:
+                await asyncio.sleep(0.01)
             said = []
             async for delta in generation.deltas():
                 said += delta.tokens
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(0.1)
             assert len(said) == 3
 
     asyncio.run(run())
