@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, finite, few, and enough to go on in the same bits."""
 
+import math
 import resource
 import threading
 
@@ -91,7 +92,7 @@ def test_an_optimizer_waits_until_its_state_is_copied(made, monkeypatch):
 
 def test_the_last_ones_and_the_best_are_kept(made):
     _, checkpoints = made
-    for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 1.5), (5, None)):
+    for step, loss in ((1, math.nan), (2, 1.0), (3, 2.0), (4, 1.5), (5, None)):
         save(checkpoints, step, heldout=loss)
     assert checkpoints.steps() == [2, 4, 5]
     assert checkpoints.best().name == "step-00000002"

@@ -9,7 +9,7 @@
 
     checkpoints = Checkpoints(out / "state", model, optimizers, world, keep=2)
     start = checkpoints.resume()                     # {"step": 200, ...}, or {} for a fresh run
-    checkpoints.save(300, {"guard": guard.state()})  # threads copy and write while the run goes on
+    checkpoints.save(300, {"heldout": 2.31})         # threads copy and write while the run goes on
 
 pieces   which boxes of a tensor a rank holds, under any layout
 image    a file in host memory: copied at once, written later
@@ -22,6 +22,7 @@ next step's gradients are computed while the state is copied, and its weights ar
 damaged folder is passed over for the one before. Nothing that is not finite is written. No pickle.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -93,8 +94,9 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Let threads copy everything and write it; waits for the one before.
 
-        All ranks call it. No weight and no optimizer's state may change before `settle` has
-        returned; the optimizers' own steps call it.
+        state: plain JSON; `heldout` is the held-out loss, or None. All ranks call it. No weight and
+        no optimizer's state may change before `settle` has returned; the optimizers' own steps call
+        it.
         """
         self.wait()
         images: dict[str, Image] = {}
@@ -108,6 +110,8 @@ class Checkpoints:
             images[file] = Image(parts)
             index |= found
         record = {"step": step, **state, "random": _random_state(self.world)}
+        if not math.isfinite(record["heldout"] or 0.0):
+            record["heldout"] = None  # JSON has no word for it, and it is not the least
         self._save = Save(self._path(step), images, index, record, self.world, self._prune)
 
     def settle(self) -> None:
