@@ -157,6 +157,8 @@ TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # put characters into a terminal
 # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX: what Python and C libraries ask of a file.
 PLAIN_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 F_SETOWN, F_SETSIG, F_SETOWN_EX = 8, 10, 15  # have the kernel send a signal to any process
+F_SETLEASE = 1024  # has whoever would write a file wait
+DENIED_FCNTLS = (F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE)
 PR_SET_PDEATHSIG = 1
 CLONE_THREAD = 0x00010000
 # CLONE_NEWTIME is a flag of clone3 alone; in clone its bit belongs to the signal.
@@ -184,7 +186,7 @@ def program(architecture: str, alone: bool = False) -> bytes:
         rules += [
             when("socket", _deny()),
             when("clone", *_argument(0), _op(ANY_BIT, CLONE_THREAD, 1, 0), _deny(), *_reload()),
-            when("fcntl", *_argument(1), *_each(F_SETOWN, F_SETSIG, F_SETOWN_EX), *_reload()),
+            when("fcntl", *_argument(1), *_each(*DENIED_FCNTLS), *_reload()),
             when("prctl", *_argument(0), *_each(PR_SET_PDEATHSIG), *_reload()),
             when("prlimit64", *_argument(0), _op(EQUAL, 0, 1, 0), _deny(), *_reload()),
             when("ioctl", *_argument(1), *_only(PLAIN_IOCTLS), _deny(errno.ENOTTY)),

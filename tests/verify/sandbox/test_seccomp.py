@@ -75,6 +75,7 @@ def test_calls_that_depend_on_their_arguments(machine):
     assert ask(machine, "prlimit64", 0, alone=True) == ALLOW
     assert ask(machine, "prlimit64", 77, alone=True) == EPERM
     assert ask(machine, "fcntl", 3, 8, alone=True) == EPERM
+    assert ask(machine, "fcntl", 3, 1024, alone=True) == EPERM
     assert ask(machine, "fcntl", 3, 3, alone=True) == ALLOW
     assert ask(machine, "prctl", 1, alone=True) == EPERM
 
