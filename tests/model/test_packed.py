@@ -325,6 +325,15 @@ def test_a_bf16_model_keeps_its_dtype_for_the_cache_and_computes_in_fp32() -> No
     assert half.logits(torch.arange(5)[None]).dtype == torch.float32
 
 
+def test_a_model_of_fp32_weights_keeps_its_layers() -> None:
+    dense = model(TINY).bfloat16()
+    names = list(dense.state_dict())
+    pack(dense, "fp32")
+    assert {name: x.dtype for name, x in dense.state_dict().items()} == dict.fromkeys(
+        names, torch.float32
+    )
+
+
 def test_what_cannot_be_packed_is_refused() -> None:
     dense = model(TINY)
     with pytest.raises(UserError, match=re.escape("'int3' is not one of fp32, bf16, int8, int4")):

@@ -101,6 +101,14 @@ def test_choices_are_kept_in_bytes_as_far_as_these_have_a_number_to_spare(expert
     assert torch.iinfo(dtype).max >= experts
 
 
+def test_without_gradients_the_choice_alone_is_told(mixture):
+    told = mixture(TOKENS).routing
+    with torch.no_grad():
+        found = mixture(TOKENS).routing
+    assert found.sums is None
+    assert torch.equal(found.experts, told.experts)
+
+
 def test_the_entropy_is_that_of_the_probabilities(mixture):
     logits = []
     for gate in gates(mixture):
