@@ -189,6 +189,9 @@ def accuracy(folder: Path | None) -> list[str]:
     for kind in get_args(Weights):
         packed, _ = pretrained.load(folder, dtype=torch.float32, packed=kind)
         rows.append([kind, *losses(scores(packed.logits, ids), truth, ids, size)])
+    half, _ = pretrained.load(folder, dtype=torch.bfloat16)
+    lost = losses(scores(half.logits, ids).float(), truth, ids, size)
+    rows.append(["not packed, computed in bf16", *lost])
     head = ["weights", "error of logits", "KL, nats a token", "same first choice", "bits per byte"]
     plain = losses(truth, truth, ids, size)[-1].split()[0]
     return ["", *page.table(head, rows), "", f"unpacked, fp32: {plain} bits per byte"]

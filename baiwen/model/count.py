@@ -12,7 +12,7 @@ from typing import Literal
 from baiwen.model.config import ModelConfig
 
 KEPT = {"fp32": 4, "bf16": 2, "int8": 1}  # bytes of a number in the cache
-BITS = {"bf16": 16, "int8": 8, "int4": 4}  # of a packed weight
+BITS = {"bf16": 12, "int8": 8, "int4": 4}  # of a packed weight
 TABLE_BITS = BITS | {"int4": 6}  # of the embedding and the head, on which most hangs
 PIECE = 256  # rows of a step that pass a feed-forward together: native/block.h
 

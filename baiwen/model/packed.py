@@ -1,4 +1,4 @@
-"""Packed linears: weights of 16, 8, 6 or 4 bits for inference on a CPU, by integer arithmetic.
+"""Packed linears: weights of 12, 8, 6 or 4 bits for inference on a CPU, by integer arithmetic.
 
     pack(model, weights="int8")     # in place; q, k, v become one linear, gate and up another
     model(tokens, cache=step)       # the same forward

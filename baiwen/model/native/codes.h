@@ -2,7 +2,7 @@
 //
 // A weight of output row n and input k is
 //
-//     scale * code             16 and 8 bits, signed codes
+//     scale * code             12 and 8 bits, signed codes
 //     scale * (code - 32)      6 bits
 //     scale * code + least     4 bits
 //
@@ -16,11 +16,14 @@
 // group the codes, then 16 bf16 scales, then with 4 bits 16 bf16 least weights. Codes lie as two
 // vectors of 8 rows, a 32-bit lane each:
 //
-//     16, 8    2 inputs in 16 bits each, which hold 16/BITS codes: those of the inputs k, k + 2 ...
-//              from the lowest bits up
+//     8        2 inputs in 16 bits each, which hold the codes of k and k + 2
+//     12       the same in threes: their upper 12 bits are the codes of k, k + 2 and k + 4, the lower
+//              bits from the first to the third those of k + 6 from the lowest up
 //     4        4 inputs in 8 bits each, which hold the codes of k and k + 4
 //     6        the same in threes: their lower 6 bits are the codes of k, k + 4 and k + 8, the upper
 //              bits from the first to the third those of k + 12 from the lowest up
+//
+// Of many rows of activations a panel is widened first: 16 bits, 2 inputs of one code each.
 
 #pragma once
 #include <algorithm>
@@ -48,9 +51,9 @@ template <int BITS> constexpr int64_t CODES = GROUP * PANEL * BITS / 16;
 template <int BITS> constexpr int64_t WORDS = CODES<BITS> + (BITS == 4 ? 2 : 1) * PANEL;
 
 // The codes of activations, and the largest: products of a group of 64 must add up within 32 bits,
-// with weights of at most 4095 (16 bits) and 127 (8 bits).
+// with weights of at most 2047 (12 bits) and 127 (8 bits).
 template <int BITS> using Code = std::conditional_t<NARROW<BITS>, int8_t, int16_t>;
-template <int BITS> constexpr float LIMIT = BITS == 16 ? 8191.f : BITS == 8 ? 32767.f : 127.f;
+template <int BITS> constexpr float LIMIT = BITS == 12 ? 16383.f : BITS == 8 ? 32767.f : 127.f;
 
 template <class V> inline V read(const void *from) {
     V value;
@@ -71,9 +74,12 @@ inline Floats from_bf16(const int16_t *bf16) {  // eight bf16 as fp32
 // The code of a row and an input of a group.
 template <int BITS> inline int code(const int16_t *group, int64_t row, int64_t k) {
     if constexpr (!NARROW<BITS>) {
-        constexpr int64_t FIELDS = 16 / BITS;
-        const int16_t lane = group[k / (2 * FIELDS) * 32 + row * 2 + k % 2];
-        return BITS == 16 ? lane : int8_t(lane >> 8 * (k / 2 % FIELDS));
+        const int64_t step = k / 2, first = step / 4 * 3;
+        const auto lane = [&](int64_t number) { return group[number * 32 + row * 2 + k % 2]; };
+        if (BITS == 8) return int8_t(lane(step / 2) >> 8 * (step % 2));
+        if (step % 4 < 3) return lane(first + step % 4) >> 4;
+        const int upper = int16_t(lane(first + 2) << 12) >> 4;
+        return upper | (lane(first + 1) & 15) << 4 | (lane(first) & 15);
     }
     const int64_t step = k / 4;
     const auto line = [&](int64_t number) {
@@ -185,7 +191,7 @@ inline int64_t chunk(int64_t panels) { return std::clamp<int64_t>(panels / 32, 1
 // Calls f with the number of bits as a constant.
 template <typename F> auto with_bits(int bits, F f) {
     switch (bits) {
-    case 16: return f(std::integral_constant<int, 16>{});
+    case 12: return f(std::integral_constant<int, 12>{});
     case 8: return f(std::integral_constant<int, 8>{});
     case 6: return f(std::integral_constant<int, 6>{});
     default: return f(std::integral_constant<int, 4>{});

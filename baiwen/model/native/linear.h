@@ -1,4 +1,4 @@
-// Linears for inference over weights of 16, 8, 6 or 4 bits, and embeddings from them (codes.h).
+// Linears for inference over weights of 12, 8, 6 or 4 bits, and embeddings from them (codes.h).
 #pragma once
 #include "narrow.h"
 #include "wide.h"

@@ -1,4 +1,4 @@
-// Packing: weights as integers of 16, 8, 6 or 4 bits in the layout of codes.h. The
+// Packing: weights as integers of 12, 8, 6 or 4 bits in the layout of codes.h. The
 // plain form is `_encode` in codes.py, which says what is computed.
 #include "codes.h"
 #include "vector.h"
@@ -38,10 +38,10 @@ float whole(const vf *x) {
 }
 
 template <int BITS> Coded symmetric(const vf *x, float low, float high) {
-    constexpr float largest = BITS == 16 ? 4095.f : BITS == 8 ? 127.f : 31.f;
+    constexpr float largest = BITS == 12 ? 2047.f : BITS == 8 ? 127.f : 31.f;
     const float wanted = std::max(-low, high) / largest;
     Coded made = {};
-    if (BITS == 16) {
+    if (BITS == 12) {
         int exponent;
         const float mantissa = std::frexp(wanted, &exponent);
         made.scale = std::ldexp(1.f, exponent - (mantissa == .5f));
@@ -114,9 +114,13 @@ template <int BITS> Coded coded(const float *values) {
 // The code of a row and an input into its place in a group, whose bits are zero.
 template <int BITS> void put(int code, int16_t *group, int64_t row, int64_t k) {
     if constexpr (!NARROW<BITS>) {
-        constexpr int64_t FIELDS = 16 / BITS;
-        int16_t &lane = group[k / (2 * FIELDS) * 32 + row * 2 + k % 2];
-        lane = int16_t(uint16_t(lane) | (code & ((1 << BITS) - 1)) << BITS * (k / 2 % FIELDS));
+        const int64_t step = k / 2, first = step / 4 * 3;
+        const auto add = [&](int64_t line, int bits) {
+            group[line * 32 + row * 2 + k % 2] |= int16_t(bits);
+        };
+        if (BITS == 8) return add(step / 2, (code & 255) << 8 * (step % 2));
+        if (step % 4 < 3) return add(first + step % 4, code << 4);
+        for (int part = 0; part < 3; ++part) add(first + part, code >> 4 * part & 15);
         return;
     }
     const int64_t step = k / 4;

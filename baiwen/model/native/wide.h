@@ -1,4 +1,4 @@
-// Panels of 16 and 8 bits by activations of 16: vpmaddwd, two products a lane, twice the rate of
+// Panels of 12 and 8 bits by activations of 16: vpmaddwd, two products a lane, twice the rate of
 // fp32 multiply-adds.
 #pragma once
 #include "codes.h"
@@ -22,10 +22,17 @@ inline Ints dot(Ints sum, Halves codes, Halves pair) {
 #endif
 }
 
-// The codes number `place` of all lanes.
-template <int BITS> inline Halves field(Halves packed, int place) {
-    if constexpr (BITS == 16) return packed;
-    return place ? packed >> 8 : packed << 8 >> 8;
+// Steps of 2 inputs whose codes lie together, and the lines of 32 words that hold them.
+template <int BITS> constexpr int STEPS = BITS == 12 ? 4 : 16 / BITS;
+template <int BITS> constexpr int LINES = STEPS<BITS> * BITS / 16;
+
+// The codes of the step number `place` of those, of eight rows.
+template <int BITS> inline Halves pairs(const int16_t *packed, int place) {
+    const auto line = [&](int number) { return read<Halves>(packed + 2 * PANEL * number); };
+    if constexpr (BITS == 16) return line(0);
+    if constexpr (BITS == 8) return place ? line(0) >> 8 : line(0) << 8 >> 8;
+    if (place < 3) return line(place) >> 4;
+    return line(2) << 12 >> 4 | (line(1) & 15) << 4 | (line(0) & 15);
 }
 
 // 16 outputs of M rows of activations. The accumulators must fit into 16 registers: up to 6 rows
@@ -34,7 +41,8 @@ template <int BITS> inline Halves field(Halves packed, int place) {
 template <int BITS, int M>
 inline void wide_rows(const int16_t *packed, const Part &x, int64_t groups, const float *bias,
                       float *out, int64_t stride, int64_t ahead) {
-    constexpr int FIELDS = 16 / BITS, ABREAST = M <= 6 ? 2 : 1;
+    constexpr int ABREAST = M <= 6 ? 2 : 1;
+    constexpr int64_t SIZE = 2 * PANEL * LINES<BITS>;
     Floats total[M][2];
     for (int half = 0; half < 2; ++half)
         for (int m = 0; m < M; ++m) total[m][half] = bias ? read<Floats>(bias + 8 * half) : Floats{};
@@ -43,19 +51,21 @@ inline void wide_rows(const int16_t *packed, const Part &x, int64_t groups, cons
         for (int first = 0; first < 2; first += ABREAST) {
             const int32_t *lanes = x.lanes + group * GROUP / 2 * M;
             Ints sum[M][ABREAST] = {};
-            for (int64_t word = 0; word < CODES<BITS>; word += 32, lanes += FIELDS * M) {
-                if (first == 0) __builtin_prefetch(packed + word + ahead);
-                Halves codes[ABREAST];
-                for (int half = 0; half < ABREAST; ++half)
-                    codes[half] = read<Halves>(packed + word + 16 * (first + half));
-#pragma GCC unroll 2
-                for (int place = 0; place < FIELDS; ++place)
+            for (int64_t word = 0; word < CODES<BITS>; word += SIZE, lanes += STEPS<BITS> * M) {
+                for (int64_t line = 0; first == 0 && line < SIZE; line += 2 * PANEL)
+                    __builtin_prefetch(packed + word + line + ahead);
+#pragma GCC unroll 4
+                for (int place = 0; place < STEPS<BITS>; ++place) {
+                    Halves codes[ABREAST];
+                    for (int half = 0; half < ABREAST; ++half)
+                        codes[half] = pairs<BITS>(packed + word + PANEL * (first + half), place);
 #pragma GCC unroll 12
                     for (int m = 0; m < M; ++m) {
                         const Halves pair = (Halves)(Ints{} + lanes[place * M + m]);
                         for (int half = 0; half < ABREAST; ++half)
-                            sum[m][half] = dot(sum[m][half], field<BITS>(codes[half], place), pair);
+                            sum[m][half] = dot(sum[m][half], codes[half], pair);
                     }
+                }
             }
             for (int half = 0; half < ABREAST; ++half) {
                 const Floats scale = from_bf16(packed + CODES<BITS> + 8 * (first + half));
@@ -83,14 +93,14 @@ inline void wide_rows(const int16_t *packed, const Part &x, int64_t groups, cons
 
 // A panel with its codes widened to 16 bits, for many rows of activations.
 template <int BITS> void unfold(const int16_t *packed, int64_t groups, int16_t *into) {
-    constexpr int FIELDS = 16 / BITS;
-    constexpr int64_t TAIL = WORDS<BITS> - CODES<BITS>;
+    constexpr int64_t SIZE = 2 * PANEL * LINES<BITS>, TAIL = WORDS<BITS> - CODES<BITS>;
     for (int64_t group = 0; group < groups; ++group, packed += WORDS<BITS>) {
-        for (int64_t word = 0; word < CODES<BITS>; word += 32)
-            for (int place = 0; place < FIELDS; ++place, into += 32)
+        for (int64_t word = 0; word < CODES<BITS>; word += SIZE)
+#pragma GCC unroll 4
+            for (int place = 0; place < STEPS<BITS>; ++place, into += 2 * PANEL)
                 for (int half = 0; half < 2; ++half) {
-                    const Halves codes = field<BITS>(read<Halves>(packed + word + 16 * half), place);
-                    std::memcpy(into + 16 * half, &codes, sizeof codes);
+                    const Halves codes = pairs<BITS>(packed + word + PANEL * half, place);
+                    std::memcpy(into + PANEL * half, &codes, sizeof codes);
                 }
         std::memcpy(into, packed + CODES<BITS>, sizeof(int16_t) * TAIL);
         into += TAIL;
@@ -102,7 +112,7 @@ template <int BITS>
 void wide(const Activations<BITS> &x, const int16_t *packed, const float *bias, float *out,
           int64_t outputs) {
     const int64_t panels = outputs / PANEL, size = x.groups * WORDS<BITS>;
-    const bool unfolded = BITS != 16 && x.parts > 1;
+    const bool unfolded = x.parts > 1;
 #pragma omp parallel
     {
         std::vector<int16_t> unpacked(unfolded ? x.groups * WORDS<16> : 0);
