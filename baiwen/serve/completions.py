@@ -135,41 +135,32 @@ class _Text:
             every = await asyncio.gather(*(generation.answers() for generation in generations))
         finally:
             cancel(generations)  # the others, if one has failed
-        choices = [
-            self._choice(place * self._n + sample, generation, answer)
-            for place, (generation, answers) in enumerate(zip(generations, every, strict=True))
-            for sample, answer in enumerate(answers)
-        ]
+        pairs = zip(generations, every, strict=True)
+        answers = ((generation, answer) for generation, found in pairs for answer in found)
+        choices = [self._more(index, *answer) for index, answer in enumerate(answers)]
         return JSONResponse(self._frame(choices, usage(generations)))
 
     async def frames(self, generations: Sequence[Generation]) -> Frames:
         """The answers as they come, those of several prompts side by side."""
         async with aclosing(merged(generations)) as deltas:
             async for place, delta in deltas:
-                index = place * self._n + delta.sample
-                yield self._piece(index, generations[place], delta)
+                more = self._more(place * self._n + delta.sample, generations[place], delta)
+                yield frame(self._frame([more], None))
         if self._usage:
             yield frame(self._frame([], usage(generations)))
         yield DONE
 
-    def _choice(self, index: int, generation: Generation, answer: Answer) -> dict[str, Any]:
-        text, logprobs = self._opening(generation)
-        if self._asked.logprobs is not None:
-            said = self._legacy(answer.tokens, self._service.spelling.offsets(len(text)))
-            logprobs = {name: [*(logprobs or {}).get(name, ()), *said[name]] for name in said}
-        return _said(index, text + answer.text, logprobs, answer.finish_reason)
-
-    def _piece(self, index: int, generation: Generation, delta: Delta) -> bytes:
-        """The chunk that tells of what a step added; an echo goes with the first."""
-        text, logprobs = "", None
+    def _more(self, index: int, generation: Generation, said: Answer | Delta) -> dict[str, Any]:
+        """More of a choice, or all of it; an echo goes with the first."""
+        before, logprobs = "", None
         if index not in self._offsets:
-            text, logprobs = self._opening(generation)
-            self._offsets[index] = self._service.spelling.offsets(len(text))
+            before, logprobs = self._opening(generation)
+            self._offsets[index] = self._service.spelling.offsets(len(before))
         if self._asked.logprobs is not None:
-            said = self._legacy(delta.tokens, self._offsets[index])
-            logprobs = {name: [*(logprobs or {}).get(name, ()), *said[name]] for name in said}
-        choice = _said(index, text + delta.text, logprobs, delta.finish_reason)
-        return frame(self._frame([choice], None))
+            more = self._legacy(said.tokens, self._offsets[index])
+            logprobs = {name: [*(logprobs or {}).get(name, ()), *more[name]] for name in more}
+        told = {"text": before + said.text, "logprobs": logprobs}
+        return {"index": index, **told, "finish_reason": said.finish_reason}
 
     def _opening(self, generation: Generation) -> tuple[str, dict[str, Any] | None]:
         """What stands before an answer: nothing, or the echo of its prompt."""
@@ -194,12 +185,6 @@ class _Text:
             "choices": choices,
             **told,
         }
-
-
-def _said(
-    index: int, text: str, logprobs: dict[str, Any] | None, finish: str | None
-) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
 
 async def merged(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, Delta], None]:
