@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from baiwen.model.attention import Attention
-from baiwen.model.layers import RMSNorm
+from baiwen.model.layers import MLP, RMSNorm
 from baiwen.model.moe import MoE
 from baiwen.model.native.build import library, takes
 from baiwen.model.paged import Step
@@ -64,7 +64,7 @@ def block(
     the block, as a packed model's; x is untouched then.
     """
     before, attention, after, mlp = _parts(block, *PARTS)
-    if attention.qkv_proj is not None or step.cache.slabs.dtype not in KEPT:
+    if type(mlp) not in (MLP, MoE) or attention.qkv_proj is not None:
         return None
     *heads, output = _parts(attention, "q_proj", "k_proj", "v_proj", "o_proj")
     routers, experts, shared = [], [], mlp
@@ -73,10 +73,12 @@ def block(
         experts = [stacked._parameters[name] for name in FEED_FORWARD]
     linears = _parts(shared, *FEED_FORWARD)
     beside = [*_weights(before, after), *experts]
-    if not fits(x, *heads, output, *routers, *linears, beside=beside):
+    kept = step.cache.slabs.dtype in KEPT
+    if not kept or not fits(x, *heads, output, *routers, *linears, beside=beside):
         return None
     attended = _attended(x, before, attention, heads, rope, step)
-    given = *_sized(attended, x), *_weights(output, after), after.eps
+    sizes = attended, output.in_features, x, *x.shape[1:]
+    given = *sizes, *_weights(output, after), after.eps
     weights = *_weights(*linears), linears[-1].in_features
     native = library("few")
     assert native
@@ -113,12 +115,6 @@ def _attended(
         *(step.layout.slots, keys, values, *scales, keys.itemsize, q),
     )
     return step.read(attention.layer, q)
-
-
-def _sized(attended: Tensor, x: Tensor) -> tuple[Tensor, int, Tensor, int, int]:
-    """Both as the kernels take them."""
-    _, count, hidden = x.shape
-    return attended, attended[0].numel(), x, count, hidden
 
 
 # A module that is asked by name for what it holds takes ten times as long as its dictionaries.
