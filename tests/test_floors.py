@@ -35,8 +35,10 @@ OPEN = (0, len(FLOORS) - 1)  # the ground and the door: their parts may stand on
 LAZY = ("cli.py", "__init__.py")  # import within functions, so that torch comes when it is needed
 WITHOUT_TORCH = (
     "errors", "last_words", "mistakes", "progress", "config", "files", "log", "tokenizer",
-    "verify", "endpoint",
+    "verify", "endpoint", "data",
 )  # fmt: skip
+# What makes tensors of data; the rest of it runs in processes of their own, which torch would slow.
+BATCHES = ("data/heldout.py", "data/loader.py", "data/trees.py")
 UNWANTED = {"transformers", "trl", "pickle", "dill", "cloudpickle", "joblib", "omegaconf", "hydra"}
 VAGUE = {"util", "utils", "common", "helper", "helpers", "base", "manager", "handler", "misc"}
 
@@ -125,15 +127,9 @@ def test_no_pickle_is_read_or_written():
 
 
 def test_what_needs_no_torch_does_not_import_it():
-    modules = [module(name) for name in TREES if part(name) in WITHOUT_TORCH]
-    assert imported_with([*modules, "baiwen", "baiwen.stages"]) & {"torch", "transformers"} == set()
-
-
-def test_of_data_only_what_makes_batches_imports_torch():
-    """The others run in processes of their own, each of which would pay for it."""
-    modules = {module(name) for name in TREES if part(name) == "data"}
-    others = modules - {f"baiwen.data.{name}" for name in ("heldout", "loader", "trees")}
-    assert imported_with(sorted(others)) & {"torch", "transformers"} == set()
+    names = [name for name in TREES if part(name) in WITHOUT_TORCH and name not in BATCHES]
+    modules = [*map(module, names), "baiwen", "baiwen.stages"]
+    assert imported_with(modules) & {"torch", "transformers"} == set()
 
 
 def test_engine_and_stages_start_without_what_compiling_ranks_and_fits_need():
