@@ -70,7 +70,7 @@ def _edited(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     if not bound and not needed:
         return logits
     if not needed and len(bound) == len(rows):
-        return logits + _barred(rows, logits)
+        return _barred(rows, logits).add_(logits)
     logits = logits.clone(memory_format=torch.contiguous_format)
     edits.apply(logits, needed)
     if bound:
