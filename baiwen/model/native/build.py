@@ -111,6 +111,7 @@ def _compiled(name: str, compiler: Path) -> Path:
     source = SOURCES / f"{name}.cpp"
     target = cache_folder() / f"{name}-{_hash(source, compiler)}.so"
     if not target.exists():
+        say(f"compiling native/{name}.cpp, once on this machine")
         with tempfile.TemporaryDirectory() as folder:
             made = _compile(source, compiler, Path(folder))
             files.write(target, made.read_bytes())  # another process sees all of it or nothing
