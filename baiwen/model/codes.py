@@ -6,7 +6,7 @@
 A weight is `scale * code`, with a scale for 64 inputs of a row. Per weight and in error:
 
     12   12.25 bits, codes of -2047 ... 2047 and a power of two: the 8 significant bits of bf16
-         exactly down to 1/8 of the largest of the 64, and to 1/4096 of that for what is smaller
+         exactly down to 1/8 of the largest of the 64, what is smaller to within 1/2048 of it
      8    8.25 bits, codes of -127 ... 127, rounded to nearest
      6    6.25 bits, codes of -31 ... 31, the same
      4    4.5 bits, codes of 0 ... 15 from the least weight up, the best of several ranges by

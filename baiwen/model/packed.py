@@ -5,10 +5,11 @@
 
 What bounds a decode step is reading the weights, so they are few bits (`codes`), stored in the
 order in which the kernel reads them, and every row of a batch uses what was read
-(`native/codes.h`). Activations become integers with a scale per 64 as they come, of 16 bits, or
-of 8 where weights have 6 or 4, and groups are multiplied as exact integers. So a token's result
-does not depend, to the bit, on what else is in the batch. With int4 the head and the embedding,
-on which most hangs, have 6 bits. A model of fp32 weights stays as it is, and can be packed later.
+(`native/codes.h`). Activations become integers with a scale per 64 as they come, of 15 bits
+beside weights of 12, of 16 beside 8, of 8 beside 6 and 4, and groups are multiplied as exact
+integers. So a token's result does not depend, to the bit, on what else is in the batch. With int4
+the head and the embedding, on which most hangs, have 6 bits. A model of fp32 weights stays as it
+is, and can be packed later.
 
 A tied table is kept once and embeddings are looked up in it. Routers and experts of a mixture stay
 as they are, its shared experts are packed. Without a compiler the same codes are multiplied by
@@ -25,9 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baiwen.errors import UserError
-from baiwen.model import count
 from baiwen.model.attention import Attention
 from baiwen.model.codes import PANEL, decode, encode
+from baiwen.model.count import BITS, TABLE_BITS
 from baiwen.model.layers import MLP
 from baiwen.model.native.build import FLOATS, library
 from baiwen.model.paged import Step
@@ -35,7 +36,6 @@ from baiwen.model.paged_cpu import KEPT
 from baiwen.model.transformer import Block, Transformer
 
 Weights = Literal["fp32", "bf16", "int8", "int4"]
-BITS, TABLE_BITS = count.BITS, count.TABLE_BITS
 
 
 def pack(model: Transformer, weights: Weights = "bf16") -> None:
