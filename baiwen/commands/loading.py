@@ -10,6 +10,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from baiwen import dist, mistakes
 from baiwen.commands.chat import LOADED
 from baiwen.engine import capacity, pretrained
@@ -18,7 +20,6 @@ from baiwen.engine.reach import Extend, Reach
 from baiwen.errors import UserError
 from baiwen.model import count, patterns, weights
 from baiwen.model.config import ModelConfig
-from baiwen.model.packed import BITS
 from baiwen.model.sparse import Sparse
 
 OPTIONS = tuple(name for name in LOADED if name != "context")  # which a reward model has, too
@@ -89,10 +90,12 @@ def _check(
     """UserError where the context cannot be had."""
     if options.context is None and extend is None:
         return
-    itemsize = (capacity.KEPT[options.kv] if options.kv else world.dtype).itemsize
-    bits = BITS.get(packed or "", 8 * world.dtype.itemsize)
+    dtype = torch.float32 if packed == "fp32" else world.dtype
+    itemsize = (capacity.KEPT[options.kv] if options.kv else dtype).itemsize
     size = count.cache_bytes_per_token(config, itemsize)
-    stored = count.parameters(config).total * bits // 8
+    stored = count.parameters(config).total * dtype.itemsize
+    if packed is not None:
+        stored = count.stored(config, packed)
     context = options.context or Reach.of(config, None, extend).context
     capacity.check(size, world.device, context, stored)
     Reach.of(config, options.context, extend)

@@ -83,7 +83,7 @@ def _engine(options: argparse.Namespace, folder: Path, world: dist.World) -> Eng
         options,
         folder,
         world,
-        draft=options.draft and Path(options.draft),
+        draft=Path(options.draft) if options.draft else None,
         cache_tokens=options.cache_tokens,
         sequences=options.sequences,
         lookup=options.lookup,

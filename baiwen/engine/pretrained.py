@@ -27,8 +27,8 @@ def load(
     """The model, on `device` and in `dtype` (None: as stored), and the tokenizer of an HF folder.
 
     `packed` packs the weights for inference (`model.packed.pack`); keys and values are then still
-    cached in `dtype`. Raises UserError where either is damaged (`weights.load`), they do not belong
-    together, or the weights cannot be packed.
+    cached in `dtype`, with "fp32" in that. Raises UserError where either is damaged
+    (`weights.load`), they do not belong together, or the weights cannot be packed.
     """
     tokenizer = Tokenizer.load(folder)
     check(weights.read_config(folder), tokenizer, str(folder))
