@@ -7,10 +7,10 @@
 //     scale * code + least     4 bits
 //
 // with a scale (and a least weight) per row and group of 64 inputs. Activations become integers with
-// a scale per row and group as they come, of 16 bits, or of 8 where weights have 6 or 4: so every
-// group is an exact integer dot product, and only the sums over groups are rounded, always in the
-// same order. A row's result is therefore the same bits whatever else is in the batch, and on any
-// number of threads.
+// a scale per row and group as they come, of 16 bits (15 beside weights of 12), or of 8 where
+// weights have 6 or 4: so every group is an exact integer dot product, and only the sums over groups
+// are rounded, always in the same order. A row's result is therefore the same bits whatever else is
+// in the batch, and on any number of threads.
 //
 // Layout (`codes.py` writes it): panels of 16 output rows; in a panel, group after group; in a
 // group the codes, then 16 bf16 scales, then with 4 bits 16 bf16 least weights. Codes lie as two

@@ -127,7 +127,7 @@ void wide(const Activations<BITS> &x, const int16_t *packed, const float *bias, 
                 if (unfolded)
                     wide_rows<16>(unpacked.data(), part, x.groups, added, to, outputs, 0);
                 else
-                    wide_rows<BITS>(codes, part, x.groups, added, to, outputs, p ? 0 : AHEAD);
+                    wide_rows<BITS>(codes, part, x.groups, added, to, outputs, AHEAD);
             }
         }
     }
