@@ -10,10 +10,11 @@ The truth is the letter (or letters: "BD"), or a dict of `letter` and `options`,
 C ... in order. The first of these forms that occurs settles the answer:
 
     1. the last `\\boxed{B}` or `\\boxed{B. Rome}`, or the text of an option in it
-    2. the last "answer is B", "answer: (B)", "答案是B", "故选B", "B is correct" ...; or its option
-    3. the whole answer is a letter or the text of an option, up to case, space and a full stop
-    4. one line, and no other, begins with a letter: "B. Rome", "(B) because ..."
-    5. one letter in brackets, and no other: "... so (B)"
+    2. the last "answer is B", "answer: (B)", "答案是B", "故选B" ...; or the text of an option there
+    3. "B is correct", "选项B正确" of one letter, and no other
+    4. the whole answer is a letter or the text of an option, up to case, space and a full stop
+    5. one line, and no other, begins with a letter: "B. Rome", "(B) because ..."
+    6. one letter in brackets, and no other: "... so (B)"
 
 One letter too many or too few is wrong. Where nothing is settled, the answer is undecided if it
 names a letter or an option all the same, else wrong. Only the two ends of a long answer are read.
@@ -41,7 +42,9 @@ _BEFORE = r"(?:^|[.。!?,:;] ?|[Oo]ption |选项|\b(?:[Ss]o|[Tt]hus|[Hh]ence|[Tt
 _SAID = re.compile(
     rf"{_ASKED}{_ABOUT}(?:[a-z]+ ){{0,1}}{_LINK}{_ABOUT}{_NAMED}({_LIST})"
     rf"|{_TAKEN}{_ABOUT}({_LIST})"
-    rf"|{_BEFORE}\(?([A-J])\)?(?: is (?:the )?(?:correct|right)\b| ?(?:选项|项)?[是为]?正确)",
+)
+_CORRECT = re.compile(
+    rf"{_BEFORE}\(?([A-J])\)?(?: is (?:the )?(?:correct|right)\b| ?(?:选项|项)?[是为]?正确)",
     re.MULTILINE,
 )
 _QUOTED = re.compile(rf"{_ASKED}{_ABOUT}{_LINK}{_ABOUT}([^\n]{{1,200}})")
@@ -76,13 +79,15 @@ def _is_readable(wanted: object, options: object) -> bool:
 
 
 def settled(text: str, options: Sequence[str] = ()) -> set[str]:
-    """The letters that `text` settles on by one of the five forms, if on any."""
+    """The letters that `text` settles on by one of the six forms, if on any."""
     if boxed := _BOXED.findall(text):
         return _listed(boxed[-1].strip()) or _option(boxed[-1], options) or _leading(boxed[-1])
     if said := _SAID.findall(text):
         return set(re.findall("[A-J]", "".join(said[-1])))
     if (quoted := _QUOTED.findall(text)) and (option := _option(quoted[-1], options)):
         return option
+    if len(correct := set(_CORRECT.findall(text))) == 1:
+        return correct
     if whole := _listed(text.strip().strip("*$\"'“” ")) or _option(text, options):
         return whole
     lines = _leading(text)

@@ -47,8 +47,9 @@ def normalise(answer: str) -> list[str]:
 
 
 def _marks(answer: str) -> list[str]:
-    """The marks that count, in order."""
-    return _MARKS.findall(unicodedata.normalize("NFKC", answer).replace("\u2212", "-"))
+    """The marks that count, in order; a minus may be an en dash."""
+    plain = unicodedata.normalize("NFKC", answer).replace("\u2212", "-").replace("\u2013", "-")
+    return _MARKS.findall(plain)
 
 
 def f1(answer: str, truth: str | list[str]) -> float:

@@ -17,7 +17,8 @@ from baiwen.verify.verdict import Verdict
 # A sign counts only where no digit or letter stands before it: "9-4" ends in 4.
 _NUMBER = re.compile(
     r"(?<![\d.])(?:(?<!\w)-)?"
-    r"(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3}(?!\d))?(?:/\d+)?"
+    # In one piece: of `1.5²` not the 1.
+    r"(?>(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3}(?!\d))?(?:/\d+)?)"
     r"(?![\d/⁰¹²³⁴-⁹⁻¼-¾⅐-⅞])",
     re.ASCII,
 )

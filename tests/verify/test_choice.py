@@ -35,7 +35,11 @@ RIGHT += [
     "The correct answer is option B",
     "\\boxed{B. Rome}",
 ]
-RIGHT += ["Answer: Rome", "The answer is **Rome**."]
+RIGHT += [
+    "Answer: Rome",
+    "The answer is **Rome**.",
+    "The answer is B, since A is right-handed.\nC is correct too",
+]
 WRONG = [
     "",
     "A",
@@ -64,6 +68,7 @@ UNDECIDED += [
     "B不正确",
     "I doubt that B is correct",
     "Is B right?",
+    "A is wrong. B is correct. C is correct",
 ]
 UNDECIDED += ["I think of Rome, in Italy", "Option B is wrong"]
 
@@ -103,9 +108,17 @@ ACCEPTED = [
     ("Saint Johns", "Saint John's"),
     ("%", "%"),
     ("−5 degrees", "-5 degrees"),
+    ("–5 degrees", "-5 degrees"),
 ]
 REFUSED = [("the tower", "Eiffel tower"), ("Eiffel tower in Paris", "Eiffel tower"), ("", "%")]
-REFUSED += [("5", "-5"), ("3 14", "3.14"), ("10.30", "10:30"), ("C", "C++"), ("C#", "C")]
+REFUSED += [
+    ("5", "-5"),
+    ("–5", "5"),
+    ("3 14", "3.14"),
+    ("10.30", "10:30"),
+    ("C", "C++"),
+    ("C#", "C"),
+]
 
 
 @pytest.mark.parametrize(("answer", "truth"), ACCEPTED)

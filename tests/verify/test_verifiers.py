@@ -63,6 +63,8 @@ WRONG = [
     ("number", "x = \u20133", 3),
     ("number", "10²", 102),
     ("number", "3½", "11/2"),
+    ("number", "1.5²", 1),
+    ("number", "1,234²", 1),
     ("number", "1e9999", 1),
     ("exact", "rome", "Rome"),
     ("exact", "It is Rome", "Rome"),

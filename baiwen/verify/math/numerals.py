@@ -1,7 +1,7 @@
 """Numbers in words, English and Chinese.
 
     numeral("one hundred and five")     -> Fraction(105)
-    numeral("minus two thousand")       -> Fraction(-2000)
+    numeral("\\text{minus two}")         -> Fraction(-2)
     numeral("两万零五十")                 -> Fraction(20050)
     numeral("百分之三点五")               -> Fraction(7, 200)
     numeral("一百二")                    -> None: 120 to some, 102 to others
@@ -22,24 +22,34 @@ _TENS = {word: 10 * number for number, word in enumerate(_FROM_TWENTY.split(), s
 _LARGE = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _DIGITS = {sign: at for at, sign in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _UNITS = {"十": 10, "百": 100, "千": 1000}
+_AROUND = " .。$"  # what may stand around a number
+_TEXT = re.compile(r"\\(?:text(?:bf|rm)?|mathrm|mathbf) ?\{([^{}]*)\}")
+_MINUS = re.compile(r"^(?:(?:minus|negative) +|[-\u2212负] *)")
+# 一百二 is 120 or 102, 一二十 ten or twenty; the others are no numbers.
+_DOUBTFUL = re.compile(
+    r"[百千万亿][一二两三四五六七八九]$|[一二两三四五六七八九]{2}|[零〇]$|[十百千]{2}"
+)
 _LONGEST = 80  # characters
 
 
 def numeral(text: str) -> Fraction | None:
     """The number that a text says in words; None where it says none."""
-    text = text.strip(" .。$")
-    if not text or len(text) > _LONGEST:
+    text = text.strip(_AROUND).lower()
+    if spelt := _TEXT.fullmatch(text):
+        text = spelt[1].strip(_AROUND)
+    if len(text) > _LONGEST:
         return None
-    bare = re.sub(r"^(?:minus|negative) +|^负", "", text.lower())
+    bare = _MINUS.sub("", text)
     found = _english(bare) if bare.isascii() else _chinese(bare.removesuffix("个"))
-    return found if found is None or bare == text.lower() else -found
+    return found if found is None or bare == text else -found
 
 
 def _english(text: str) -> Fraction | None:
     if text in ("half", "a half", "one half"):
         return Fraction(1, 2)
     total = below = 0  # below: of the thousand that is being read
-    for word in re.sub(r" and |-", " ", text).split():
+    words = re.sub(r" and |\b-\b", " ", text).split()
+    for word in words:
         small = _SMALL.get(word) or _TENS.get(word)
         room = below % 100 == 0 or (below % 100 >= 20 and below % 10 == 0 and (small or 10) < 10)
         if small and room:
@@ -50,7 +60,7 @@ def _english(text: str) -> Fraction | None:
             total, below = total + below * _LARGE[word], 0
         else:
             return Fraction(0) if text == "zero" else None
-    return Fraction(total + below)
+    return Fraction(total + below) if words else None
 
 
 def _chinese(text: str) -> Fraction | None:
@@ -79,8 +89,8 @@ def _whole(text: str) -> int | None:
     """`两万零五十` as 20050."""
     if (digits := _positional(text)) is not None:
         return digits
-    if re.search(r"[百千万亿][一二两三四五六七八九]$|[零〇]$|[十百千]{2}", text):
-        return None  # 一百二
+    if not text or _DOUBTFUL.search(text):
+        return None
     total = below = digit = 0  # below: of the myriad that is being read
     for sign in text:
         if sign in _DIGITS:

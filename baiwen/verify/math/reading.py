@@ -21,16 +21,18 @@ _BASED = re.compile(r"(-?)(?:\\(?:text(?:bf|rm)?|mathrm|mathbf))?([0-9A-Z]+)_(\d
 
 
 def reading(text: str, grouped: bool = True) -> Statement | None:
-    """What the text states; None where the grammar has no place for it and it is no numeral."""
+    """What the text states; None where it is no numeral and the grammar has no place for it."""
     return _reading(text, grouped) if len(text) <= LONGEST else None
 
 
 @lru_cache(maxsize=4096)
 def _reading(text: str, grouped: bool) -> Statement | None:
+    if (said := numeral(text)) is not None:  # "ten" is no product of t, e and n
+        return said
     try:
         return read(text, grouped)
     except UnreadableError:
-        return numeral(text)
+        return None
 
 
 def based(text: str) -> int | None:
