@@ -39,4 +39,5 @@ def test_a_failure_that_may_pass_is_no_mistake_on_the_other_ranks(tmp_path, numb
         save.join()
     assert isinstance(saves[0].error, UserError) and "rank 1: " in str(saves[0].error)
     assert isinstance(saves[0].error, PassingError) is passing
+    assert str(saves[1].error) in str(saves[0].error)
     assert not list(tmp_path.iterdir())

@@ -144,6 +144,7 @@ class Save:
                 self.words.tell(rank, self._part(folder))
         except BaseException as error:
             self.words.tell(rank, {"error": _told(error, f"{rank}: ")})
+            self.words.hear(VERDICT)  # rank 0 has removed the folder: the job may end
             raise
         if verdict := self.words.hear(VERDICT):
             raise _error(verdict)
