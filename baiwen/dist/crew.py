@@ -86,6 +86,7 @@ class Crew:
 
     def __init__(self, placed: Placed, made: Callable[..., object], *given: object) -> None:
         ray = self._ray = library()
+        _told()  # or an error before anything is started
         self._placed = placed
         self._kind = ray.remote(num_cpus=placed.cpus, num_gpus=placed.gpus)(Telling)
         self._given = [ray.put(one) for one in (made, *given)]
@@ -210,8 +211,14 @@ def _tell(name: str) -> None:
 
 def _told() -> Any:  # noqa: ANN401 - a library that may not be there
     """Where workers tell: the cluster's own store of words, by which Ray's libraries speak."""
-    library()
-    return import_module("ray.experimental.internal_kv")
+    ray = library()
+    try:
+        return import_module("ray.experimental.internal_kv")
+    except ImportError as error:
+        raise UserError(
+            f"Ray {ray.__version__} has no ray.experimental.internal_kv, by which workers tell "
+            "that they get on: install one that has it, such as 2.60"
+        ) from error
 
 
 def _worker(error: Exception) -> str:
