@@ -36,11 +36,13 @@ from typing import Any, NamedTuple, TypeVar
 ROOT = Path(__file__).resolve().parents[1]
 WARM = 2  # first turns of a process that do not count
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads sleep while they wait: CPU seconds count work
-QUIET = {  # of every side: nothing calls home
+QUIET = {  # of every side: nothing calls home, and its line is its own
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRL_DISABLE_USAGE_STATS": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CONFIGURE_LOGGING": "0",
 }
 
 Figures = dict[str, Any]  # of one turn: cpu and wall in seconds, memory in bytes, the side's own

@@ -26,7 +26,6 @@ def main(settings: dict[str, Any]) -> None:
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{settings['threads'] - 1}"
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "2"  # GiB
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["VLLM_NO_USAGE_STATS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         engine = load(Path(folder), settings)
         take_turns(settings, lambda work: run(engine, work, settings))
