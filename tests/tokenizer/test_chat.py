@@ -26,7 +26,11 @@ WORDS = st.text(st.sampled_from("ab é中文 \n\t<>|{}\"'\\/:,0😀")) | st.text
 )
 NAMES = st.from_regex(r"[a-zA-Z0-9_.-]{1,12}", fullmatch=True)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
     max_leaves=6,
 )
