@@ -354,7 +354,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    def expect(self, text: str, seconds: float = 20.0) -> str:
+    def expect(self, text: str, seconds: float = 60.0) -> str:
         """Read until `text` comes, and return all that came before it since the last time."""
         due = time.monotonic() + seconds
         while text not in self.seen:
