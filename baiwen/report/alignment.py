@@ -137,10 +137,11 @@ def _panels(run: Run, panels: dict[str, tuple[str, ...]], name: str) -> Figure:
 
 
 def _alarms(run: Run) -> Iterator[Block]:
-    rows = [
-        [name, *(f"{one[key]:.3g}" for key in ("first", "last", "steps", "value", "bound"))]
-        for name, one in run.table("alarms.json").items()
-    ]
+    rows = []
+    for name, one in run.table("alarms.json").items():
+        value = "not finite" if one["value"] is None else f"{one['value']:.3g}"
+        steps = (count(one[key]) for key in ("first", "last", "steps"))
+        rows.append([name, *steps, value, f"{one['bound']:.3g}"])
     if rows:
         head = ["alarm", "first step", "last step", "steps", "last value", "bound"]
         yield Table(head, rows, run.source("alarms.json"))

@@ -115,7 +115,8 @@ def _grid(counts: Sequence[Sequence[int]]) -> figures.Grid:
 
 
 def _row(run: Run) -> list[str]:
-    last: Mapping[str, float] = run.metrics[-1]
+    # A step that was skipped may have figures that are no numbers.
+    last = {name: math.nan if one is None else one for name, one in run.metrics[-1].items()}
     counts = _last(run)
     return [
         run.name,

@@ -85,7 +85,8 @@ def aligned(folder):
     ]
     write(folder / "grpo/rollouts.jsonl", groups)
     alarm = {"first": 2, "last": 4, "steps": 3, "value": 0.9, "bound": 0.8}
-    write(folder / "grpo/alarms.json", {HOSTILE: alarm})
+    endless = {"first": 5, "last": 1005, "steps": 2, "value": None, "bound": 0.5}
+    write(folder / "grpo/alarms.json", {HOSTILE: alarm, "kl": endless})
 
 
 @pytest.fixture(scope="session")

@@ -56,5 +56,10 @@ def test_the_load_stands_as_a_grid_and_by_its_extremes(tmp_path):
     assert names == ["experts.svg", "routers.svg"], "nothing to compare it with"
 
 
+def test_a_last_step_that_was_not_finite_is_shown_as_such(tmp_path):
+    run = folder(tmp_path / "mixture", [3.0, None], 1.0, LOAD | {"router_entropy": None})
+    assert table(list(experts([run])), ("run", "layers")).rows[0][6] == "nan"
+
+
 def test_dense_runs_alone_have_no_such_section(tmp_path):
     assert not list(experts([folder(tmp_path / "a", [3.0], 1.0), folder(tmp_path / "b", [3.0], 1)]))

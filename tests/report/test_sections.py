@@ -198,7 +198,10 @@ def test_groups_of_the_first_and_the_last_step_are_shown_best_and_worst_answers(
 
 
 def test_an_alarm_stands_with_its_steps_and_bound(made, hostile):
-    assert table(made, "alarm").rows == [[hostile, "2", "4", "3", "0.9", "0.8"]]
+    assert table(made, "alarm").rows == [
+        [hostile, "2", "4", "3", "0.9", "0.8"],
+        ["kl", "5", "1,005", "2", "not finite", "0.5"],
+    ]
 
 
 @pytest.mark.parametrize(
