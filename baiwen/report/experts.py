@@ -9,7 +9,7 @@ expert has a capacity.
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from baiwen.report import figures
