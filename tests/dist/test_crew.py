@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,6 +67,13 @@ def test_an_address_without_a_cluster_is_named():
         crew.joined(placed(address="nonsense")),
     ):
         pass
+
+
+def test_a_ray_by_which_workers_cannot_tell_that_they_get_on_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(__version__="9.0"))
+    monkeypatch.setitem(sys.modules, "ray.experimental.internal_kv", None)
+    with pytest.raises(UserError, match=r"Ray 9\.0 has no ray\.experimental\.internal_kv"):
+        Crew(placed(count=1), Worker, 0)
 
 
 @pytest.fixture(scope="module")
